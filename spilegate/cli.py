@@ -1,0 +1,199 @@
+"""The command line: options and their help, and one way for every error to end. The work is in `spilegate.commands`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from spilegate import __version__
+from spilegate.commands import Interrupted
+from spilegate.errors import InputError
+
+# The base of every usage error (unknown option, missing value ...); Typer gives no public name to it.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class Front(TyperGroup):
+    """The command group whose errors end in one line on stderr and a code: 2 bad input, 130 Ctrl-C, 1 a fault."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,  # noqa: ARG002 - always our own name
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 - errors always end here
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Run a command line and exit."""
+        words = sys.argv[1:] if args is None else list(args)
+        try:
+            code = super().main(words, "spilegate", complete_var, False, windows_expand_args, **extra)
+        except (InputError, UsageError) as error:
+            _end(error, _message(error), 2, debug="--debug" in words)
+        except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+            _end(error, str(error) or "interrupted", 130, debug=False)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            _end(error, f"{text} (not foreseen; --debug shows where)", 1, debug="--debug" in words)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _message(error: Exception) -> str:
+    """Return the text of bad input or of a usage error."""
+    return str(error.format_message() if isinstance(error, UsageError) else error)  # type: ignore[attr-defined] # Typer's
+
+
+def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoReturn:
+    """Print one line (after the traceback, if asked for) and exit."""
+    if debug:
+        traceback.print_exception(error)
+    kind = "" if code == 130 else "error: "
+    sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
+    sys.exit(code)
+
+
+app = typer.Typer(
+    cls=Front,
+    name="spilegate",
+    help="From single-particle X-ray diffraction patterns at unknown orientations to the particle's 3-D density.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Add the same lines, with time stamps, to this file.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+
+
+def _version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
+        typer.echo(f"spilegate {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def front(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From single-particle X-ray diffraction patterns at unknown orientations to the particle's 3-D density."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def reconstruct(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
+    diameter_angstrom: Annotated[
+        float | None,
+        typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out."),
+    ] = None,
+    half_sets: Annotated[
+        bool, typer.Option("--half-sets", help="Reconstruct two halves as well and report their FSC.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    log: Log = None,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct the density from the patterns alone."""
+    from spilegate.commands import reconstruct as command
+    from spilegate.commands.configuration import load_settings
+
+    shorthands = {
+        "--seed": ("seed", seed),
+        "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
+        "--half-sets": ("resolution.half_sets", True if half_sets else None),
+    }
+    settings = load_settings(config, assignments or [], shorthands)
+    command.run(data, output, settings, resume=resume, force=force, quiet=quiet, log=log)
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="HDF5 file to write.")],
+    pdb: Annotated[Path | None, typer.Option("--pdb", metavar="FILE", help="Atoms, PDB or mmCIF.")] = None,
+    particle: Annotated[
+        str | None, typer.Option("--particle", metavar="NAME", help="A built-in particle, in place of --pdb.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Number of patterns.")] = 1000,
+    pixels: Annotated[int, typer.Option("--pixels", min=4, help="Pixels along one side of the detector.")] = 64,
+    resolution_angstrom: Annotated[
+        float, typer.Option("--resolution-angstrom", help="Resolution at the middle of the detector's sides.")
+    ] = 8.0,
+    wavelength_angstrom: Annotated[float, typer.Option("--wavelength-angstrom", help="Wavelength.")] = 1.0,
+    photons: Annotated[
+        str, typer.Option("--photons", metavar="MEAN|none", help="Mean photons per pattern; none: no noise.")
+    ] = "none",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of orientations and noise.")] = 0,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    log: Log = None,
+    debug: Debug = False,
+) -> None:
+    """Simulate patterns of a particle at random orientations, with their truth."""
+    from spilegate.commands import simulate as command
+
+    experiment = command.Experiment(
+        images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed
+    )
+    command.run(output, pdb, particle, experiment, threads=threads, force=force, quiet=quiet, log=log)
+
+
+@app.command()
+def evaluate(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by reconstruct.")],
+    reference: Annotated[
+        Path, typer.Option("--reference", metavar="FILE", help="The truth: .mrc, .pdb, .cif, or simulated .h5.")
+    ],
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
+    quiet: Quiet = False,
+    log: Log = None,
+    debug: Debug = False,
+) -> None:
+    """Compare a reconstruction with a reference: correlation, resolution, orientation error."""
+    from spilegate.commands import evaluate as command
+
+    command.run(results, reference, threads=threads, quiet=quiet, log=log)
+
+
+@app.command()
+def inspect(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
+    quiet: Quiet = False,
+    log: Log = None,
+    debug: Debug = False,
+) -> None:
+    """Say what a file of patterns holds, and whether it can be used."""
+    from spilegate.commands import describe as command
+
+    command.run(data, quiet=quiet, log=log)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    app()
+    sys.exit(0)

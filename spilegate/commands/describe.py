@@ -1,0 +1,27 @@
+"""`spilegate inspect`: what a file of patterns holds, and whether it can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spilegate.report.console import Output
+
+
+def run(data: Path, *, quiet: bool, log: Path | None) -> None:
+    """Print what a file of patterns holds, one item per line."""
+    with Output(quiet=quiet, log=log) as out:
+        from spilegate.formats import spinifel
+
+        facts = spinifel.describe(data)
+        width = max(len(name) for name in facts)
+        for name, value in facts.items():
+            out.line(f"{name:{width}s}  {_text(value)}")
+
+
+def _text(value: object) -> str:
+    """Return a value as a short text."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return " x ".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,121 @@
+"""`spilegate evaluate`: a reconstruction against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spilegate.commands import available_threads
+from spilegate.errors import InputError
+from spilegate.formats import maps, results, spinifel
+from spilegate.report.console import Output
+from spilegate.report.files import SUMMARY, write_curve
+from spilegate.state import Float32, Float64
+
+MAPS = (".mrc", ".map", ".ccp4")
+MODELS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz")
+PATTERNS = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The truth: a density, and the orientations of the patterns where they are known."""
+
+    density: Float32
+    voxel_angstrom: float
+    quaternions: Float64 | None
+
+
+def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log: Path | None) -> None:
+    """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
+    with Output(quiet=quiet, log=log, folder=folder) as out:
+        from spilegate.evaluation.comparison import compare
+        from spilegate.report.pictures import draw_fsc
+
+        workers = threads or available_threads()
+        if not folder.is_dir():
+            raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
+        summary = results.read_summary(folder / SUMMARY)
+        density, voxel = maps.read_map(folder / "density.mrc")
+        truth = load_reference(reference, len(density), voxel, threads=workers)
+        quaternions = _quaternions(folder, truth)
+        comparison, curve = compare(
+            density,
+            voxel,
+            truth.density,
+            truth.voxel_angstrom,
+            q_max=float(summary["q_max_inverse_angstrom"]),
+            quaternions=quaternions,
+            true_quaternions=truth.quaternions,
+            threads=workers,
+        )
+        summary["evaluation"] = {
+            "reference": str(reference),
+            "resolution_angstrom": comparison.resolution_angstrom,
+            "threshold": 0.5,
+            "correlation": comparison.correlation,
+            "hand": comparison.hand,
+            "orientation_error_deg": comparison.orientation_error_deg,
+        }
+        results.write_summary(folder / SUMMARY, summary)
+        write_curve(folder, "reference", curve.q, curve.correlation)
+        out.line(_closing(summary["evaluation"]), "bold green")
+        picture = draw_fsc(folder)
+        out.line(f"picture in {picture}")
+
+
+def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int) -> Reference:
+    """Read a reference: a map as it is, atoms drawn on the reconstruction's grid, or the truth beside patterns."""
+    name = path.name.lower()
+    if not path.is_file():
+        raise InputError(f"--reference {path}: not found; expected a file: {', '.join((*MAPS, *MODELS, *PATTERNS))}")
+    if name.endswith(MAPS):
+        density, voxel = maps.read_map(path)
+        return Reference(density, voxel, None)
+    if name.endswith(MODELS):
+        from spilegate.simulation import particle
+
+        return Reference(
+            particle.density(particle.read_particle(path), size, voxel_angstrom, threads=threads), voxel_angstrom, None
+        )
+    if name.endswith(PATTERNS):
+        truth = spinifel.read_truth(path)
+        if truth.volume is None or truth.voxel_angstrom is None:
+            raise InputError(
+                f"--reference {path}: no dataset 'volume' with attribute 'voxel_angstrom'; expected a file by spilegate "
+                "simulate; give a map or atoms"
+            )
+        return Reference(truth.volume, truth.voxel_angstrom, truth.quaternions)
+    raise InputError(
+        f"--reference {path}: unknown kind of file; expected one that ends in {', '.join((*MAPS, *MODELS, *PATTERNS))}"
+    )
+
+
+def _quaternions(folder: Path, truth: Reference) -> Float64 | None:
+    """Return the reconstructed orientations if the truth has as many."""
+    if truth.quaternions is None:
+        return None
+    quaternions = np.asarray(results.read_orientations(folder / "orientations.h5"))
+    if len(quaternions) != len(truth.quaternions):
+        raise InputError(
+            f"--reference: {len(truth.quaternions)} orientations; expected {len(quaternions)}, as in {folder}; "
+            "give the file that was reconstructed"
+        )
+    return quaternions
+
+
+def _closing(evaluation: dict[str, Any]) -> str:
+    """Return the figures in one line."""
+    resolution = evaluation["resolution_angstrom"]
+    error = evaluation["orientation_error_deg"]
+    parts = [
+        f"correlation {evaluation['correlation']:.4f}",
+        f"resolution {'none' if resolution is None else f'{resolution:.2f} Å'} (FSC 0.5)",
+        f"hand {evaluation['hand']}",
+    ]
+    if error is not None:
+        parts.append(f"orientation error {error['median']:.2f} degrees (median)")
+    return ", ".join(parts)

@@ -1,0 +1,219 @@
+"""`spilegate reconstruct`: from patterns to density, with checkpoint, progress, results and pictures."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spilegate import __version__
+from spilegate.commands import Interrupted, available_threads
+from spilegate.commands.configuration import differences
+from spilegate.errors import InputError
+from spilegate.formats import record, results, spinifel
+from spilegate.report.console import Output
+from spilegate.report.drawing import Drawing
+from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
+from spilegate.report.progress import Monitor, read_records, seconds_by
+from spilegate.settings import Settings
+from spilegate.state import Dataset, Reconstruction, State
+
+# What may differ between a run and its resumption: it changes the time, not the result.
+FREE = "compute."
+
+
+@dataclass(frozen=True)
+class Job:
+    """A reconstruction asked for: where from, where to, and how."""
+
+    data: Path
+    folder: Path
+    settings: Settings
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return where the checkpoint lies."""
+        return self.folder / CHECKPOINT
+
+    def attributes(self, dataset: Dataset) -> dict[str, Any]:
+        """Return what a checkpoint says about the run it belongs to."""
+        return {
+            "version": __version__,
+            "seed": self.settings.seed,
+            "digest": dataset.digest,
+            "settings": self.settings.model_dump_json(),
+        }
+
+
+def run(
+    data: Path, folder: Path, settings: Settings, *, resume: bool, force: bool, quiet: bool, log: Path | None
+) -> None:
+    """Reconstruct the density from a file of patterns and write everything into a folder.
+
+    Raises InputError before anything is written if an input is bad, Interrupted if the user stops the run.
+    """
+    begin = time.perf_counter()
+    if resume and force:
+        raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
+    job = Job(data, folder, settings)
+    with Output(quiet=quiet, log=log, folder=folder) as out:
+        if resume and not job.checkpoint.is_file():
+            raise InputError(f"--resume: {job.checkpoint} not found; expected a checkpoint; leave out --resume")
+        prepare = settings.prepare
+        dataset = spinifel.read(data, binning=prepare.binning, q_min=prepare.q_min, q_max=prepare.q_max)
+        state = _resumed(job, dataset) if resume else None
+        results.claim_output(folder, force=force, resume=resume)
+        out.open_log()
+        seconds_read = time.perf_counter() - begin
+        out.line(_opening(job, dataset, state))
+        _reconstruct(job, dataset, state, out, begin=begin, seconds_read=seconds_read)
+
+
+def _reconstruct(
+    job: Job, dataset: Dataset, state: State | None, out: Output, *, begin: float, seconds_read: float
+) -> None:
+    """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
+    from spilegate import mtip
+
+    attributes = job.attributes(dataset)
+    drawing = Drawing(job.folder, job.data)
+    monitor = Monitor(
+        out,
+        job.folder,
+        save=lambda now: record.save_record(job.checkpoint, now, attributes),
+        draw=drawing.begin_if_idle,
+        earlier=read_records(job.folder, state.generation) if state is not None else [],
+    )
+    try:
+        with monitor:
+            result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state)
+        seconds = {"read": seconds_read, "reconstruct": time.perf_counter() - begin - seconds_read}
+        written = _write(job, dataset, result, monitor, seconds, begin)
+        out.line(_closing(job, written), "bold green")
+    except KeyboardInterrupt as error:
+        drawing.stop()
+        raise Interrupted(_how_to_go_on(job, monitor)) from error
+    try:
+        problem = drawing.finish()
+    except KeyboardInterrupt as error:
+        drawing.stop()
+        raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
+    out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"pictures not drawn: {problem}")
+
+
+def _resumed(job: Job, dataset: Dataset) -> State:
+    """Load the checkpoint and make sure that it is of the same run."""
+    state, attributes = record.load_record(job.checkpoint, State)
+    if attributes.get("digest") != dataset.digest:
+        raise InputError(
+            f"--resume: {job.checkpoint} belongs to other patterns than {job.data} (SHA-256 "
+            f"{attributes.get('digest')!s:.12} and {dataset.digest:.12}); give the same file, or a new --output"
+        )
+    old, new = json.loads(attributes["settings"]), json.loads(job.settings.model_dump_json())
+    changed = [f"{path} = {a!r}, now {b!r}" for path, a, b in differences(old, new) if not path.startswith(FREE)]
+    if changed:
+        raise InputError(
+            f"--resume: {job.checkpoint} was made with {'; '.join(changed)}; give the same settings, or a new --output"
+        )
+    return state
+
+
+def _write(
+    job: Job, dataset: Dataset, result: Reconstruction, monitor: Monitor, seconds: dict[str, float], begin: float
+) -> dict[str, Any]:
+    """Write the last checkpoint, the results and the summary, and return the summary."""
+    start = time.perf_counter()
+    record.save_record(job.checkpoint, result.state, job.attributes(dataset))
+    results.write_results(job.folder, result.state, threads=job.settings.compute.threads or available_threads())
+    if len(result.half_set_q):
+        write_curve(job.folder, "half_set", result.half_set_q, result.half_set_fsc)
+    seconds["write"] = time.perf_counter() - start
+    seconds["total"] = time.perf_counter() - begin
+    summary = summarise(job, dataset, result, monitor, seconds)
+    results.write_summary(job.folder / SUMMARY, summary)
+    return summary
+
+
+def summarise(
+    job: Job, dataset: Dataset, result: Reconstruction, monitor: Monitor, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return the content of `summary.json`; its schema is in the README."""
+    per_generation = seconds_by(monitor.records, "generation")
+    return {
+        "version": __version__,
+        "seed": job.settings.seed,
+        "blind": True,
+        "settings": job.settings.model_dump(mode="json"),
+        "input": {
+            "file": str(job.data),
+            "digest": dataset.digest,
+            "patterns": len(dataset.images),
+            "pixels": int((dataset.weight > 0).sum()),
+            "panel_shape": list(dataset.panel_shape),
+        },
+        "diameter_angstrom": result.diameter_angstrom,
+        "diameter_estimated": result.diameter_estimated,
+        "q_max_inverse_angstrom": result.q_max,
+        "voxel_angstrom": result.state.voxel_angstrom,
+        "size": result.state.density.shape[-1],
+        "generations": result.state.generation,
+        "figures_of_merit": dict(result.figures),
+        "half_set": half_set_figures(result),
+        "seconds": {
+            **{name: round(value, 3) for name, value in seconds.items()},
+            "stages": {name: round(value, 3) for name, value in seconds_by(monitor.records, "stage").items()},
+            "generations": [round(per_generation[number], 3) for number in sorted(per_generation)],
+        },
+        "peak_memory_mib": round(peak_memory_mib(), 1),
+    }
+
+
+def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
+    """Return the resolution at which the half-set curve falls below 0.143, None without half-sets."""
+    from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
+
+    if not len(result.half_set_q):
+        return None
+    curve = FscCurve(result.half_set_q, result.half_set_fsc, 0 * result.half_set_q)
+    return {"resolution_angstrom": resolution_angstrom(curve, 0.143), "threshold": 0.143}
+
+
+def peak_memory_mib() -> float:
+    """Return the largest memory this process has held [MiB]."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _opening(job: Job, dataset: Dataset, state: State | None) -> str:
+    """Return the first line of a run."""
+    pixels = int((dataset.weight > 0).sum())
+    what = f"{job.data}: {len(dataset.images)} patterns of {pixels} pixels, seed {job.settings.seed}"
+    return what if state is None else f"{what}, resumed after generation {state.generation}"
+
+
+def _closing(job: Job, summary: dict[str, Any]) -> str:
+    """Return the line that says what came out."""
+    kind = "estimated" if summary["diameter_estimated"] else "given"
+    half_set = summary["half_set"]
+    own = f", half-set resolution {half_set['resolution_angstrom']} Å" if half_set else ""
+    return (
+        f"results in {job.folder}: diameter {summary['diameter_angstrom']:.1f} Å ({kind}), "
+        f"data to {1 / summary['q_max_inverse_angstrom']:.2f} Å{own}, {summary['seconds']['total']:.1f} s, "
+        f"{summary['peak_memory_mib']:.0f} MiB"
+    )
+
+
+def _how_to_go_on(job: Job, monitor: Monitor) -> str:
+    """Return what is kept after an interruption and how to go on from there."""
+    if not monitor.generation_done:
+        return f"interrupted before the first checkpoint; start again with --force (folder {job.folder})"
+    return (
+        f"interrupted; generation {monitor.generation_done} is kept in {job.checkpoint}; to go on, give the same "
+        f"command with --resume: spilegate reconstruct {shlex.quote(str(job.data))} "
+        f"--output {shlex.quote(str(job.folder))} --resume ..."
+    )

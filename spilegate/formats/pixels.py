@@ -1,0 +1,134 @@
+"""Where the pixels of a file lie: positions in reciprocal space and in the assembled picture, checked and binned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from spilegate.errors import InputError
+from spilegate.formats import files
+from spilegate.geometry.detector import ewald_wavelength
+from spilegate.state import Float64, Int64
+
+Number = TypeVar("Number", bound=np.generic)
+
+POSITION = "pixel_position_reciprocal"
+INDEX_MAP = "pixel_index_map"
+ANGSTROM_PER_METRE = 1e10
+# A largest |q| outside this range [1/angstrom] is not a diffraction experiment but a wrong unit.
+PLAUSIBLE_Q = (1e-5, 20.0)
+# Largest distance of a pixel from the Ewald sphere, relative to the largest |q|: far above the rounding of float32, far
+# below what moves a pixel by a noticeable part of a speckle.
+EWALD_TOLERANCE = 1e-3
+
+
+def read_positions(file: h5py.File, path: Path, panel_shape: tuple[int, int, int]) -> tuple[Float64, float]:
+    """Return pixel positions (panels, y, x, 3) float64 [1/angstrom] and the wavelength [angstrom].
+
+    In the file they are in 1/metre, the components along the first or the last axis.
+    Raises InputError for another shape, non-finite or implausible values, or pixels off the Ewald sphere.
+    """
+    expected = f"positions of the pixels [1/m], shape {(*panel_shape, 3)} or {(3, *panel_shape)}"
+    found = files.dataset(file, POSITION, path, expected)
+    values = _components_last(found, panel_shape, 3, path, expected).astype(np.float64) / ANGSTROM_PER_METRE
+    where = f"{path}: dataset {POSITION!r}"
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values).all(-1)).sum())
+        raise InputError(f"{where}: {bad} pixels with a position that is not finite; expected {expected}")
+    largest = float(np.linalg.norm(values, axis=-1).max())
+    if not PLAUSIBLE_Q[0] <= largest <= PLAUSIBLE_Q[1]:
+        raise InputError(
+            f"{where}: largest |q| {largest * ANGSTROM_PER_METRE:.3g} 1/m; expected {PLAUSIBLE_Q[0] * 1e10:g} to "
+            f"{PLAUSIBLE_Q[1] * 1e10:g} 1/m; check the unit, it is 1/metre without 2 pi"
+        )
+    return values, _checked_wavelength(values, where)
+
+
+def _components_last(
+    found: h5py.Dataset, panel_shape: tuple[int, int, int], components: int, path: Path, expected: str
+) -> NDArray[np.generic]:
+    """Read a dataset whose components lie along the first or the last axis; return them along the last."""
+    if found.shape == (*panel_shape, components):
+        last: NDArray[np.generic] = found[()]
+        return last
+    if found.shape == (components, *panel_shape):
+        return np.moveaxis(found[()], 0, -1)
+    name = found.name.removeprefix("/")
+    raise InputError(f"{path}: dataset {name!r}: shape {found.shape}; expected {expected}, as the patterns have")
+
+
+def _checked_wavelength(q: Float64, where: str) -> float:
+    """Return the wavelength of the Ewald sphere through all pixels."""
+    wavelength = ewald_wavelength(q)
+    q_length = np.linalg.norm(q, axis=-1)
+    off = float(np.abs(q[..., 2] + wavelength * q_length**2 / 2).max() / q_length.max())
+    if off > EWALD_TOLERANCE or wavelength * q_length.max() > 2:
+        raise InputError(
+            f"{where}: pixels lie off the Ewald sphere by up to {off:.2g} of the largest |q|; expected at most "
+            f"{EWALD_TOLERANCE:g}, q = (s_out - z) / wavelength; check order and sign of the components"
+        )
+    if wavelength <= 0:
+        raise InputError(
+            f"{where}: q_z is zero or positive, so the beam is not along +z; expected q_z = -wavelength |q|^2 / 2; "
+            "change the sign of q_z"
+        )
+    return wavelength
+
+
+def read_index_map(file: h5py.File, path: Path, panel_shape: tuple[int, int, int]) -> Int64:
+    """Return (row, column) of every pixel in the assembled picture, (panels, y, x, 2) int64.
+
+    Made up if the file has none: panels stacked. Raises InputError for another shape or for values that are no indices.
+    """
+    if INDEX_MAP not in file:
+        panel, row, column = np.indices(panel_shape, np.int64)
+        return np.stack([panel * panel_shape[1] + row, column], axis=-1)
+    expected = f"(row, column) of the pixels, shape {(*panel_shape, 2)} or {(2, *panel_shape)}"
+    found = files.dataset(file, INDEX_MAP, path, expected)
+    values = _components_last(found, panel_shape, 2, path, expected).astype(np.float64)
+    if not (np.isfinite(values).all() and (values >= 0).all() and (values % 1 == 0).all()):
+        raise InputError(f"{path}: dataset {INDEX_MAP!r}: values that are not indices from 0; expected {expected}")
+    return values.astype(np.int64)
+
+
+def binned_shape(panel_shape: tuple[int, int, int], binning: int, path: Path) -> tuple[int, int, int]:
+    """Return the panel shape after binning; raise InputError if the binning does not divide it."""
+    panels, rows, columns = panel_shape
+    if rows % binning or columns % binning:
+        raise InputError(
+            f"{path}: panels of {rows} x {columns} pixels cannot be binned by {binning}; expected a divisor of both"
+        )
+    return panels, rows // binning, columns // binning
+
+
+def blocks(values: NDArray[Number], binning: int) -> NDArray[Number]:
+    """Return a view of (n, y, x, ...) as blocks, (n, y / binning, binning, x / binning, binning, ...)."""
+    n, rows, columns, *rest = values.shape
+    return values.reshape(n, rows // binning, binning, columns // binning, binning, *rest)
+
+
+def bin_positions(q: Float64, binning: int, wavelength: float) -> Float64:
+    """Return the mean positions of blocks of pixels, (panels, y, x, 3), moved radially onto the Ewald sphere."""
+    if binning == 1:
+        return q
+    beam = np.array([0.0, 0.0, 1 / wavelength])
+    outgoing = blocks(q, binning).mean((2, 4)) + beam
+    mean: Float64 = outgoing / (wavelength * np.linalg.norm(outgoing, axis=-1, keepdims=True)) - beam
+    return mean
+
+
+def bin_index_map(index_map: Int64, binning: int) -> Int64:
+    """Return the places of blocks of pixels in a picture that is smaller by `binning`, (panels, y, x, 2)."""
+    first: Int64 = blocks(index_map, binning).min((2, 4))
+    return first // binning
+
+
+def inscribed_q(q: Float64, wavelength: float) -> float:
+    """Return |q| at the middle of the nearest of the detector's four sides [1/angstrom]: the largest circle inside."""
+    across = min(-q[..., 0].min(), q[..., 0].max(), -q[..., 1].min(), q[..., 1].max())
+    # With a the scattering angle: across = sin(a) / wavelength, |q| = 2 sin(a / 2) / wavelength.
+    return float(2 * np.sin(np.arcsin(np.clip(wavelength * across, 0, 1)) / 2) / wavelength)

@@ -1,0 +1,163 @@
+"""The output folder of a reconstruction: who may write into it, maps, orientations and the summary."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.fft
+
+from spilegate.errors import InputError
+from spilegate.formats import files
+from spilegate.formats.maps import write_map
+from spilegate.kernels import fft
+from spilegate.state import Float32, Float64, State
+
+# The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
+OWN_FILES = re.compile(
+    r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
+    rf"|fsc_(reference|half_set)\.csv)({re.escape(files.PARTIAL)})?"
+)
+OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)\.png")
+FIGURES = "figures"
+ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
+
+
+def claim_output(path: Path, *, force: bool, resume: bool) -> None:
+    """Make sure that a run may write into the folder `path`; make it if it does not exist.
+
+    force : remove what an earlier run left there, and nothing else; whatever other files there are stay
+    resume : leave everything as it is; the folder must exist
+
+    To be called once all other input has been checked, since `force` loses the earlier results.
+    Raises InputError, with nothing changed, if the folder is not empty without `force`, or cannot be used.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--output {path}: found a file; expected a folder; name another one")
+    if resume and not path.is_dir():
+        raise InputError(f"--output {path}: not found; expected the folder of the run to resume; leave out --resume")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(0, "no permission to write")
+        if resume:
+            return
+        if not force and any(path.iterdir()):
+            raise InputError(
+                f"--output {path}: not empty; expected a new or empty folder; name another one, --force overwrites "
+                "earlier results, --resume continues them"
+            )
+        for own in list(_own_files(path)):
+            own.unlink()
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be used ({error.strerror}); check its permissions") from error
+
+
+def _own_files(path: Path) -> Iterator[Path]:
+    """Yield the files in a folder that an earlier run may have written."""
+    figures = path / FIGURES
+    for folder, names in ((path, OWN_FILES), (figures, OWN_FIGURES)):
+        if folder.is_dir() and (folder is path or not folder.is_symlink()):
+            yield from (item for item in folder.iterdir() if item.is_file() and names.fullmatch(item.name))
+
+
+def intensity_volume(autocorrelation: Float32, *, threads: int) -> Float32:
+    """Return the intensity, the Fourier transform of an autocorrelation (M, M, M), centre at M // 2.
+
+    `I(q) = sum_x A(x) exp(-2 pi i q.x)`; its voxel is 1 / (M * voxel of A) [1/angstrom].
+    """
+    spectrum = scipy.fft.fftn(fft.to_corner(autocorrelation), axes=fft.AXES, workers=threads)
+    return fft.to_centre(spectrum.real).astype(np.float32)
+
+
+def write_results(folder: Path, state: State, *, threads: int) -> None:
+    """Write maps and orientations of a state into a folder that `claim_output` has granted, replacing older ones.
+
+    For state 0: `density.mrc` (voxel in angstrom), `autocorrelation.mrc` (the same), `intensity.mrc` (voxel in
+    1/angstrom: MRC has no unit for it); for state k > 0 the same with `_k`. `orientations.h5` is for all.
+    Raises InputError if a file cannot be written.
+    """
+    folder = Path(folder)
+    size = state.density.shape[-1]
+    for k, (density, autocorrelation) in enumerate(zip(state.density, state.autocorrelation, strict=True)):
+        suffix = f"_{k}.mrc" if k else ".mrc"
+        intensity = intensity_volume(autocorrelation, threads=threads)
+        write_map(folder / f"density{suffix}", density, state.voxel_angstrom, force=True)
+        write_map(folder / f"autocorrelation{suffix}", autocorrelation, state.voxel_angstrom, force=True)
+        write_map(folder / f"intensity{suffix}", intensity, 1 / (size * state.voxel_angstrom), force=True)
+    write_orientations(folder / "orientations.h5", state, force=True)
+
+
+def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
+    """Write what is known of every pattern: `quaternions` (N_IMG, 4), `scale`, `distance` and `state`, (N_IMG,) each.
+
+    Raises InputError if the file exists and `force` is not set, or cannot be written.
+    """
+    meaning = {
+        "quaternions": "unit quaternions (w, x, y, z); the rotation takes the particle frame of density.mrc to the "
+        "laboratory frame: a pattern samples the intensity at R^T q",
+        "scale": "pattern = scale * slice of the model",
+        "distance": "weighted squared distance to the slice over the weighted squared norm of the pattern, 0 = perfect",
+        "state": "conformation, from 0",
+    }
+    with files.replacing(Path(path), force=force) as partial, h5py.File(partial, "w") as file:
+        for name, text in meaning.items():
+            file.create_dataset(name, data=getattr(state, name)).attrs["meaning"] = text
+
+
+def read_orientations(path: Path) -> Float64:
+    """Return the quaternions (N_IMG, 4) float64 that `write_orientations` wrote.
+
+    Raises InputError if the file is missing, damaged, or another one.
+    """
+    path = Path(path)
+    with files.open_hdf5(path, ORIENTATIONS_EXPECTED) as file:
+        found = files.dataset(file, "quaternions", path, ORIENTATIONS_EXPECTED)
+        values: Float64 = found[()].astype(np.float64)
+    if values.ndim != 2 or values.shape[1] != 4 or not np.isfinite(values).all():
+        raise InputError(f"{path}: dataset 'quaternions': shape {values.shape}; expected finite (patterns, 4)")
+    return values
+
+
+def write_summary(path: Path, mapping: Mapping[str, Any]) -> None:
+    """Write a summary as JSON in the order given, replacing an older one.
+
+    NumPy scalars and arrays become numbers and lists; numbers that JSON has no word for (nan, inf) become null.
+    Raises InputError if the file cannot be written.
+    """
+    text = json.dumps(_plain(mapping), indent=2, allow_nan=False, ensure_ascii=False)
+    with files.replacing(Path(path), force=True) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value made of what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return a summary. Raises InputError if it is missing or not a JSON object."""
+    path = Path(path)
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected the summary of a finished reconstruction") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); expected the summary of a reconstruction") from error
+    if not isinstance(summary, dict):
+        raise InputError(f"{path}: {type(summary).__name__}; expected a JSON object, the summary of a reconstruction")
+    return summary

@@ -1,0 +1,261 @@
+"""SpiniFEL's HDF5 layout, read from whoever wrote it (SpiniFEL, skopi, ourselves) and written with the truth.
+
+Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (panels, y, x, 3) or (3, panels, y, x) [1/m];
+`pixel_index_map` (panels, y, x, 2), optional; the truth, optional: `orientations` (N_IMG, 1, 4) or (N_IMG, 4),
+(w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from spilegate.errors import InputError
+from spilegate.formats import files, pixels
+from spilegate.formats.faults import Faults
+from spilegate.state import Dataset, Float32, Float64, Int64
+
+EXPECTED = "patterns in SpiniFEL's HDF5 layout"
+INTENSITIES = "intensities"
+# Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
+FEWEST_PATTERNS = 20
+# Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a simulation knows and a reconstruction must not; None for what the file does not hold.
+
+    quaternions : (N_IMG, 4) float64, unit, (w, x, y, z), particle to laboratory
+    volume : (M, M, M) float32 in (x, y, z) index order, centre at M // 2
+    voxel_angstrom : edge of its voxels [angstrom]
+    """
+
+    quaternions: Float64 | None
+    volume: Float32 | None
+    voxel_angstrom: float | None
+
+
+class Measured(Protocol):
+    """What `write` needs of a simulation; see `spilegate.simulation.experiment.Simulation` for shapes and units."""
+
+    @property
+    def intensities(self) -> Float32:
+        """Patterns, (N_IMG, panels, y, x)."""
+
+    @property
+    def pixel_position(self) -> Float64:
+        """Pixel positions, (panels, y, x, 3) [1/angstrom]."""
+
+    @property
+    def pixel_index_map(self) -> Int64:
+        """Places in the picture, (panels, y, x, 2)."""
+
+    @property
+    def quaternions(self) -> Float64:
+        """Orientations, (N_IMG, 4)."""
+
+    @property
+    def volume(self) -> Float32:
+        """Density, (M, M, M)."""
+
+    @property
+    def voxel_angstrom(self) -> float:
+        """Edge of its voxels."""
+
+    @property
+    def wavelength_angstrom(self) -> float:
+        """Wavelength of the beam."""
+
+    @property
+    def photons(self) -> float | None:
+        """Mean photons per pattern, None for intensities without noise."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of orientations and noise."""
+
+    @property
+    def particle(self) -> str:
+        """The particle's name."""
+
+
+def read(path: Path, *, binning: int = 1, q_min: float = 0.0, q_max: float | None = None) -> Dataset:
+    """Read patterns and where their pixels lie; the truth, if any, is not looked at.
+
+    binning : blocks of binning x binning pixels are summed into one
+    q_min, q_max : pixels with |q| outside get weight 0 [1/angstrom]; they are read all the same
+
+    Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
+    """
+    path = Path(path)
+    with files.open_hdf5(path, EXPECTED) as file:
+        images = _intensities(file, path)
+        if len(images) < FEWEST_PATTERNS:
+            raise InputError(f"{path}: {len(images)} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
+        shape = pixels.binned_shape(images.shape[1:], binning, path)
+        raw_q, wavelength = pixels.read_positions(file, path, images.shape[1:])
+        index_map = pixels.bin_index_map(pixels.read_index_map(file, path, images.shape[1:]), binning)
+        q = pixels.bin_positions(raw_q, binning, wavelength).reshape(-1, 3)
+        weight = _weight(q, q_min, q_max, path)
+        digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
+        result = np.empty((len(images), len(q)), np.float32)
+        faults = Faults()
+        for start, block in _blocks(images):
+            digest.update(np.ascontiguousarray(block).data)
+            part = result[start : start + len(block)]
+            part[:] = _binned(block, binning)
+            faults.add(start, part, weight > 0)
+    if problem := faults.problem():
+        raise InputError(f"{path}: dataset {INTENSITIES!r}: {problem}")
+    return Dataset(result, q, weight, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path))
+
+
+def _intensities(file: h5py.File, path: Path) -> h5py.Dataset:
+    """Return the dataset of patterns, checked but not read."""
+    expected = "patterns, shape (patterns, panels, y, x)"
+    images = files.dataset(file, INTENSITIES, path, expected)
+    if images.ndim != 4 or 0 in images.shape:
+        raise InputError(f"{path}: dataset {INTENSITIES!r}: shape {images.shape}; expected {expected}")
+    return images
+
+
+def _blocks(images: h5py.Dataset) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the number of a block's first pattern and the block, whole HDF5 chunks at a time."""
+    chunk = images.chunks[0] if images.chunks else 1
+    step = max(1, BLOCK_BYTES // (images.dtype.itemsize * int(np.prod(images.shape[1:])) * chunk)) * chunk
+    for start in range(0, len(images), step):
+        yield start, images[start : start + step]
+
+
+def _binned(block: NDArray[Any], binning: int) -> Float32:
+    """Return a block of patterns (n, panels, y, x) of any type as (n, N_PIX) float32, summed over blocks of pixels."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
+        if binning > 1:
+            values = pixels.blocks(values, binning).sum((2, 4))
+    return values.reshape(len(block), -1)
+
+
+def _weight(q: Float64, q_min: float, q_max: float | None, path: Path) -> Float32:
+    """Return 1 for pixels within the limits of |q| and 0 for others."""
+    q_length = np.linalg.norm(q, axis=-1)
+    inside = (q_length >= q_min) & (q_length <= (np.inf if q_max is None else q_max))
+    if not inside.any():
+        raise InputError(
+            f"{path}: no pixel with q_min = {q_min:g} <= |q| <= q_max = {q_max}; its pixels lie between "
+            f"{q_length.min():.4g} and {q_length.max():.4g} 1/angstrom; change the limits"
+        )
+    return inside.astype(np.float32)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read what a simulated file knows about its truth.
+
+    Raises InputError if the file cannot be read, or if orientations or volume are there but make no sense.
+    """
+    path = Path(path)
+    with files.open_hdf5(path, EXPECTED) as file:
+        quaternions = _quaternions(file, path, len(_intensities(file, path))) if "orientations" in file else None
+        if "volume" not in file:
+            return Truth(quaternions, None, None)
+        expected = "the true density, shape (M, M, M)"
+        found = files.dataset(file, "volume", path, expected)
+        if found.ndim != 3 or len(set(found.shape)) != 1:
+            raise InputError(f"{path}: dataset 'volume': shape {found.shape}; expected {expected}")
+        volume = found[()].astype(np.float32)
+        if not np.isfinite(volume).all():
+            raise InputError(f"{path}: dataset 'volume': values that are not finite; expected {expected}")
+        voxel = found.attrs.get("voxel_angstrom")
+    return Truth(quaternions, volume, None if voxel is None else float(voxel))
+
+
+def _quaternions(file: h5py.File, path: Path, count: int) -> Float64:
+    """Return the true orientations, (N_IMG, 4), normalised."""
+    expected = f"unit quaternions, shape ({count}, 1, 4) or ({count}, 4), one for each pattern"
+    found = files.dataset(file, "orientations", path, expected)
+    if found.shape not in {(count, 1, 4), (count, 4)}:
+        raise InputError(f"{path}: dataset 'orientations': shape {found.shape}; expected {expected}")
+    values = found[()].astype(np.float64).reshape(count, 4)
+    norm = np.linalg.norm(values, axis=-1, keepdims=True)
+    if not (np.abs(norm - 1) < 1e-3).all():
+        raise InputError(f"{path}: dataset 'orientations': norms other than 1; expected {expected}")
+    result: Float64 = values / norm
+    return result
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a file holds, for `spilegate inspect`: sizes, units in the names, and under "usable" yes or why not.
+
+    Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
+    """
+    path = Path(path)
+    with files.open_hdf5(path, EXPECTED) as file:
+        images = _intensities(file, path)
+        q, wavelength = pixels.read_positions(file, path, images.shape[1:])
+        totals, faults = np.empty(len(images)), Faults()
+        for start, block in _blocks(images):
+            values = _binned(block, 1)
+            totals[start : start + len(block)] = values.sum(1, dtype=np.float64)
+            faults.add(start, values, np.ones(values.shape[1], np.bool_))
+        truth = ", ".join(name for name in ("orientations", "volume") if name in file)
+        dtype, shape = str(images.dtype), images.shape
+    few = f"{shape[0]} patterns; expected at least {FEWEST_PATTERNS}" if shape[0] < FEWEST_PATTERNS else None
+    q_length = np.linalg.norm(q, axis=-1)
+    return {
+        "file": str(path),
+        "size_mib": path.stat().st_size / 2**20,
+        "patterns": shape[0],
+        "panels": shape[1],
+        "pixels": list(shape[2:]),
+        "dtype": dtype,
+        "wavelength_angstrom": wavelength,
+        "q_min_inverse_angstrom": float(q_length.min()),
+        "q_max_inverse_angstrom": float(q_length.max()),
+        "resolution_side_angstrom": 1 / pixels.inscribed_q(q, wavelength),
+        "resolution_corner_angstrom": 1 / float(q_length.max()),
+        "photons_per_pattern_min": float(totals.min()),
+        "photons_per_pattern_mean": float(totals.mean()),
+        "photons_per_pattern_max": float(totals.max()),
+        "zero_patterns": faults.count("all zero"),
+        "truth": truth or "none",
+        "usable": faults.problem() or few or "yes",
+    }
+
+
+def write(path: Path, simulation: Measured, *, force: bool = False) -> None:
+    """Write patterns with their truth; the file appears whole or not at all.
+
+    Counts are stored as integers and compressed, intensities without noise as float32.
+    Raises InputError if the file exists and `force` is not set, or cannot be written.
+    """
+    path = Path(path)
+    images = simulation.intensities
+    counts = simulation.photons is not None
+    options: dict[str, Any] = {}
+    if counts:
+        dtype = np.uint16 if images.max() <= np.iinfo(np.uint16).max else np.uint32
+        options = {"dtype": dtype, "chunks": (1, *images.shape[1:]), "compression": "gzip", "compression_opts": 1}
+    with files.replacing(path, force=force) as partial, h5py.File(partial, "w") as file:
+        file.create_dataset(INTENSITIES, data=images, **options).attrs["unit"] = "photons" if counts else "electrons^2"
+        position = simulation.pixel_position * pixels.ANGSTROM_PER_METRE
+        file.create_dataset(pixels.POSITION, data=position).attrs["unit"] = "1/m"
+        file.create_dataset(pixels.INDEX_MAP, data=simulation.pixel_index_map)
+        orientations = file.create_dataset("orientations", data=simulation.quaternions[:, None])
+        orientations.attrs["convention"] = "unit quaternions (w, x, y, z), particle to laboratory"
+        volume = file.create_dataset("volume", data=simulation.volume)
+        volume.attrs["voxel_angstrom"] = simulation.voxel_angstrom
+        volume.attrs["unit"] = "electrons/angstrom^3"
+        file.attrs["wavelength_angstrom"] = simulation.wavelength_angstrom
+        file.attrs["particle"] = simulation.particle
+        file.attrs["seed"] = simulation.seed
+        if simulation.photons is not None:
+            file.attrs["photons_per_pattern"] = simulation.photons

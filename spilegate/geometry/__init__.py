@@ -1,0 +1,1 @@
+"""Where things lie: detector pixels and rings, orientations and views, Fourier grids."""

@@ -1,0 +1,92 @@
+"""The detector in reciprocal space: the Ewald sphere, polar rings, and resampling of patterns onto rings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from scipy.spatial import cKDTree
+
+from spilegate.state import Bool, Float32, Float64
+
+# Neighbours and terms of the local quadratic fit that resamples pixels onto rings: 16 pixels determine 6 terms with
+# room to average noise, and reach 2 pixels, less than half a speckle of a pattern sampled at the Nyquist rate.
+NEIGHBOURS = 16
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Polar detector coordinates on the Ewald sphere.
+
+    q : (N_R, N_PHI, 3) float64 [1/angstrom]; q[:, j] is q[:, 0] turned about the beam by 2 pi j / N_PHI
+    area : (N_R,) float64, area of the detector that a sample stands for, relative to the mean; 0 for a ring that
+        cannot be resampled everywhere
+    resample : (N_R * N_PHI, N_PIX) sparse float32, patterns on the rings = resample @ patterns.T
+    """
+
+    q: Float64
+    area: Float64
+    resample: scipy.sparse.csr_array
+
+    def patterns(self, images: Float32) -> Float32:
+        """Return patterns (N_IMG, N_PIX) float32 on the rings, (N_IMG, N_R, N_PHI) float32."""
+        polar: Float32 = np.ascontiguousarray((self.resample @ images.T).T)
+        return polar.reshape(len(images), *self.q.shape[:2])
+
+
+def ewald_wavelength(q: Float64) -> float:
+    """Return the wavelength [angstrom] of the Ewald sphere q_z = -wavelength |q|^2 / 2 through (..., 3) points, by
+    least squares, so that the rounding of pixels near the beam does not count.
+    """
+    squared = (q**2).sum(-1)
+    return float(-2 * (q[..., 2] * squared).sum() / (squared**2).sum())
+
+
+def ewald_points(q_length: Float64, phi: Float64, wavelength: float) -> Float64:
+    """Return points of the Ewald sphere by their distance from the origin and angle about the beam, (..., 3)."""
+    q_z = -wavelength * q_length**2 / 2
+    across = np.sqrt(q_length**2 - q_z**2)
+    return np.stack(np.broadcast_arrays(across * np.cos(phi), across * np.sin(phi), q_z), axis=-1)
+
+
+def rings(q: Float64, usable: Bool, *, q_first: float, q_last: float, spacing: float, n_phi: int) -> Rings:
+    """Lay rings over the detector's usable pixels.
+
+    q : (N_PIX, 3) float64 [1/angstrom], pixels on one Ewald sphere; usable : (N_PIX,) bool
+    q_first, q_last, spacing : radii |q| of the first and last ring and their distance at most [1/angstrom]
+    Samples that lie further from any usable pixel than a pixel's own size get an empty row: zero patterns there.
+    """
+    count = max(2, int(np.ceil((q_last - q_first) / spacing)) + 1)
+    radius = np.linspace(q_first, q_last, count)
+    phi = 2 * np.pi * np.arange(n_phi) / n_phi
+    points = ewald_points(radius[:, None], phi[None, :], ewald_wavelength(q))
+    matrix = _local_fit(q[usable, :2], points[..., :2].reshape(-1, 2))
+    columns = scipy.sparse.csr_array(matrix) @ _selector(usable)
+    return Rings(points, radius / radius.mean(), columns.astype(np.float32))
+
+
+def _selector(usable: Bool) -> scipy.sparse.csr_array:
+    """Return the (n_usable, N_PIX) matrix that picks the usable pixels."""
+    index = np.flatnonzero(usable)
+    return scipy.sparse.csr_array(
+        (np.ones(len(index)), (np.arange(len(index)), index)), shape=(len(index), len(usable))
+    )
+
+
+def _local_fit(pixels: Float64, points: Float64) -> scipy.sparse.csr_array:
+    """Return the matrix whose rows are the value, at each point, of a local quadratic fit to the nearest pixels.
+
+    pixels : (n, 2), points : (m, 2), same unit. Moving least squares (Lancaster and Salkauskas, Math. Comp. 37:141,
+    1981) needs no regular grid: panels, gaps and masks make no difference.
+    """
+    count = min(NEIGHBOURS, len(pixels))
+    distance, index = cKDTree(pixels).query(points, k=count)
+    reach = distance[:, -1:]
+    x, y = np.moveaxis((pixels[index] - points[:, None]) / reach[..., None], -1, 0)
+    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    root = np.exp(-2.0 * (distance / reach) ** 2)
+    inverse = np.linalg.pinv(basis * root[..., None], rcond=1e-6)
+    rows = inverse[:, 0] * root
+    indptr = np.arange(0, rows.size + 1, count)
+    return scipy.sparse.csr_array((rows.ravel(), index.ravel(), indptr), shape=(len(points), len(pixels)))

@@ -1,0 +1,71 @@
+"""The particle's largest diameter from the patterns alone.
+
+The 2-D transform of a pattern is a projection of the particle's autocorrelation (but for the Ewald sphere's curvature),
+zero beyond the largest diameter. Whitening the pattern, ring by ring, leaves the autocorrelation's texture, whose mean
+power at displacement x follows the volume in which the particle overlaps itself displaced by x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from spilegate.geometry.sampling import Profile
+from spilegate.kernels import nufft
+from spilegate.state import Bool, Float32, Float64
+
+# Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
+# is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
+EXPONENT = 0.4
+FIT_BOUNDS = (0.02, 0.15)
+BLOCK_PATTERNS = 256
+
+
+def estimate_diameter(images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int) -> float:
+    """Return the largest diameter [angstrom].
+
+    images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64 [1/angstrom]; usable : (N_PIX,) bool
+    Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
+    """
+    displacement, power = texture_power(images, q, usable, profile, q_max=q_max, threads=threads)
+    largest = 0.5 / pixel_spacing(q[usable])
+    inside = displacement <= largest
+    displacement, power = displacement[inside], power[inside]
+    floor = np.median(power[displacement > 0.85 * largest])
+    relative = np.minimum.accumulate(np.maximum((power - floor) / (power[1] - floor), 0))
+    low, high = FIT_BOUNDS
+    first = int(np.argmax(relative < high))
+    last = max(int(np.argmax(relative < low)), first + 3)
+    line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
+    return float(np.clip(-line[1] / line[0], displacement[first], largest))
+
+
+def pixel_spacing(q: Float64) -> float:
+    """Return the typical distance between neighbouring pixels (N, 3) [1/angstrom]."""
+    distance, _ = cKDTree(q).query(q, k=2)
+    return float(np.median(distance[:, 1]))
+
+
+def texture_power(
+    images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int
+) -> tuple[Float64, Float64]:
+    """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
+    q_length = np.linalg.norm(q, axis=-1)
+    pixels = np.flatnonzero(usable & (q_length <= q_max))
+    step = 1 / (4 * q_max)
+    half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
+    points = np.ascontiguousarray((2 * np.pi * step * q[pixels, :2].T).astype(np.float32))
+    mean, variance = profile.at(q_length[pixels])
+    scale = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(variance)).astype(np.float32)
+    total = np.zeros((2 * half + 1,) * 2)
+    for begin in range(0, len(images), BLOCK_PATTERNS):
+        white = (images[begin : begin + BLOCK_PATTERNS, pixels] - mean.astype(np.float32)) * scale
+        # Two real patterns in one complex transform: its power, averaged over x and -x, is the sum of theirs.
+        pairs = np.zeros(((len(white) + 1) // 2, len(pixels)), np.complex64)
+        pairs.real, pairs.imag[: len(white) // 2] = white[::2], white[1::2]
+        pictures = nufft.adjoint_pictures(pairs, points, 2 * half + 1, tolerance=1e-4, threads=threads)
+        total += (np.abs(pictures) ** 2).sum(axis=0, dtype=np.float64)
+    axis = np.arange(-half, half + 1)
+    ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
+    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / len(images)
+    return np.arange(half + 1) * step, power[: half + 1]

@@ -1,0 +1,54 @@
+"""Orientations: quaternions, matrices, and the grid of views and in-plane angles that covers SO(3)."""
+
+from __future__ import annotations
+
+import healpy
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spilegate.state import Float64
+
+
+def matrices(quaternions: Float64) -> Float64:
+    """Return the (..., 3, 3) rotation matrices, particle to laboratory, of (..., 4) quaternions (w, x, y, z)."""
+    result: Float64 = Rotation.from_quat(quaternions, scalar_first=True).as_matrix()
+    return result
+
+
+def quaternions(rotations: Float64) -> Float64:
+    """Return the (..., 4) quaternions (w, x, y, z), w >= 0, of (..., 3, 3) rotation matrices."""
+    result: Float64 = Rotation.from_matrix(rotations).as_quat(canonical=True, scalar_first=True)
+    return result
+
+
+def random_quaternions(count: int, rng: np.random.Generator) -> Float64:
+    """Return (count, 4) quaternions uniform on SO(3)."""
+    result: Float64 = Rotation.random(count, rng=rng).as_quat(canonical=True, scalar_first=True)
+    return result
+
+
+def about_beam(angles: Float64) -> Float64:
+    """Return the (..., 3, 3) rotations by `angles` [radians] about the beam, +z."""
+    c, s, o, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
+    return np.stack([c, -s, o, s, c, o, o, o, one], axis=-1).reshape(*np.shape(angles), 3, 3)
+
+
+def view_grid(at_least: int, rng: np.random.Generator) -> Float64:
+    """Return nearly uniform views, (N_VIEW, 3, 3) with N_VIEW >= at_least, turned at random as a whole.
+
+    A view's matrix takes one HEALPix direction of the particle frame to the beam. Together with N_PHI in-plane
+    angles the grid covers SO(3) = S^2 x S^1; the random turn keeps its gaps from staying where they are.
+    """
+    n_side = max(1, int(np.ceil(np.sqrt(at_least / 12))))
+    theta, phi = healpy.pix2ang(n_side, np.arange(12 * n_side**2))
+    c, s, o, one = np.cos(theta), np.sin(theta), np.zeros_like(theta), np.ones_like(theta)
+    tilt = np.stack([c, o, -s, o, one, o, s, o, c], axis=-1).reshape(-1, 3, 3)
+    turn = Rotation.random(rng=rng).as_matrix()
+    grid: Float64 = tilt @ about_beam(-phi) @ turn
+    return grid
+
+
+def angle_between(first: Float64, second: Float64) -> Float64:
+    """Return the angles [degrees] between matching quaternions (..., 4)."""
+    cosine = np.abs((first * second).sum(-1))
+    return np.degrees(2 * np.arccos(np.minimum(cosine, 1.0)))

@@ -1,0 +1,93 @@
+"""Non-uniform FFTs of volumes, by finufft; plans (and their work arrays) are kept between calls.
+
+Points are given in radians per voxel, `2 pi q * voxel`, shape (3, N); volumes are in (x, y, z) index order with the
+centre at M // 2. All transforms use `exp(-2 pi i q.x)` from real to reciprocal space and its conjugate back.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import finufft
+import numpy as np
+from numpy.typing import NDArray
+
+Complex = NDArray[Any]
+Real = NDArray[Any]
+
+
+@lru_cache(maxsize=12)
+def _plan(kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int) -> Any:
+    """Return a plan for volumes of `size`^3, kept so that its FFT plan and grids are built once.
+
+    Evaluation takes points as they come: neighbours on a detector are neighbours in the volume, and sorting them costs
+    more than it saves (measured: 1.5 times the whole). Summation needs its points sorted, or threads would collide.
+    """
+    sign, sort = (-1, 0) if kind == 2 else (1, 2)
+    return finufft.Plan(
+        kind,
+        (size,) * 3,
+        n_trans=n_trans,
+        eps=tolerance,
+        isign=sign,
+        dtype=dtype,
+        nthreads=threads,
+        upsampfac=2.0,
+        spread_sort=sort,
+    )
+
+
+def forward(volumes: Complex, points: Real, *, tolerance: float, threads: int) -> Complex:
+    """Evaluate the Fourier transform of volumes at points (type 2).
+
+    volumes : (..., M, M, M) complex64 or complex128, at most one leading dimension
+    points : (3, N) float32 or float64 to match, radians per voxel
+    Returns (..., N) of the volumes' dtype: `sum_x volume(x) exp(-i points.x)`.
+    """
+    n_trans = 1 if volumes.ndim == 3 else volumes.shape[0]
+    plan = _plan(2, volumes.shape[-1], n_trans, str(volumes.dtype), tolerance, threads)
+    plan.setpts(*points)
+    result: Complex = plan.execute(volumes)
+    return result
+
+
+def adjoint(strengths: Complex, points: Real, size: int, *, tolerance: float, threads: int) -> Complex:
+    """Sum strengths at points onto a volume (type 1), the adjoint of `forward`.
+
+    strengths : (N,) complex64 or complex128
+    points : (3, N) float32 or float64 to match, radians per voxel
+    Returns (size, size, size) of the strengths' dtype: `sum_j strengths_j exp(+i points_j.x)`.
+    """
+    plan = _plan(1, size, 1, str(strengths.dtype), tolerance, threads)
+    plan.setpts(*points)
+    result: Complex = plan.execute(strengths)
+    return result
+
+
+def between_points(
+    sources: Real, strengths: Complex, targets: Real, *, tolerance: float, threads: int
+) -> Complex:
+    """Evaluate the Fourier transform of point sources at points (type 3).
+
+    sources : (3, N_SOURCE) float64 [angstrom]; targets : (3, N) float64 [radians per angstrom]
+    strengths : (N_SOURCE,) or (n, N_SOURCE) complex128, several sets at once
+    Returns (N,) or (n, N): `sum_j strengths_j exp(-i targets.sources_j)`.
+    """
+    result: Complex = finufft.nufft3d3(
+        *sources, strengths, *targets, eps=tolerance, isign=-1, nthreads=threads, upsampfac=2.0
+    )
+    return result
+
+
+def adjoint_pictures(strengths: Complex, points: Real, size: int, *, tolerance: float, threads: int) -> Complex:
+    """Sum strengths at points of a plane onto pictures (type 1 in two dimensions), one per row of strengths.
+
+    strengths : (n, N) complex64; points : (2, N) float32, radians per pixel
+    Returns (n, size, size) complex64.
+    """
+    # spread_thread=2: every thread takes its own picture (four times as fast as sharing each small picture).
+    result: Complex = finufft.nufft2d1(
+        *points, strengths, (size, size), eps=tolerance, isign=1, nthreads=threads, upsampfac=2.0, spread_thread=2
+    )
+    return result.reshape(-1, size, size)

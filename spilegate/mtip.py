@@ -1,0 +1,76 @@
+"""M-TIP: from patterns at unknown orientations to the particle's density.
+
+Donatelli, Sethian and Zwart, Proc. Natl. Acad. Sci. USA 114:7222 (2017). A generation matches the patterns to slices of
+the model, merges them at their orientations and phases the merged intensities; the first generation is a blind start.
+Every random number comes from the run's seed and the generation's number, so a resumed run repeats an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spilegate import steps
+from spilegate.halves import half_set_fsc
+from spilegate.preparation import Experiment, prepare
+from spilegate.recording import Recorder
+from spilegate.schedule import Plan
+from spilegate.settings import Settings
+from spilegate.state import Dataset, Reconstruction, State, Watcher
+
+
+def reconstruct(
+    dataset: Dataset, settings: Settings, *, watcher: Watcher | None = None, state: State | None = None
+) -> Reconstruction:
+    """Reconstruct the density of a particle from its patterns, blind.
+
+    dataset : the patterns; settings : all options
+    watcher : told of every stage and generation; state : where to go on, from a checkpoint of the same run
+    Raises InputError if the patterns cannot be reconstructed (see `preparation.prepare`).
+    """
+    experiment = prepare(dataset, settings)
+    record = Recorder(watcher, len(experiment.plans))
+    for plan in experiment.plans[state.generation if state else 0 :]:
+        rng = np.random.default_rng([settings.seed, plan.number])
+        if state is None:
+            state = blind_start(experiment, plan, settings, rng, record)
+        else:
+            state = generation(experiment, plan, state, settings, rng, record)
+        record.generation(state)
+    assert state is not None
+    halves = None
+    if settings.resolution.half_sets:
+        halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, reconstruct)
+    return Reconstruction(
+        state=state,
+        diameter_angstrom=experiment.diameter_angstrom,
+        diameter_estimated=experiment.diameter_estimated,
+        q_max=experiment.q_max,
+        figures=record.figures,
+        half_set_q=halves.q if halves else np.empty(0),
+        half_set_fsc=halves.correlation if halves else np.empty(0),
+    )
+
+
+def blind_start(
+    experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, record: Recorder
+) -> State:
+    """Return the first state: autocorrelations at low resolution by annealed soft assignment."""
+    with record.stage(plan.number, "start") as figures:
+        state = steps.random_state(experiment, plan, settings, rng)
+        for temperature in steps.temperatures(settings.start):
+            state = steps.anneal(experiment, plan, state, temperature, rng, figures)
+        return state
+
+
+def generation(
+    experiment: Experiment, plan: Plan, state: State, settings: Settings, rng: np.random.Generator, record: Recorder
+) -> State:
+    """Return the next state: match, refine, merge, phase."""
+    with record.stage(plan.number, "match") as figures:
+        candidates = steps.match(experiment, plan, state, settings.matching, rng, figures)
+    with record.stage(plan.number, "refine") as figures:
+        state = steps.refine(experiment, plan, state, candidates, settings.matching, figures)
+    with record.stage(plan.number, "merge") as figures:
+        state = steps.merge(experiment, plan, state, settings.merging, figures)
+    with record.stage(plan.number, "phase") as figures:
+        return steps.phase(experiment, plan, state, settings.phasing, rng, figures)

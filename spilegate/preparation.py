@@ -1,0 +1,113 @@
+"""Before the first generation: choose pixels, measure the data, find the diameter, plan the run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.geometry.detector import rings
+from spilegate.geometry.diameter import estimate_diameter, pixel_spacing
+from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
+from spilegate.schedule import Plan, schedule
+from spilegate.settings import Settings
+from spilegate.state import Bool, Dataset, Float32, Float64
+
+# Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
+RINGS_PER_SPECKLE = 2.2
+FEWEST_RINGS = 8
+# Directions about the beam in which the detector's reach is measured.
+SECTORS = 128
+# Inside half a speckle every slice is the same.
+FIRST_RING = 0.5
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The data of a run and what was measured of them before it, the same in every generation.
+
+    images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64; usable : (N_PIX,) bool
+    q_min, q_max : radius of the first and last pixels used [1/angstrom]
+    diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
+    """
+
+    images: Float32
+    q: Float64
+    usable: Bool
+    profile: Profile
+    q_min: float
+    q_max: float
+    diameter_angstrom: float
+    diameter_estimated: bool
+    plans: list[Plan]
+    threads: int
+
+    def rings(self, plan: Plan) -> Sampling:
+        """Return the rings a generation searches on."""
+        spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
+        first = max(self.q_min, FIRST_RING / self.diameter_angstrom)
+        grid = rings(
+            self.q, self.usable, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi
+        )
+        return on_rings(grid, self.profile)
+
+    def pixels(self, q_last: float) -> Sampling:
+        """Return the detector's own pixels up to a radius."""
+        return on_pixels(self.q, self.usable, self.profile, q_first=self.q_min, q_last=q_last)
+
+
+def prepare(dataset: Dataset, settings: Settings) -> Experiment:
+    """Measure a data set and plan its reconstruction.
+
+    Raises InputError if the detector shows too few speckles of the particle to start from.
+    """
+    threads = settings.compute.threads or available_cores()
+    usable = dataset.weight > 0
+    q_length = np.linalg.norm(dataset.q, axis=-1)
+    q_max = inscribed_radius(dataset)
+    if settings.prepare.q_max is not None:
+        q_max = min(settings.prepare.q_max, float(q_length[usable].max()))
+    q_min = float(max(settings.prepare.q_min, 0.999 * q_length[usable].min()))
+    profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]))
+    diameter = settings.prepare.diameter_angstrom
+    found = diameter or estimate_diameter(
+        dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads
+    )
+    if q_max * found < 2:
+        raise InputError(
+            f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "
+            f"{found:.3g} angstrom; expected at least 2 speckles (q x diameter >= 2); check diameter_angstrom and q_max"
+        )
+    return Experiment(
+        dataset.images,
+        dataset.q,
+        usable,
+        profile,
+        q_min,
+        q_max,
+        found,
+        diameter is None,
+        schedule(found, q_max),
+        threads,
+    )
+
+
+def inscribed_radius(dataset: Dataset) -> float:
+    """Return the largest |q| [1/angstrom] up to which usable pixels surround the beam.
+
+    The directions about the beam are cut into sectors; the sector that ends first decides.
+    """
+    usable = dataset.weight > 0
+    q_length = np.linalg.norm(dataset.q[usable], axis=-1)
+    angle = np.arctan2(dataset.q[usable, 1], dataset.q[usable, 0])
+    sector = np.floor((angle + np.pi) / (2 * np.pi) * SECTORS).astype(int) % SECTORS
+    furthest = np.zeros(SECTORS)
+    np.maximum.at(furthest, sector, q_length)
+    return float(furthest[furthest > 0].min())
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

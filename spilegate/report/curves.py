@@ -1,0 +1,130 @@
+"""Pictures of curves: convergence over the generations, and Fourier shell correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
+from spilegate.report.progress import Record
+from spilegate.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from spilegate.state import Float64
+
+# (name of the figure of merit, title, axis label, logarithmic)
+MERITS = (
+    ("mean_distance", "Mean distance of patterns to their slices", "squared distance / squared norm", True),
+    ("moved", "Orientations that moved", "fraction of patterns", False),
+    ("merge_residual", "Merge", "relative residual of CG", True),
+    ("phasing_r", "Phasing", "R factor", False),
+)
+STAGE_COLOURS = {"start": SKY, "slice": GREEN, "match": BLUE, "refine": PURPLE, "merge": ORANGE, "phase": VERMILION}
+# Name of a curve, what it is called, its threshold and colour.
+CURVES = {
+    "reference": ("against the reference", 0.5, BLUE),
+    "half_set": ("between half-sets", 0.143, VERMILION),
+}
+
+
+def convergence_figure(records: Sequence[Record], title: str) -> Figure:
+    """Draw the figures of merit, the radius used and the time of every generation."""
+    figure = Figure(figsize=(10.5, 6), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, 3).ravel()
+    for ax, (name, heading, label, logarithmic), colour in zip(
+        axes, MERITS, (BLUE, VERMILION, ORANGE, GREEN), strict=False
+    ):
+        _merit(ax, *_series(records, name), colour, logarithmic=logarithmic)
+        ax.set(title=heading, ylabel=label)
+    _merit(axes[4], *_series(records, "q_max"), PURPLE, logarithmic=False)
+    axes[4].set(title="Radius of the detector used", ylabel="q [1/Å]")
+    axes[4].set_ylim(bottom=0)
+    _times(axes[5], records)
+    for ax in axes:
+        ax.set_xlabel("generation (1 = blind start)")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0.4, max((record["generation"] for record in records), default=1) + 0.6)
+    return figure
+
+
+def _series(records: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
+    """Return the last value of a figure of merit in every generation that has it."""
+    values = {record["generation"]: record["figures"][name] for record in records if name in record["figures"]}
+    return list(values), list(values.values())
+
+
+def _merit(ax: Axes, generations: list[int], values: list[float], colour: str, *, logarithmic: bool) -> None:
+    """Draw one figure of merit."""
+    if not values:
+        ax.text(0.5, 0.5, "not reported", ha="center", va="center", color=GREY, transform=ax.transAxes)
+        return
+    ax.plot(generations, values, marker="o", markersize=4, color=colour)
+    if logarithmic and min(values) > 0:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0, 1.08 * max(*values, 1e-12))
+    ax.grid(axis="y", alpha=0.3)
+
+
+def _times(ax: Axes, records: Sequence[Record]) -> None:
+    """Draw the seconds of every generation, stacked by stage."""
+    last = max((record["generation"] for record in records), default=1)
+    bottom = np.zeros(last)
+    for stage in dict.fromkeys([*STAGE_COLOURS, *(record["stage"] for record in records)]):
+        seconds = np.zeros(last)
+        for record in records:
+            if record["stage"] == stage:
+                seconds[record["generation"] - 1] += record["seconds"]
+        if seconds.any():
+            ax.bar(np.arange(1, last + 1), seconds, bottom=bottom, color=STAGE_COLOURS.get(stage, GREY), label=stage)
+            bottom += seconds
+    ax.set(title="Time by stage", ylabel="seconds")
+    if bottom.any():
+        ax.set_ylim(0, 1.35 * bottom.max())
+        ax.legend(ncols=3, fontsize=7.5, loc="upper center")
+
+
+def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | None, title: str) -> Figure:
+    """Draw Fourier shell correlation curves with their thresholds.
+
+    curves : "reference" and "half_set", each (q [1/angstrom], correlation); q_edge : the largest q measured
+    """
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    figure.suptitle(title)
+    ax = figure.subplots()
+    for name, (q, correlation) in curves.items():
+        label, threshold, colour = CURVES[name]
+        resolution = resolution_angstrom(FscCurve(q, correlation, np.ones_like(q)), threshold)
+        reached = f"nowhere above {threshold:g}" if resolution is None else f"{resolution:.2f} Å at {threshold:g}"
+        ax.plot(q, correlation, color=colour, label=f"{label}: {reached}")
+        ax.axhline(threshold, color=colour, linestyle="--", linewidth=0.9)
+        ax.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                    textcoords="offset points", color=colour, va="center", fontsize=8)  # fmt: skip
+        if resolution is not None and correlation.min() < threshold:
+            ax.plot([1 / resolution], [threshold], marker="o", color=colour, markersize=6)
+    if q_edge is not None:
+        ax.axvline(q_edge, color=GREY, linestyle=":", linewidth=1.2, label=f"edge of the data used: {1 / q_edge:.2f} Å")
+    top = max(float(q[-1]) for q, _ in curves.values())
+    ax.set(xlim=(0, top), ylim=(min(-0.05, *(float(c.min()) for _, c in curves.values())), 1.05))
+    ax.set(xlabel="q = 1/d [1/Å]", ylabel="Fourier shell correlation")
+    ax.grid(alpha=0.25)
+    ax.legend(loc="lower left", fontsize=8)
+    _resolution_axis(ax, top)
+    return figure
+
+
+def _resolution_axis(ax: Axes, q_top: float) -> None:
+    """Mark resolutions in angstrom along the top."""
+    candidates = np.array([1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 40, 60, 100, 200])
+    kept: list[Any] = []
+    for resolution in candidates[candidates >= 1 / q_top]:
+        if not kept or 1 / kept[-1] - 1 / resolution > 0.055 * q_top:
+            kept.append(resolution)
+    top = ax.twiny()
+    top.spines["top"].set_visible(True)
+    top.set(xlim=ax.get_xlim(), xlabel="resolution d [Å]")
+    top.set_xticks([1 / resolution for resolution in kept], [f"{resolution:g}" for resolution in kept])

@@ -1,0 +1,41 @@
+"""The files that pictures are drawn from: the checkpoint, the progress records and the curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.state import Float64
+
+CHECKPOINT = "checkpoint.h5"
+FIGURES = "figures"
+SUMMARY = "summary.json"
+CURVE_FILES = {"reference": "fsc_reference.csv", "half_set": "fsc_half_set.csv"}
+
+
+def write_curve(folder: Path, name: str, q: Float64, correlation: Float64) -> None:
+    """Write a Fourier shell correlation curve, "reference" or "half_set", as two columns of text."""
+    np.savetxt(
+        folder / CURVE_FILES[name],
+        np.column_stack([q, correlation]),
+        fmt="%.6g",
+        delimiter=",",
+        header="q_inverse_angstrom,correlation",
+        comments="",
+    )
+
+
+def read_curves(folder: Path) -> dict[str, tuple[Float64, Float64]]:
+    """Return the curves that are there: name to (q [1/angstrom], correlation)."""
+    curves: dict[str, tuple[Float64, Float64]] = {}
+    for name, file in CURVE_FILES.items():
+        path = folder / file
+        if path.is_file():
+            try:
+                table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+            except ValueError as error:
+                raise InputError(f"{path}: not a table of q and correlation ({error}); evaluate again") from error
+            curves[name] = (table[:, 0], table[:, 1])
+    return curves

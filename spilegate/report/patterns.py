@@ -1,0 +1,113 @@
+"""Pictures of patterns: where they were taken from, and examples beside their model slices."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from spilegate.geometry import orientations
+from spilegate.report.style import BLUE, GREY, colours
+from spilegate.state import Dataset, Float32, Float64
+
+# Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
+SHOWN = 2000
+PER_KERNEL = 25
+
+
+def orientations_figure(quaternions: Float64, title: str) -> Figure:
+    """Draw the distribution of view directions over the sphere, and of the angles about the beam.
+
+    quaternions : (N_IMG, 4) float64, particle to laboratory
+    """
+    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    figure.suptitle(title)
+    sphere, plane = figure.subplot_mosaic("AAB", per_subplot_kw={"A": {"projection": "mollweide"}}).values()
+    rotations = orientations.matrices(quaternions)
+    # The beam seen from the particle, R^T z, and the particle's z axis seen along the beam, R z.
+    beam, axis = rotations[:, 2, :], rotations[:, :, 2]
+    longitude, latitude, share = sphere_density(beam)
+    mesh = sphere.pcolormesh(
+        longitude, latitude, share, cmap="cividis", vmin=0, vmax=max(2.0, float(share.max())), shading="gouraud"
+    )
+    shown = beam[:SHOWN]
+    sphere.plot(
+        np.arctan2(shown[:, 1], shown[:, 0]), np.arcsin(np.clip(shown[:, 2], -1, 1)), ".", markersize=1.8,
+        color="white", alpha=0.7,
+    )  # fmt: skip
+    sphere.set_title(f"beam direction in the particle's frame, {len(beam)} patterns")
+    sphere.set_xticklabels([])
+    sphere.tick_params(axis="y", labelsize=7)
+    sphere.grid(alpha=0.25)
+    figure.colorbar(
+        mesh, ax=sphere, label="patterns per area (1 = uniform)", orientation="horizontal", shrink=0.6, pad=0.04
+    )
+    angle = np.degrees(np.arctan2(axis[:, 1], axis[:, 0]))
+    plane.hist(angle, bins=24, range=(-180, 180), color=BLUE)
+    plane.axhline(len(beam) / 24, color=GREY, linestyle="--", linewidth=1, label="uniform")
+    plane.set(title="angle about the beam", xlabel="azimuth of the particle's z axis [degrees]", ylabel="patterns")
+    plane.set_xticks([-180, -90, 0, 90, 180])
+    plane.margins(y=0.25)
+    plane.legend(fontsize=8, loc="upper right")
+    return figure
+
+
+def sphere_density(directions: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return longitudes (n,) and latitudes (m,) [radians] and the density of directions (m, n) over a uniform one.
+
+    directions : (N, 3) float64, unit. A von Mises-Fisher kernel averages over 1 / kappa of the sphere, about
+    PER_KERNEL directions, so that chance alone gives a spread of about 1 / sqrt(2 PER_KERNEL).
+    """
+    used = directions[:SHOWN].astype(np.float32)
+    kappa = max(len(used) / PER_KERNEL, 2.0)
+    longitude, latitude = np.linspace(-np.pi, np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61)
+    across = np.cos(latitude)[:, None]
+    points = np.stack(
+        [across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)[:, None] + 0 * longitude], axis=-1
+    )
+    kernel = np.exp(kappa * (points.astype(np.float32) @ used.T - 1)).mean(axis=-1, dtype=np.float64)
+    return longitude, latitude, 2 * kappa * kernel / (1 - np.exp(-2 * kappa))
+
+
+def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], models: Float32, title: str) -> Figure:
+    """Draw chosen patterns above their model slices, on one logarithmic scale each.
+
+    chosen : (name, index of the pattern, distance); models : (len(chosen), N_PIX) float32, scaled like the patterns
+    """
+    figure = Figure(figsize=(3.4 * len(chosen), 7), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, len(chosen), squeeze=False)
+    for column, (name, index, distance) in enumerate(chosen):
+        pattern = dataset.images[index]
+        low, top = _range(pattern[dataset.weight > 0])
+        norm = LogNorm(low, top)
+        for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):
+            picture = np.maximum(assemble(dataset, values), low)
+            image = ax.imshow(picture, cmap=colours("magma"), norm=norm)
+            ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
+            ax.set_title(f"{name}: pattern {index}, distance {distance:.3g}" if what == "measured" else "model slice")
+        figure.colorbar(image, ax=list(axes[:, column]), shrink=0.7, label="intensity", orientation="horizontal")
+    return figure
+
+
+def choose(distance: Float64) -> list[tuple[str, int, float]]:
+    """Return the patterns of the smallest, the median and the largest distance: (name, index, distance)."""
+    order = np.argsort(distance, kind="stable")
+    places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
+    return [(name, int(order[place]), float(distance[order[place]])) for name, place in places.items()]
+
+
+def assemble(dataset: Dataset, values: Float32) -> Float64:
+    """Return pixel values (N_PIX,) as the assembled picture, NaN where no pixel is or its weight is zero."""
+    row, column = (dataset.pixel_index_map - dataset.pixel_index_map.min(axis=0)).T
+    picture = np.full((row.max() + 1, column.max() + 1), np.nan)
+    picture[row, column] = np.where(dataset.weight > 0, values, np.nan)
+    return picture
+
+
+def _range(values: Float32) -> tuple[float, float]:
+    """Return the ends of a pattern's logarithmic scale: four decades at most, less if its smallest count says so."""
+    positive = values[values > 0]
+    top = float(positive.max()) if len(positive) else 1.0
+    low = max(top * 1e-4, float(positive.min()) / 3 if len(positive) else 0.1)
+    return min(low, top / 2), top

@@ -1,0 +1,87 @@
+"""Coarse to fine: radius, grid and views of every generation, from the particle's diameter and the detector alone.
+
+A particle of diameter d has speckles 1 / d wide, so that `q d` counts speckles from the beam outwards, 1 / (q d) is the
+angle that moves the outermost speckle by its own width, and 2 pi q d is the highest angular harmonic of a slice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spilegate.kernels.fft import fast_odd_size
+
+# The blind start uses this many speckles, and each generation reaches further by this factor.
+START_SPECKLES = 2.5
+GROWTH = 1.25
+# Generations at full radius, after the march.
+FINAL_GENERATIONS = 2
+# Extent of the volumes over the diameter: the autocorrelation spans two diameters, and a margin keeps it from its copies.
+EXTENT_DIAMETERS = 2.2
+# Angle between views times q d: the polar search ends this near to the best orientation, refinement does the rest.
+VIEW_SPACING = 0.6
+FEWEST_SHIFTS = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One generation.
+
+    number : from 1, the blind start; last : whether it is the last
+    q_match, q_merge : radius of the detector matched and merged [1/angstrom]
+    size : voxels along an edge, M; voxel_angstrom : their edge
+    n_views, n_phi : the search grid; highest : highest angular harmonic
+    view_spacing : angle between neighbouring views [radians]
+    """
+
+    number: int
+    last: bool
+    q_match: float
+    q_merge: float
+    size: int
+    voxel_angstrom: float
+    n_views: int
+    n_phi: int
+    highest: int
+    view_spacing: float
+
+
+def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, *, last: bool = False) -> Plan:
+    """Return the generation that matches up to q_match and merges up to q_merge."""
+    speckles = q_match * diameter_angstrom
+    size = grid_size(diameter_angstrom, q_merge)
+    spacing = VIEW_SPACING / speckles
+    n_phi = max(FEWEST_SHIFTS, 8 * int(np.ceil(2 * np.pi / spacing / 8)))
+    return Plan(
+        number=number,
+        last=last,
+        q_match=q_match,
+        q_merge=q_merge,
+        size=size,
+        voxel_angstrom=EXTENT_DIAMETERS * diameter_angstrom / size,
+        n_views=int(np.ceil(4 * np.pi / spacing**2)),
+        n_phi=n_phi,
+        highest=min(int(np.ceil(2 * np.pi * speckles)) + 2, n_phi // 2),
+        view_spacing=spacing,
+    )
+
+
+def grid_size(diameter_angstrom: float, q: float) -> int:
+    """Return M so that voxels of the volumes' extent over M carry all |q| up to `q`."""
+    return fast_odd_size(int(np.ceil(2 * EXTENT_DIAMETERS * diameter_angstrom * q)))
+
+
+def schedule(diameter_angstrom: float, q_max: float) -> list[Plan]:
+    """Return the generations of a run: the blind start, then outwards, then at full radius.
+
+    A generation of the march matches as far as the one before it merged, and merges as far as the next one matches.
+    """
+    first = min(START_SPECKLES / diameter_angstrom, q_max)
+    steps = int(np.ceil(np.log(q_max / first) / np.log(GROWTH)))
+    march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
+    radii = march + [q_max] * (FINAL_GENERATIONS + 1)
+    plans = [plan(diameter_angstrom, 1, radii[0], radii[0])]
+    for number, (here, after) in enumerate(zip(radii[:-1], radii[1:], strict=True), start=2):
+        plans.append(plan(diameter_angstrom, number, here, after, last=number == len(radii)))
+    return plans

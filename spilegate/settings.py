@@ -1,0 +1,83 @@
+"""The options of a reconstruction: one validated model per stage, unknown keys refused.
+
+Everything that depends on the data (radii, grids, numbers of views, generations) is left out on purpose: the schedule
+derives it from the particle's diameter, the detector's reach in q and the number of patterns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrepareOptions(_Options):
+    """How patterns are read and cut before the first generation."""
+
+    diameter_angstrom: float | None = Field(None, gt=0, description="Largest diameter of the particle [angstrom]; estimated from the patterns if left out.")
+    binning: int = Field(1, ge=1, description="Sum blocks of binning x binning pixels into one.")
+    q_min: float = Field(0.0, ge=0, description="Ignore pixels nearer to the beam than this [1/angstrom].")
+    q_max: float | None = Field(None, gt=0, description="Ignore pixels beyond this [1/angstrom]; the detector's inscribed circle if left out.")
+
+
+class StartOptions(_Options):
+    """The blind start by annealed soft assignment."""
+
+    iterations: int = Field(30, ge=3, description="Iterations of the soft assignment.")
+    temperature_first: float = Field(0.3, gt=0, description="First temperature, as a fraction of the spread of the distances.")
+    temperature_last: float = Field(0.01, gt=0, description="Last temperature, as a fraction of the spread of the distances.")
+
+
+class MatchingOptions(_Options):
+    """Orientation search and local refinement."""
+
+    method: Literal["polar", "gemm"] = Field("polar", description="Grid search by angular correlation (polar) or by brute force (gemm).")
+    states: int = Field(1, ge=1, description="Number of conformations K.")
+    candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")
+    refine_iterations: int = Field(4, ge=0, description="Most Gauss-Newton steps of local refinement per generation.")
+
+
+class MergingOptions(_Options):
+    """Least-squares autocorrelation by conjugate gradients."""
+
+    iterations: int = Field(40, ge=1, description="Most CG iterations per generation.")
+    tolerance: float = Field(1e-4, gt=0, lt=1, description="Relative residual at which CG stops.")
+    regularisation: float = Field(1e-4, ge=0, description="Penalty on |A|^2, relative to the largest eigenvalue of the normal operator.")
+
+
+class PhasingOptions(_Options):
+    """Iterative phasing of the merged intensities."""
+
+    method: Literal["hio", "raar"] = Field("hio", description="The global update between error-reduction runs.")
+    beta: float = Field(0.9, gt=0, le=1, description="Feedback of HIO and RAAR.")
+    cycles: int = Field(6, ge=1, description="Cycles of ER, HIO or RAAR, ER and shrink-wrap per generation.")
+    starts: int = Field(4, ge=1, description="Independent phasings in the last generation, averaged.")
+
+
+class ResolutionOptions(_Options):
+    """How the run states its own resolution."""
+
+    half_sets: bool = Field(False, description="Reconstruct two disjoint halves as well and report their FSC at 0.143.")
+
+
+class ComputeOptions(_Options):
+    """Machine resources; they change the time a run takes, not what it computes."""
+
+    threads: int | None = Field(None, ge=1, description="Threads for NUFFT, FFT and GEMM; all available cores if left out.")
+
+
+class Settings(_Options):
+    """All options of a reconstruction."""
+
+    seed: int = Field(0, ge=0, description="Seed of every random number of the run.")
+    prepare: PrepareOptions = PrepareOptions()
+    start: StartOptions = StartOptions()
+    matching: MatchingOptions = MatchingOptions()
+    merging: MergingOptions = MergingOptions()
+    phasing: PhasingOptions = PhasingOptions()
+    resolution: ResolutionOptions = ResolutionOptions()
+    compute: ComputeOptions = ComputeOptions()

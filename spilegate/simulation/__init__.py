@@ -1,0 +1,1 @@
+"""Patterns with known truth: particles made of atoms, and the experiment that measures them."""

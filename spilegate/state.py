@@ -1,0 +1,119 @@
+"""The records that travel: what is measured (`Dataset`) and what is known so far (`State`).
+
+Glossary of the capital letters in array shapes, used in every docstring of the package:
+
+    N_IMG    patterns                      N_PIX   detector pixels of one pattern, all panels flattened
+    K        states (conformations)        M       voxels along one edge of a volume, odd; the centre is at M // 2
+    N_VIEW   view directions               N_R     polar rings          N_PHI   samples on a ring (= in-plane shifts)
+    N_CAND   candidates kept per pattern   N_ATOM  atoms
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Measured patterns and where their pixels lie in reciprocal space. Holds nothing of the truth.
+
+    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0
+    q : (N_PIX, 3) float64 [1/angstrom], laboratory frame, beam along +z, on the Ewald sphere
+    weight : (N_PIX,) float32, 0 for a pixel that is never used, 1 otherwise
+    panel_shape : (panels, y, x) of the pixels before flattening (after binning)
+    pixel_index_map : (N_PIX, 2) int64, (row, column) of every pixel in the assembled picture, for display only
+    digest : hexadecimal SHA-256 of the patterns and pixel positions as read
+    source : the file it came from, for messages
+    """
+
+    images: Float32
+    q: Float64
+    weight: Float32
+    panel_shape: tuple[int, int, int]
+    pixel_index_map: Int64
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What a reconstruction knows after a generation; a checkpoint is exactly this record.
+
+    generation : generations finished so far, the blind start counted as the first
+    voxel_angstrom : edge of a voxel of the three volumes [angstrom]; `voxel_angstrom * M` stays the same all run
+    quaternions : (N_IMG, 4) float64, unit, (w, x, y, z); R(quaternion) takes the particle to the laboratory frame
+    state : (N_IMG,) int64, the conformation each pattern belongs to
+    scale : (N_IMG,) float64, pattern = scale * model slice
+    distance : (N_IMG,) float64, weighted squared distance to the best slice over the weighted squared norm of the
+        pattern (0 = perfect)
+    autocorrelation : (K, M, M, M) float32 in (x, y, z) index order, real, centrosymmetric, centre at M // 2
+    density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before the first phasing
+    support : (K, M, M, M) bool, where the density may be non-zero
+    """
+
+    generation: int
+    voxel_angstrom: float
+    quaternions: Float64
+    state: Int64
+    scale: Float64
+    distance: Float64
+    autocorrelation: Float32
+    density: Float32
+    support: Bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One stage of one generation has ended.
+
+    generation, generations : which one (from 1; the blind start is generation 1) of how many
+    stage : "start", "slice", "match", "refine", "merge" or "phase"
+    seconds : wall time of the stage
+    figures : what tells whether the run converges, e.g. mean_distance, moved (fraction of orientations that changed by
+        more than the view spacing), cg_iterations, merge_residual, phasing_r, q_max, views
+    """
+
+    generation: int
+    generations: int
+    stage: str
+    seconds: float
+    figures: dict[str, float]
+
+
+class Watcher(Protocol):
+    """What hangs on the loop: progress lines, checkpoints, figures. It sees everything and changes nothing."""
+
+    def stage(self, progress: Progress) -> None:
+        """Take note that a stage has ended."""
+
+    def generation(self, state: State) -> None:
+        """Take note that a generation has ended (the place for the checkpoint)."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What `mtip.reconstruct` returns.
+
+    state : the last `State`; its density has the mean of the last generation's independent phasings
+    diameter_angstrom, diameter_estimated : the largest diameter used, and whether it came from the patterns
+    q_max : the largest q matched and merged [1/angstrom]
+    figures : last value of every figure of merit by name
+    half_set_q, half_set_fsc : (N_SHELL,) the half-set curve, empty if not asked for
+    """
+
+    state: State
+    diameter_angstrom: float
+    diameter_estimated: bool
+    q_max: float
+    figures: dict[str, float]
+    half_set_q: Float64
+    half_set_fsc: Float64

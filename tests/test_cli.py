@@ -1,0 +1,404 @@
+"""The command line, end to end: what it does, and how every kind of bad input ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import spilegate
+from spilegate.cli import app
+from spilegate.commands.configuration import load_settings, setting_paths
+from spilegate.errors import InputError
+from spilegate.formats import maps, results
+from spilegate.settings import Settings
+
+MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
+# Few, small and coarse: three speckles across the detector are enough to go through every stage.
+SMALL = ["--images", "120", "--pixels", "20", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
+QUICK = ["--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1", "--seed", "5"]
+
+
+def run(*arguments: object) -> Result:
+    """Run a command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python spilegate/main.py ...` as a process of its own."""
+    command = [sys.executable, str(MAIN), *(str(argument) for argument in arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder, to see that nothing was overwritten."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small simulated data set."""
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    result = run("simulate", *SMALL, "--output", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """The output folder of a finished, evaluated run."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    result = run("reconstruct", data, "--output", folder, *QUICK, "--log", folder / "run.log")
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", folder, "--reference", data)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+# --- help, version, entry points -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", "reconstruct", "simulate", "evaluate", "inspect"])
+def test_help(command: str) -> None:
+    result = run(*filter(None, [command]), "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+    if command:
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+        assert all(option in plain for option in ("--quiet", "--log", "--debug"))
+
+
+def test_without_a_command_help_is_shown() -> None:
+    result = run()
+    assert result.exit_code == 0
+    assert "reconstruct" in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"spilegate {spilegate.__version__}\n"
+
+
+def test_main_by_path_runs_from_any_folder_without_being_installed(tmp_path: Path) -> None:
+    # -S and -I-like isolation would hide the dependencies too; an unrelated folder and no installed `spilegate` in
+    # the way are what a launcher gives. Modules named like ours must not shadow or be shadowed.
+    (tmp_path / "settings.py").write_text("raise RuntimeError('shadowed')\n")
+    done = process("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"spilegate {spilegate.__version__}\n")
+
+
+def test_running_the_module_and_the_installed_command_do_the_same(tmp_path: Path) -> None:
+    for command in ([sys.executable, "-m", "spilegate"], [str(Path(sys.executable).parent / "spilegate")]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout == f"spilegate {spilegate.__version__}\n"
+
+
+def test_importing_and_help_are_quick() -> None:
+    def seconds(*arguments: str) -> float:
+        best = np.inf
+        for _ in range(3):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+    assert seconds("-c", "import spilegate") <= 0.3
+    assert seconds(str(MAIN), "--help") <= 0.7
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_later_settings_win(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('seed = 3\n[matching]\nmethod = "gemm"\nstates = 2\n[prepare]\nq_min = 0.01\n[phasing]\n')
+    settings = load_settings(
+        config,
+        ["matching.states=4", "matching.method=polar", "merging.tolerance=1e-3", "prepare.q_max=none"],
+        {"--seed": ("seed", 7), "--diameter-angstrom": ("prepare.diameter_angstrom", None)},
+    )
+    assert (settings.seed, settings.matching.method, settings.matching.states) == (7, "polar", 4)
+    assert (settings.prepare.q_min, settings.prepare.q_max, settings.merging.tolerance) == (0.01, None, 1e-3)
+
+
+def test_every_setting_can_be_set() -> None:
+    for path, field in setting_paths(Settings):
+        settings = load_settings(None, [f"{path}={str(field.default).lower()}"], {})
+        assert settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[matchin]\nstates = 1\n", "did you mean 'matching.states'"),
+        ("[foo]\n", "unknown setting 'foo'"),
+        ("seed = \n", "not valid TOML"),
+        ("[matching]\nstates = 0\n", "found 0; expected greater than or equal to 1"),
+        ('[matching]\nmethod = "grid"\n', "found 'grid'; expected 'polar' or 'gemm'"),
+        ("matching = 3\n", "unknown setting 'matching'"),
+    ],
+)
+def test_bad_configuration(tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        load_settings(config, [], {})
+    assert str(config) in str(caught.value)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+RECONSTRUCT = ["reconstruct", "{data}", "--output", "{new}"]
+BAD = {
+    "missing file": (["reconstruct", "nowhere.h5", "--output", "{new}"], "nowhere.h5"),
+    "not HDF5": (["reconstruct", "{text}", "--output", "{new}"], "HDF5"),
+    "truncated": (["reconstruct", "{truncated}", "--output", "{new}"], "truncated.h5"),
+    "missing dataset": (["reconstruct", "{empty}", "--output", "{new}"], "intensities"),
+    "negative": (["reconstruct", "{negative}", "--output", "{new}"], "negative"),
+    "a folder": (["reconstruct", "{folder}", "--output", "{new}"], "folder"),
+    "output not empty": (["reconstruct", "{data}", "--output", "{folder}"], "--force"),
+    "output is a file": (["reconstruct", "{data}", "--output", "{text}"], "text.txt"),
+    "nothing to resume": ([*RECONSTRUCT, "--resume"], "checkpoint"),
+    "resume and force": ([*RECONSTRUCT, "--resume", "--force"], "--force"),
+    "unknown key": ([*RECONSTRUCT, "--set", "matching.metod=gemm"], "did you mean 'matching.method'?"),
+    "key in the wrong stage": ([*RECONSTRUCT, "--set", "phasing.tolerance=1"], "did you mean 'merging.tolerance'?"),
+    "no value": ([*RECONSTRUCT, "--set", "matching.method"], "expected stage.key=value"),
+    "value out of range": ([*RECONSTRUCT, "--set", "merging.tolerance=2"], "merging.tolerance: found 2"),
+    "bad shorthand": ([*RECONSTRUCT, "--diameter-angstrom", "-5"], "--diameter-angstrom"),
+    "infinite diameter": ([*RECONSTRUCT, "--diameter-angstrom", "inf"], "--diameter-angstrom"),
+    "no configuration": ([*RECONSTRUCT, "--config", "nowhere.toml"], "nowhere.toml"),
+    "binary configuration": ([*RECONSTRUCT, "--config", "{data}"], "not valid TOML"),
+    "unknown option": ([*RECONSTRUCT, "--see", "1"], "--seed"),
+    "unknown command": (["reconstrukt"], "reconstruct"),
+    "missing option": (["reconstruct", "{data}"], "--output"),
+    "missing argument": (["reconstruct", "--output", "{new}"], "DATA"),
+    "not a number": ([*RECONSTRUCT, "--seed", "many"], "--seed"),
+    "negative seed": ([*RECONSTRUCT, "--seed", "-1"], "--seed"),
+    "log in no folder": ([*RECONSTRUCT, "--log", "nowhere/run.log"], "--log"),
+    "log is a folder": ([*RECONSTRUCT, "--log", "{folder}"], "--log"),
+    "simulate: exists": (["simulate", "--output", "{text}"], "--force"),
+    "simulate: no folder": (["simulate", *SMALL, "--output", "nowhere/data.h5"], "nowhere"),
+    "simulate: both": (["simulate", "--output", "{new}", "--pdb", "{text}", "--particle", "x"], "--particle"),
+    "simulate: no such particle": (["simulate", "--output", "{new}", "--particle", "nothing"], "nothing"),
+    "simulate: no such file": (["simulate", "--output", "{new}", "--pdb", "nowhere.pdb"], "nowhere.pdb"),
+    "simulate: no atoms": (["simulate", "--output", "{new}", "--pdb", "{text}"], "text.txt"),
+    "simulate: photons": (["simulate", "--output", "{new}", "--photons", "-3"], "--photons"),
+    "simulate: photons nan": (["simulate", "--output", "{new}", "--photons", "nan"], "--photons"),
+    "simulate: resolution": (["simulate", "--output", "{new}", "--resolution-angstrom", "0"], "--resolution-angstrom"),
+    "simulate: wavelength": (["simulate", "--output", "{new}", "--wavelength-angstrom", "nan"], "wavelength"),
+    "simulate: images": (["simulate", "--output", "{new}", "--images", "0"], "--images"),
+    "evaluate: no folder": (["evaluate", "nowhere", "--reference", "{data}"], "nowhere"),
+    "evaluate: no summary": (["evaluate", "{folder}", "--reference", "{data}"], "summary.json"),
+    "evaluate: no reference": (["evaluate", "{finished}", "--reference", "nowhere.mrc"], "nowhere.mrc"),
+    "evaluate: other kind": (["evaluate", "{finished}", "--reference", "{text}"], "unknown kind of file"),
+    "evaluate: not a map": (["evaluate", "{finished}", "--reference", "{fake_map}"], "fake.mrc"),
+    "evaluate: no truth": (["evaluate", "{finished}", "--reference", "{blind}"], "blind.h5"),
+    "inspect: missing": (["inspect", "nowhere.h5"], "nowhere.h5"),
+    "inspect: not HDF5": (["inspect", "{text}"], "HDF5"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory, data: Path, finished: Path) -> dict[str, Path]:
+    """Files and folders that are bad in their own ways."""
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "folder").mkdir()
+    (folder / "folder" / "precious.txt").write_text("precious")
+    (folder / "text.txt").write_text("not what you expect\n")
+    (folder / "fake.mrc").write_text("not a map\n")
+    (folder / "truncated.h5").write_bytes(data.read_bytes()[:-3000])
+    h5py.File(folder / "empty.h5", "w").close()
+    for name in ("negative", "blind"):
+        (folder / f"{name}.h5").write_bytes(data.read_bytes())
+    with h5py.File(folder / "negative.h5", "r+") as file:
+        images = file["intensities"][...]
+        images.flat[7] = -1
+        del file["intensities"]
+        file["intensities"] = images
+    with h5py.File(folder / "blind.h5", "r+") as file:
+        del file["orientations"], file["volume"]
+    return {
+        "data": data,
+        "finished": finished,
+        "new": folder / "new",
+        "folder": folder / "folder",
+        "text": folder / "text.txt",
+        "fake_map": folder / "fake.mrc",
+        **{name: folder / f"{name}.h5" for name in ("truncated", "empty", "negative", "blind")},
+    }
+
+
+def assert_one_line(code: int, stdout: str, stderr: str, expected: str) -> None:
+    """Fail unless a command ended in one clear line and the exit code of bad input."""
+    assert code == 2, stderr
+    assert stdout == ""
+    assert stderr.startswith("spilegate: error: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert expected in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_overwrites_nothing(
+    name: str, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, expected = BAD[name]
+    monkeypatch.chdir(places["folder"].parent)
+    before = content(places["folder"].parent), content(places["finished"])
+    result = run(*(argument.format(**places) for argument in arguments))
+    assert_one_line(result.exit_code, result.stdout, result.stderr, expected)
+    assert (content(places["folder"].parent), content(places["finished"])) == before
+
+
+@pytest.mark.parametrize("name", ["truncated", "output not empty", "unknown option", "value out of range"])
+def test_bad_input_as_a_process(name: str, places: dict[str, Path], tmp_path: Path) -> None:
+    arguments, expected = BAD[name]
+    done = process(*(argument.format(**places) for argument in arguments), cwd=tmp_path)
+    assert_one_line(done.returncode, done.stdout, done.stderr, expected)
+
+
+def test_debug_shows_the_traceback(places: dict[str, Path]) -> None:
+    result = run("inspect", places["text"], "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("spilegate: error: ")
+
+
+def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr("spilegate.formats.spinifel.describe", fails)
+    result = run("inspect", data)
+    assert result.exit_code == 1
+    assert result.stderr == "spilegate: error: ValueError: two lines (not foreseen; --debug shows where)\n"
+
+
+# --- real runs -------------------------------------------------------------------------------------------------------
+
+
+def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
+    result = run("inspect", data, "--log", tmp_path / "log")
+    assert result.exit_code == 0
+    assert "120" in result.stdout
+    assert len((tmp_path / "log").read_text().splitlines()) == len(result.stdout.splitlines())
+    assert run("inspect", data, "--quiet").output == ""
+
+
+def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
+    files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
+             "progress.jsonl", "fsc_reference.csv", "summary.json"}  # fmt: skip
+    assert files <= {path.name for path in finished.iterdir()}
+    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "fsc"}
+    assert {path.stem for path in (finished / "figures").iterdir()} == pictures
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["version"] == spilegate.__version__
+    assert (summary["blind"], summary["seed"]) == (True, 5)
+    assert summary["settings"] == json.loads(
+        load_settings(None, QUICK[1:6:2], {"--seed": ("seed", 5)}).model_dump_json()
+    )
+    assert summary["input"]["file"] == str(data)
+    assert summary["input"]["patterns"] == 120
+    assert len(summary["input"]["digest"]) == 64
+    seconds = summary["seconds"]
+    assert len(seconds["generations"]) == summary["generations"]
+    assert sum(seconds["generations"]) == pytest.approx(sum(seconds["stages"].values()), abs=0.02)
+    assert sum(seconds["generations"]) <= seconds["total"]
+    assert summary["peak_memory_mib"] > 50
+    evaluation = summary["evaluation"]
+    assert -1 <= evaluation["correlation"] <= 1
+    assert 0 <= evaluation["orientation_error_deg"]["median"] <= 180
+    assert evaluation["hand"] in ("same", "mirrored", "inverted")
+    log = (finished / "run.log").read_text()
+    assert f"generation 1/{summary['generations']}" in log
+
+
+def test_evaluate_takes_a_map(finished: Path, data: Path, tmp_path: Path) -> None:
+    density, voxel = maps.read_map(finished / "density.mrc")
+    maps.write_map(tmp_path / "same.mrc", density, voxel)
+    before = (finished / "summary.json").read_bytes()
+    try:
+        result = run("evaluate", finished, "--reference", tmp_path / "same.mrc")
+        assert result.exit_code == 0, result.output
+        evaluation = json.loads((finished / "summary.json").read_text())["evaluation"]
+        assert evaluation["correlation"] > 0.999
+        assert evaluation["orientation_error_deg"] is None
+    finally:
+        (finished / "summary.json").write_bytes(before)
+
+
+def test_force_overwrites(finished: Path, data: Path, tmp_path: Path) -> None:
+    result = run("simulate", *SMALL, "--output", tmp_path / "again.h5", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    first = (tmp_path / "again.h5").read_bytes()
+    result = run("simulate", *SMALL, "--seed", 4, "--output", tmp_path / "again.h5", "--force")
+    assert result.exit_code == 0
+    assert (tmp_path / "again.h5").read_bytes() != first
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    """Fail unless two runs came to the same result."""
+    for name in ("density.mrc", "autocorrelation.mrc"):
+        one, other = maps.read_map(first / name)[0], maps.read_map(second / name)[0]
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+    one, other = (results.read_orientations(folder / "orientations.h5") for folder in (first, second))
+    np.testing.assert_allclose(other, one, atol=1e-6)
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    command = [sys.executable, str(MAIN), "reconstruct", str(data), "--output", str(folder), *QUICK]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "checkpoint.h5").exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert errors.startswith("spilegate: interrupted; generation ")
+    assert errors.count("\n") == 1
+    assert "--resume" in errors
+    assert not (folder / "summary.json").exists()
+
+    other = run("reconstruct", data, "--output", folder, *QUICK, "--resume", "--set", "phasing.cycles=3")
+    assert_one_line(other.exit_code, other.stdout, other.stderr, "phasing.cycles = 2, now 3")
+
+    resumed = run("reconstruct", data, "--output", folder, *QUICK, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert "resumed after generation" in resumed.stdout
+    assert_same_results(finished, folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["seconds"]["generations"]) == summary["generations"]
+
+
+def test_resume_refuses_other_patterns(finished: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    assert run("simulate", *SMALL, "--seed", 9, "--output", other).exit_code == 0
+    before = content(finished)
+    result = run("reconstruct", other, "--output", finished, *QUICK, "--resume")
+    assert_one_line(result.exit_code, result.stdout, result.stderr, "other patterns")
+    assert content(finished) == before
+
+
+def test_pictures_that_cannot_be_drawn_do_not_fail_the_run(finished: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spilegate.report", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("spilegate: error: ")
+    assert done.stderr.count("\n") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "spilegate.report", str(finished), "--only", "dnsity"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": "error"},
+    )  # fmt: skip
+    assert "dnsity" in done.stderr

@@ -1,0 +1,250 @@
+"""Pictures and progress lines: they are made, they show something, and the run never waits for them."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from spilegate.errors import InputError
+from spilegate.report import curves, maps, patterns
+from spilegate.report.console import Output
+from spilegate.report.files import read_curves, write_curve
+from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left, stage_line
+from spilegate.report.style import drawing, save
+from spilegate.state import Dataset, Progress, State
+
+SIZE = 15
+
+
+@pytest.fixture(scope="module")
+def density() -> np.ndarray:
+    """Two blobs of different size."""
+    axis = np.arange(SIZE) - SIZE // 2
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    blobs = np.exp(-((x - 2) ** 2 + y**2 + z**2) / 2) + 0.5 * np.exp(-((x + 2) ** 2 + (y - 1) ** 2 + z**2) / 4)
+    return blobs.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def autocorrelation(density: np.ndarray) -> np.ndarray:
+    """The autocorrelation of the blobs."""
+    spectrum = np.abs(np.fft.fftn(np.fft.ifftshift(density))) ** 2
+    return np.fft.fftshift(np.fft.ifftn(spectrum).real).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Five patterns of 12x12 pixels around a beam stop."""
+    rng = np.random.default_rng(0)
+    index = np.stack(np.meshgrid(np.arange(12), np.arange(12), indexing="ij"), -1).reshape(-1, 2)
+    q = np.zeros((144, 3))
+    q[:, :2] = (index - 5.5) * 0.01
+    weight = (np.linalg.norm(q, axis=1) > 0.02).astype(np.float32)
+    images = rng.poisson(5, (5, 144)).astype(np.float32)
+    return Dataset(images, q, weight, (1, 12, 12), index, "0" * 64, "patterns.h5")
+
+
+def png_rows(path: Path) -> np.ndarray:
+    """Decode a PNG of 8-bit samples far enough to see that it is one and whether it is blank."""
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height, depth, kind = struct.unpack(">IIBB", content[16:26])
+    assert depth == 8
+    packed, place = b"", 8
+    while place < len(content):
+        (length,) = struct.unpack(">I", content[place : place + 4])
+        body = content[place + 8 : place + 8 + length]
+        assert (
+            zlib.crc32(content[place + 4 : place + 8 + length])
+            == struct.unpack(">I", content[place + 8 + length : place + 12 + length])[0]
+        )
+        packed += body if content[place + 4 : place + 8] == b"IDAT" else b""
+        place += 12 + length
+    samples = {2: 3, 6: 4}[kind]
+    return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, 1 + width * samples)
+
+
+def assert_shows_something(path: Path) -> None:
+    """Fail unless a picture is a whole PNG of a readable size with many different lines."""
+    rows = png_rows(path)
+    assert rows.shape[0] > 300
+    assert rows.shape[1] > 1000
+    assert len(np.unique(rows, axis=0)) > 50
+    assert not list(path.parent.glob("*.part.png"))
+
+
+def records(generations: int, done: int, figures: dict[str, float] | None = None) -> list[dict]:
+    """Records of a run: ten seconds of blind start, then 1 + 2 seconds a generation."""
+    made = [{"generation": 1, "generations": generations, "stage": "start", "seconds": 10.0, "figures": {}}]
+    for generation in range(2, done + 1):
+        for stage, seconds in (("match", 1.0), ("merge", 2.0)):
+            made.append({"generation": generation, "generations": generations, "stage": stage, "seconds": seconds,
+                         "figures": figures or {}})  # fmt: skip
+    return made
+
+
+def a_state(generation: int, density: np.ndarray, autocorrelation: np.ndarray, count: int = 5) -> State:
+    """A state of one conformation."""
+    return State(
+        generation=generation,
+        voxel_angstrom=4.0,
+        quaternions=Rotation.random(count, rng=np.random.default_rng(1)).as_quat(scalar_first=True),
+        state=np.zeros(count, np.int64),
+        scale=np.ones(count),
+        distance=np.linspace(0.1, 0.5, count),
+        autocorrelation=autocorrelation[None],
+        density=density[None],
+        support=density[None] > 0.1,
+    )
+
+
+def test_every_picture_is_a_png_that_shows_something(
+    tmp_path: Path, density: np.ndarray, autocorrelation: np.ndarray, dataset: Dataset
+) -> None:
+    merits = {"mean_distance": 0.1, "moved": 0.2, "merge_residual": 1e-5, "phasing_r": 0.1, "q_max": 0.1}
+    q = np.linspace(0.005, 0.1, 20)
+    models = dataset.images[[0, 2, 4]]
+    quaternions = Rotation.random(300, rng=np.random.default_rng(2)).as_quat(scalar_first=True)
+    with drawing():
+        figures = {
+            "density": maps.density_figure(density, 4.0, "Density"),
+            "intensity": maps.intensity_figure(autocorrelation, 4.0, 0.02, 0.1, "Intensity"),
+            "orientations": patterns.orientations_figure(quaternions, "Orientations"),
+            "patterns": patterns.patterns_figure(dataset, patterns.choose(np.arange(5.0)), models, "Patterns"),
+            "convergence": curves.convergence_figure(records(8, 6, merits), "Convergence"),
+            "fsc": curves.fsc_figure({"reference": (q, 1 - 8 * q), "half_set": (q, 1 - 9 * q)}, 0.1, "FSC"),
+        }
+        for name, figure in figures.items():
+            save(figure, tmp_path / f"{name}.png")
+    for name in figures:
+        assert_shows_something(tmp_path / f"{name}.png")
+
+
+def test_pictures_of_nothing_yet_are_drawn_too(tmp_path: Path, autocorrelation: np.ndarray) -> None:
+    nothing = np.zeros((SIZE,) * 3, np.float32)
+    with drawing():
+        save(maps.density_figure(nothing, 4.0, "Density"), tmp_path / "density.png")
+        save(curves.convergence_figure(records(8, 1), "Convergence"), tmp_path / "convergence.png")
+        save(curves.convergence_figure([], "Convergence"), tmp_path / "none.png")
+        bad = {"reference": (np.array([0.01, 0.02]), np.array([0.1, -0.3]))}
+        save(curves.fsc_figure(bad, None, "FSC"), tmp_path / "fsc.png")
+    assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_a_central_slice_is_the_intensity(autocorrelation: np.ndarray) -> None:
+    values, q = maps.central_slice(autocorrelation, 4.0, axis=2)
+    place = (np.arange(SIZE) - SIZE // 2) * 4.0
+    for i, j in ((SIZE, SIZE), (SIZE + 3, SIZE - 2), (SIZE, SIZE + 6)):
+        wave = np.exp(-2j * np.pi * (q[i] * place[:, None, None] + q[j] * place[:, None]))
+        assert values[i, j] == pytest.approx((autocorrelation * wave).sum().real, rel=1e-4, abs=1e-2)
+
+
+def test_unmeasured_centre_is_left_out(autocorrelation: np.ndarray) -> None:
+    values, q = maps.central_slice(autocorrelation, 4.0, axis=2)
+    measured = maps._measured(values, q, 0.02, 0.1)
+    length = np.hypot(q[:, None], q)
+    assert np.isnan(measured[length < 0.02]).all()
+    assert np.isnan(measured[length > 0.1]).all()
+    assert np.isfinite(measured[(length >= 0.02) & (length <= 0.1)]).all()
+
+
+def test_density_of_directions_is_one_on_average_and_finds_a_cluster() -> None:
+    uniform = Rotation.random(4000, rng=np.random.default_rng(3)).as_matrix()[:, 2]
+    _, latitude, share = patterns.sphere_density(uniform)
+    mean = (share.mean(axis=1) * np.cos(latitude)).sum() / np.cos(latitude).sum()
+    assert mean == pytest.approx(1, abs=0.02)
+    assert share.std() < 0.3
+    longitude, latitude, share = patterns.sphere_density(np.tile([0.0, 1.0, 0.0], (50, 1)))
+    row, column = np.unravel_index(share.argmax(), share.shape)
+    assert latitude[row] == pytest.approx(0, abs=0.06)
+    assert longitude[column] == pytest.approx(np.pi / 2, abs=0.06)
+
+
+def test_patterns_are_assembled_by_their_index_map(dataset: Dataset) -> None:
+    picture = patterns.assemble(dataset, np.arange(144, dtype=np.float32))
+    assert picture.shape == (12, 12)
+    assert picture[0, 0] == 0
+    assert picture[3, 2] == 38
+    assert np.isnan(picture[5, 5])
+    assert [index for _, index, _ in patterns.choose(np.array([3.0, 1.0, 2.0]))] == [1, 2, 0]
+
+
+def test_curves_survive_their_file(tmp_path: Path) -> None:
+    q = np.linspace(0.01, 0.1, 10)
+    write_curve(tmp_path, "reference", q, 1 - q)
+    found = read_curves(tmp_path)
+    assert list(found) == ["reference"]
+    np.testing.assert_allclose(found["reference"], (q, 1 - q), rtol=1e-5)
+    (tmp_path / "fsc_half_set.csv").write_text("q,correlation\nnot,numbers\n")
+    with pytest.raises(InputError, match=r"fsc_half_set\.csv"):
+        read_curves(tmp_path)
+
+
+def test_time_left_counts_generations_not_the_blind_start() -> None:
+    assert seconds_left(records(12, 1)) is None
+    assert seconds_left(records(12, 2)) is None
+    # Generation 6 has just ended, as far as is known; six more of three seconds follow.
+    assert seconds_left(records(12, 6)) == pytest.approx(18)
+    assert seconds_left(records(12, 12)) == pytest.approx(0)
+
+
+def test_a_progress_line_says_whether_it_converges() -> None:
+    line = stage_line(Progress(3, 12, "match", 2.129, {"moved": 0.321, "other": 7.0, "mean_distance": 0.01234}))
+    assert line == "generation  3/12  match    2.13 s  distance 0.0123  moved 0.321  other 7"
+
+
+def test_the_monitor_prints_records_saves_and_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], density: np.ndarray, autocorrelation: np.ndarray
+) -> None:
+    saved: list[int] = []
+    drawn: list[bool] = []
+    log = tmp_path / "run.log"
+    earlier = records(4, 2)
+    with Output(log=log) as output:
+        output.open_log()
+        monitor = Monitor(
+            output, tmp_path, save=lambda state: saved.append(state.generation), draw=lambda: drawn.append(True),
+            earlier=earlier,
+        )  # fmt: skip
+        with monitor:
+            monitor.stage(Progress(3, 4, "match", 1.0, {"moved": 0.5}))
+            monitor.generation(a_state(3, density, autocorrelation))
+    assert saved == [3]
+    assert drawn == [True]
+    assert monitor.generation_done == 3
+    kept = read_records(tmp_path)
+    assert kept[:-1] == earlier
+    assert kept[-1]["figures"] == {"moved": 0.5}
+    assert read_records(tmp_path, last_generation=2) == earlier
+    assert seconds_by(kept, "stage") == {"start": 10.0, "match": 2.0, "merge": 2.0}
+    printed = capsys.readouterr().out
+    assert printed.startswith("generation 3/4  match")
+    assert printed.count("\n") == 1
+    stamped = log.read_text()
+    assert stamped.endswith(printed)
+    assert stamped[:2] == "20"
+
+
+def test_a_record_cut_short_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps(records(3, 1)[0]) + '\n{"generation": 2, "sta')
+    assert read_records(tmp_path) == records(3, 1)
+    assert read_records(tmp_path / "elsewhere") == []
+
+
+def test_quiet_output_still_goes_into_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "new" / "run.log"
+    with pytest.raises(InputError, match=r"does not exist"):
+        Output(log=log)
+    output = Output(quiet=True, log=log, folder=tmp_path / "new")
+    output.line("before the folder is made")
+    log.parent.mkdir()
+    output.open_log()
+    output.line("after")
+    output.__exit__(RuntimeError, RuntimeError("broken"), None)
+    assert capsys.readouterr().out == ""
+    lines = log.read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["before the folder is made", "after", "error: broken"]
