@@ -5,7 +5,7 @@ A step takes the state and returns the next one; what it learned about convergen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -77,7 +77,7 @@ def anneal(
     weight = (expected.weight[:, None, None] * area[:, None]).astype(np.float32)
     mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
     volumes = [
-        _merged(experiment, plan, mean[k], weight[k], views, sampling.q, state.autocorrelation[k], START_MERGING)[0]
+        _merged(experiment, plan, [(mean[k], weight[k], views)], sampling.q, state.autocorrelation[k], START_MERGING)[0]
         for k in range(len(slices))
     ]
     figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
@@ -173,20 +173,16 @@ def merge(
     density = np.linalg.norm(sampling.q, axis=-1)
     weight = (density / density.mean()).astype(np.float32)
     rotations = orientations.matrices(state.quaternions)
-    start = fourier_resize(state.autocorrelation, plan.size, threads=experiment.threads)
+    start = _regridded(state.autocorrelation, plan.size, experiment.threads)
+    step = max(1, merging.BLOCK_POINTS // len(weight))
     volumes = []
     for k in range(len(start)):
-        mine = state.state == k
-        volume, numbers = _merged(
-            experiment,
-            plan,
-            sampling.patterns(experiment.images[mine]),
-            weight,
-            rotations[mine],
-            sampling.q,
-            start[k],
-            options,
+        mine = np.flatnonzero(state.state == k)
+        blocks = (
+            (sampling.patterns(experiment.images[part]), weight, rotations[part])
+            for part in (mine[begin : begin + step] for begin in range(0, len(mine), step))
         )
+        volume, numbers = _merged(experiment, plan, blocks, sampling.q, start[k], options)
         volumes.append(volume)
         figures.update({name: max(value, figures.get(name, 0.0)) for name, value in numbers.items()})
     return replace(
@@ -232,10 +228,16 @@ def _phasing_starts(
     shape = (len(state.density), fresh, *inside.shape)
     density, support = phasing.random_start(shape, inside, rng), np.broadcast_to(inside, shape)
     if state.density.any():
-        here = fourier_resize(state.density, plan.size, threads=threads)[:, None]
+        here = _regridded(state.density, plan.size, threads)[:, None]
         mask = fourier_resize(state.support.astype(np.float32), plan.size, threads=threads)[:, None] > 0.5
         density, support = np.concatenate([here, density], axis=1), np.concatenate([mask, support], axis=1)
     return density, support
+
+
+def _regridded(volumes: Float32, size: int, threads: int) -> Float32:
+    """Return volumes (K, M, M, M) on size^3 voxels with the same transform: a voxel's value shrinks with its volume."""
+    resized: Float32 = fourier_resize(volumes, size, threads=threads)
+    return resized * np.float32((volumes.shape[-1] / size) ** 3)
 
 
 def _slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callable[[Float64], Float32]:
@@ -284,16 +286,20 @@ def _shortlist(state: State, candidates: Candidates, spacing_deg: float) -> tupl
 def _merged(
     experiment: Experiment,
     plan: Plan,
-    images: Float32,
-    weight: Float32,
-    rotations: Float64,
+    blocks: Iterable[tuple[Float32, Float32, Float64]],
     q: Float64,
     start: Float32,
     options: MergingOptions,
 ) -> tuple[Float32, Figures]:
-    """Return one state's autocorrelation (M, M, M) and the figures of its CG."""
-    normal = merging.normal_equations(
-        images, weight, rotations, q, plan.size, plan.voxel_angstrom, threads=experiment.threads
+    """Return one state's autocorrelation (M, M, M) and the figures of its CG, from blocks of patterns, their weight
+    and their rotations; a state without patterns keeps its autocorrelation.
+    """
+    parts = (
+        merging.normal_equations(*block, q, plan.size, plan.voxel_angstrom, threads=experiment.threads)
+        for block in blocks
     )
+    first = next(parts, None)
+    if first is None:
+        return start, {}
     support = merging.support_ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * experiment.diameter_angstrom)
-    return merging.solve(normal, support, start, options, threads=experiment.threads)
+    return merging.solve(sum(parts, first), support, start, options, threads=experiment.threads)

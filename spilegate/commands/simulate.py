@@ -57,7 +57,7 @@ def run(
             raise InputError(f"--{option.replace('_', '-')}: found {value:g}; expected a positive number of angstrom")
     with Output(quiet=quiet, log=log) as out:
         from spilegate.formats import files, spinifel
-        from spilegate.simulation import built_in, particle
+        from spilegate.simulation import particle
         from spilegate.simulation import experiment as simulation
 
         begin = time.perf_counter()
@@ -65,7 +65,7 @@ def run(
         atoms = (
             particle.read_particle(pdb)
             if pdb is not None
-            else built_in.built_in_particle(particle_name or built_in.DEFAULT)
+            else particle.built_in_particle(particle_name or particle.DEFAULT_PARTICLE)
         )
         result = simulation.simulate(
             atoms,

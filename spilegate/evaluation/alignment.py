@@ -51,8 +51,8 @@ def align(
     """Align a density to another of the same voxel size over SO(3), both hands and shifts; no starting guess.
 
     Amplitudes |F rho|, blind to shift and hand, give the best rotations; the cross-correlation of each, for both
-    hands, its shift; Gauss-Newton in growing spheres of Fourier space (`rigid`) decides among them and refines the best.
-    Scale, offset, noise, or a moving volume of lower resolution do not matter.
+    hands, its shift; Gauss-Newton in growing spheres of Fourier space (`rigid`) decides among them and refines the
+    best. Scale, offset, noise, or a moving volume of lower resolution do not matter.
 
     moving, fixed : cubes of float32, centre at size // 2; sizes may differ and are padded to a common odd M
     q_max : the largest q that has a say [1/angstrom], Nyquist if left out
@@ -127,10 +127,11 @@ def _reach(spectrum: Complex64) -> float:
 def _with_shifts(problem: rigid.Band, rotations: Float64, threads: int) -> list[rigid.Pose]:
     """Return, for every rotation (n, 3, 3) and both hands, the pose at the peak of the whitened cross-correlation.
 
-    Best first by the height of the peak, in which every shell counts the same. The other hand's transform is the complex conjugate.
+    Best first by the height of the peak, in which every shell counts the same. The other hand's transform is
+    the complex conjugate.
     """
     moved = problem.moved(rotations, 1, threads=threads)
-    size = fft.fast_size(4 * int(problem.radius) + 2)
+    size = fft.fast_size(3 * int(problem.radius) + 2)
     spectrum = np.zeros((size, size, size // 2 + 1), np.complex64)
     x, y, z = problem.k.astype(int).T
     found = []

@@ -105,8 +105,8 @@ def _shells(size: int) -> tuple[NDArray[np.intp], Float64]:
     shell = np.minimum(np.rint(radius).astype(np.intp), beyond)
     weight = np.ones(shell.shape)
     weight[..., _paired_planes(size)] = 0.5
-    count = np.bincount(shell.ravel(), weights=weight.ravel(), minlength=beyond + 1)
-    flat = shell.reshape(-1)
+    count = np.bincount(shell.ravel(), weights=weight.ravel(), minlength=beyond + 1).astype(np.float64)
+    flat: NDArray[np.intp] = shell.reshape(-1)
     flat.setflags(write=False)
     count.setflags(write=False)
     return flat, count

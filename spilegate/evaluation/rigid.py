@@ -91,7 +91,8 @@ def half_sphere(radius: float) -> NDArray[np.int64]:
     full, half = np.arange(-most, most + 1), np.arange(most + 1)
     square = full[:, None, None] ** 2 + full[:, None] ** 2 + half**2
     index = np.argwhere((square > 0) & (square <= radius**2))
-    return index - np.array([most, most, 0])
+    result: NDArray[np.int64] = index - np.array([most, most, 0])
+    return result
 
 
 def refine(problem: Band, pose: Pose, iterations: int, *, threads: int) -> Pose:
@@ -128,9 +129,9 @@ def _linearise(problem: Band, pose: Pose, threads: int) -> tuple[float, Float64]
     at, model = problem.shell, (correlation * scale_moved)[problem.shell]
     weight = 1 / (1 - correlation[at] ** 2)
     residual = problem.fixed * scale_fixed[at] - values[0] * model
-    jacobian = np.concatenate(
-        [(values[1:4] - values[4:]) / (2 * angle), (-2j * np.pi) * problem.k.T * values[0]]
-    ) * model
+    jacobian = (
+        np.concatenate([(values[1:4] - values[4:]) / (2 * angle), (-2j * np.pi) * problem.k.T * values[0]]) * model
+    )
     weighted = (jacobian * weight).conj()
     normal = (weighted @ jacobian.T).real
     step: Float64 = np.linalg.lstsq(normal, (weighted @ residual).real, rcond=1e-10)[0]

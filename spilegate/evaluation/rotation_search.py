@@ -20,6 +20,8 @@ from spilegate.kernels import nufft
 from spilegate.state import Float32, Float64
 
 _TOLERANCE = 1e-5
+# Below this many points starting and joining threads costs more than it saves.
+_FEW_POINTS = 50_000
 _VIEWS = 768
 _IN_PLANE = 48
 _SHELLS = 7
@@ -31,7 +33,7 @@ _PEAK_WIDTH = 8.0
 # Shells that vary less than this fraction of the strongest shell hold rounding errors only.
 _FLOOR = 1e-3
 # Half-width of the neighbourhood tried around every peak [degrees].
-_REFINE_STEPS = (3.0,)
+_CLIMB_STEP = 3.0
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ def crop(volume: Float32, radius: float, *, threads: int) -> NDArray[np.complex6
 
 def transform(volume: NDArray[np.complex64], k: Float64, *, tolerance: float, threads: int) -> NDArray[np.complex64]:
     """Return the Fourier transform of a volume (M, M, M) at k (..., 3) [Fourier voxels], complex64 (...)."""
+    if k.size < 3 * _FEW_POINTS:
+        threads = 1
     points = (2 * np.pi / volume.shape[0] * k.reshape(-1, 3).T).astype(np.float32)
     values = nufft.forward(volume, np.ascontiguousarray(points), tolerance=tolerance, threads=threads)
     result: NDArray[np.complex64] = values.reshape(k.shape[:-1])
     return result
 
 
-def find_rotations(
-    moving: Float32, fixed: Float32, first: float, last: float, count: int, *, threads: int
-) -> Float64:
+def find_rotations(moving: Float32, fixed: Float32, first: float, last: float, count: int, *, threads: int) -> Float64:
     """Return about `count` rotations R, (n, 3, 3), among them those with `|F moving|(R^T q) ~ |F fixed|(q)`.
 
     moving, fixed : (M, M, M) float32, M odd, centre at M // 2
@@ -120,7 +122,8 @@ def _grid_peaks(amplitude: Float32, rings: _Rings, views: Float64, count: int, t
     score = scipy.fft.irfft(spectrum, _IN_PLANE)
     best = np.argsort(score, axis=None)[: -40 * count : -1]
     view, angle = np.unravel_index(best, score.shape)
-    candidates: Float64 = about_beam(angle * (2 * np.pi / _IN_PLANE)) @ views[view]
+    turn = np.asarray(angle * (2 * np.pi / _IN_PLANE), np.float64)
+    candidates: Float64 = about_beam(turn) @ views[view]
     return _separate(candidates, count)
 
 
@@ -137,18 +140,15 @@ def _separate(rotations: Float64, count: int) -> Float64:
 
 
 def _climb(moving: NDArray[np.complex64], rings: _Rings, rotations: Float64, threads: int) -> Float64:
-    """Move every rotation (n, 3, 3) to the best of its 27 neighbours, with steps of growing fineness."""
+    """Move every rotation (n, 3, 3) to the best of its 27 neighbours."""
     lattice = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    for degrees in _REFINE_STEPS:
-        turns = Rotation.from_rotvec(np.radians(degrees) * lattice).as_matrix()
-        trial = turns @ rotations[:, None]
-        k = rings.k.reshape(-1, 3) @ trial
-        amplitude = np.abs(transform(moving, k, tolerance=_TOLERANCE, threads=threads))
-        amplitude = amplitude.reshape(-1, *rings.values.shape)
-        score = np.einsum("srm,csrm->c", rings.values, amplitude * _shell_scale(amplitude), optimize=True)
-        best = score.reshape(len(trial), -1).argmax(1)
-        rotations = trial[np.arange(len(trial)), best]
-    return rotations
+    turns = Rotation.from_rotvec(np.radians(_CLIMB_STEP) * lattice).as_matrix()
+    trial: Float64 = turns @ rotations[:, None]
+    amplitude = np.abs(transform(moving, rings.k.reshape(-1, 3) @ trial, tolerance=_TOLERANCE, threads=threads))
+    amplitude = amplitude.reshape(-1, *rings.values.shape)
+    score = np.einsum("srm,csrm->c", rings.values, amplitude * _shell_scale(amplitude), optimize=True)
+    best: Float64 = trial[np.arange(len(trial)), score.reshape(len(trial), -1).argmax(1)]
+    return best
 
 
 def _shell_scale(amplitude: Float32) -> Float32:

@@ -66,7 +66,7 @@ def _checked_wavelength(q: Float64, where: str) -> float:
     wavelength = ewald_wavelength(q)
     q_length = np.linalg.norm(q, axis=-1)
     off = float(np.abs(q[..., 2] + wavelength * q_length**2 / 2).max() / q_length.max())
-    if off > EWALD_TOLERANCE or wavelength * q_length.max() > 2:
+    if off > EWALD_TOLERANCE:
         raise InputError(
             f"{where}: pixels lie off the Ewald sphere by up to {off:.2g} of the largest |q|; expected at most "
             f"{EWALD_TOLERANCE:g}, q = (s_out - z) / wavelength; check order and sign of the components"

@@ -154,7 +154,8 @@ def _weight(q: Float64, q_min: float, q_max: float | None, path: Path) -> Float3
             f"{path}: no pixel with q_min = {q_min:g} <= |q| <= q_max = {q_max}; its pixels lie between "
             f"{q_length.min():.4g} and {q_length.max():.4g} 1/angstrom; change the limits"
         )
-    return inside.astype(np.float32)
+    weight: Float32 = inside.astype(np.float32)
+    return weight
 
 
 def read_truth(path: Path) -> Truth:

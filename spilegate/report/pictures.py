@@ -111,9 +111,9 @@ def _dataset(data: Path, attributes: dict[str, Any]) -> Dataset:
 Painted = Iterator[tuple[str, Figure]]
 
 
-def _of_state(stem: str, index: int, count: int) -> str:
-    """Return the file name of one of several states' pictures."""
-    return stem if count == 1 else f"{stem}_{index}"
+def _of_state(stem: str, index: int) -> str:
+    """Return the file name of a state's picture, numbered like its maps."""
+    return f"{stem}_{index}" if index else stem
 
 
 def _density(material: Material) -> Painted:
@@ -122,7 +122,7 @@ def _density(material: Material) -> Painted:
     for index, density in enumerate(densities):
         title = f"Density, {material.when}" + (f", state {index}" if len(densities) > 1 else "")
         yield (
-            _of_state("density", index, len(densities)),
+            _of_state("density", index),
             maps.density_figure(density, material.state.voxel_angstrom, title),
         )
 
@@ -133,7 +133,7 @@ def _intensity(material: Material) -> Painted:
     for index, volume in enumerate(volumes):
         title = f"Merged intensity, {material.when}" + (f", state {index}" if len(volumes) > 1 else "")
         figure = maps.intensity_figure(volume, material.state.voxel_angstrom, *material.q_range, title)
-        yield _of_state("intensity", index, len(volumes)), figure
+        yield _of_state("intensity", index), figure
 
 
 def _orientations(material: Material) -> Painted:

@@ -31,6 +31,10 @@ LABELS = {
 }
 Record = dict[str, Any]
 
+# Longer by this factor is a generation that reaches a quarter further out: work grows as the cube of the radius at
+# most, and its fixed costs do not.
+GROWTH = 1.5
+
 
 class Monitor:
     """Prints, records, saves and draws; it is the `Watcher` of a run and changes nothing in it.
@@ -145,8 +149,8 @@ def seconds_by(records: list[Record], key: str) -> dict[Any, float]:
 def seconds_left(records: list[Record]) -> float | None:
     """Return the expected seconds until the end of the last generation, None while there is nothing to judge by.
 
-    Generations grow as the resolution does, so the last two complete ones are extended in a straight line; the blind
-    start is of another kind and does not count.
+    Every generation to come is taken to last GROWTH times the one before it while the radius grows, and as long as the
+    last complete one once it does not; the blind start is of another kind and does not count.
     """
     current, total = records[-1]["generation"], records[-1]["generations"]
     spent = seconds_by(records, "generation")
@@ -155,8 +159,9 @@ def seconds_left(records: list[Record]) -> float | None:
         return max(complete[-1] - spent[current], 0.0)
     if not complete:
         return None
-    growth = max(complete[-1] - complete[-2], 0.0) if len(complete) > 1 else 0.0
-    expected = [complete[-1] + growth * step for step in range(1, total - current + 2)]
+    radii = {record["generation"]: record["figures"]["q_max"] for record in records if "q_max" in record["figures"]}
+    growth = GROWTH if radii.get(current, 0.0) > radii.get(current - 1, 0.0) else 1.0
+    expected = [complete[-1] * growth**step for step in range(1, total - current + 2)]
     return max(expected[0] - spent[current], 0.0) + sum(expected[1:])
 
 

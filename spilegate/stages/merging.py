@@ -19,19 +19,23 @@ from spilegate.state import Bool, Float32, Float64
 
 # The kernel's error is multiplied by the condition number of the normal equations: tighter than slices.
 TOLERANCE = 1e-6
+# Points summed at once: their positions and strengths take 40 bytes each.
 BLOCK_POINTS = 2_000_000
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The normal equations of a merge.
+    """The normal equations of a set of patterns; those of disjoint sets add.
 
-    kernel : (2 M - 1,)^3 float64, `sum_j w_j cos(2 pi q_j.x) / sum_j w_j`, centre at M - 1
-    right : (M, M, M) float64, `sum_j w_j d_j cos(2 pi q_j.x) / sum_j w_j`
+    kernel : (2 M - 1,)^3 float64, `sum_j w_j cos(2 pi q_j.x)`, centre at M - 1
+    right : (M, M, M) float64, `sum_j w_j d_j cos(2 pi q_j.x)`
     """
 
     kernel: Float64
     right: Float64
+
+    def __add__(self, other: Normal) -> Normal:
+        return Normal(self.kernel + other.kernel, self.right + other.right)
 
 
 def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> Bool:
@@ -41,7 +45,7 @@ def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> 
 
 
 def normal_equations(
-    images: Float32,
+    patterns: Float32,
     weight: Float32,
     rotations: Float64,
     q: Float64,
@@ -50,33 +54,25 @@ def normal_equations(
     *,
     threads: int,
 ) -> Normal:
-    """Sum all patterns into the normal equations; the sums over disjoint sets of patterns add.
+    """Sum patterns into the normal equations of one state.
 
-    images : (N, ...) float32, patterns, or mean patterns of views on rings
-    weight : broadcastable to images' shape, float32: weight of every measurement
+    patterns : (N, ...) float32, about BLOCK_POINTS values at most; weight : float32, broadcastable to them
     rotations : (N, 3, 3) float64, particle to laboratory; q : (..., 3) float64 [1/angstrom]
 
     Kernel and right-hand side are the even parts of two real sums, so they share one complex transform with the
     strengths `w + i w d`: the even part of its real part is the kernel's, of its imaginary part the right-hand side's.
     """
-    flat = q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)
-    data = images.reshape(len(images), -1)
-    weights = np.broadcast_to(weight, images.shape).reshape(len(images), -1)
-    # One unit of intensity for both parts, or rounding of the larger would drown the smaller.
-    unit = float(np.sqrt(np.mean(np.square(data, dtype=np.float64)))) or 1.0
-    total, volume = 0.0, np.zeros((2 * size - 1,) * 3, np.complex128)
-    step = max(1, BLOCK_POINTS // len(flat))
-    for begin in range(0, len(data), step):
-        block = slice(begin, begin + step)
-        points = np.matmul(rotations[block].transpose(2, 0, 1), flat.T).reshape(3, -1)
-        strengths = np.empty(points.shape[1], np.complex128)
-        strengths.real = weights[block].ravel()
-        strengths.imag = (weights[block] * data[block]).ravel() / unit
-        total += float(strengths.real.sum())
-        volume += nufft.adjoint(strengths, points, 2 * size - 1, tolerance=TOLERANCE, threads=threads)
-    volume = (volume + volume[::-1, ::-1, ::-1]) / (2 * total)
+    points = np.matmul(rotations.transpose(2, 0, 1), q.reshape(-1, 3).T * (2 * np.pi * voxel_angstrom)).reshape(3, -1)
+    weights = np.broadcast_to(weight, patterns.shape).ravel()
+    # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
+    unit = float(np.sqrt(np.mean(np.square(patterns, dtype=np.float64)))) or 1.0
+    strengths = np.empty(points.shape[1], np.complex128)
+    strengths.real = weights
+    strengths.imag = weights * (patterns.ravel() / unit)
+    volume = nufft.adjoint(strengths, points, 2 * size - 1, tolerance=TOLERANCE, threads=threads)
+    even = (volume + volume[::-1, ::-1, ::-1]) / 2
     inner = slice(size // 2, size // 2 + size)
-    return Normal(volume.real.copy(), volume.imag[inner, inner, inner] * unit)
+    return Normal(even.real.copy(), even.imag[inner, inner, inner] * unit)
 
 
 def solve(

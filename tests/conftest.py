@@ -1,0 +1,73 @@
+"""Particles, patterns and runs that several tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spilegate.geometry import orientations
+from spilegate.preparation import Experiment, prepare
+from spilegate.settings import ComputeOptions, PrepareOptions, Settings
+from spilegate.simulation.experiment import Simulation, simulate
+from spilegate.simulation.particle import Particle, built_in_particle, density
+from spilegate.state import Dataset
+
+
+def as_dataset(simulation: Simulation) -> Dataset:
+    """What the reader makes of the simulation's file, truth left out."""
+    count, panels, y, x = simulation.intensities.shape
+    return Dataset(
+        images=simulation.intensities.reshape(count, -1),
+        q=simulation.pixel_position.reshape(-1, 3),
+        weight=np.ones(panels * y * x, np.float32),
+        panel_shape=(panels, y, x),
+        pixel_index_map=simulation.pixel_index_map.reshape(-1, 2),
+        digest="0" * 64,
+        source="simulation",
+    )
+
+
+@pytest.fixture(scope="session")
+def particle() -> Particle:
+    return built_in_particle("demo")
+
+
+@pytest.fixture(scope="session")
+def simulation(particle: Particle) -> Simulation:
+    """300 noise-free patterns, 40 x 40 pixels to 12 angstrom."""
+    return simulate(
+        particle,
+        images=300,
+        pixels=40,
+        resolution_angstrom=12.0,
+        wavelength_angstrom=1.0,
+        photons=None,
+        seed=11,
+        threads=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def experiment(simulation: Simulation) -> Experiment:
+    settings = Settings(prepare=PrepareOptions(diameter_angstrom=62.0), compute=ComputeOptions(threads=2))
+    return prepare(as_dataset(simulation), settings)
+
+
+@pytest.fixture(scope="session")
+def true_rotations(simulation: Simulation) -> np.ndarray:
+    return orientations.matrices(simulation.quaternions)
+
+
+@pytest.fixture(scope="session")
+def true_intensity(particle: Particle, experiment: Experiment) -> np.ndarray:
+    """|F rho|^2 on the grid of the last generation, zero frequency at M // 2, in the patterns' unit."""
+    plan = experiment.plans[-1]
+    volume = density(particle, plan.size, plan.voxel_angstrom, threads=2).astype(np.float64)
+    spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(volume))) * plan.voxel_angstrom**3
+    return np.abs(spectrum) ** 2
+
+
+@pytest.fixture(scope="session")
+def true_autocorrelation(true_intensity: np.ndarray) -> np.ndarray:
+    volume = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(true_intensity))).real
+    return volume.astype(np.float32)
