@@ -108,7 +108,7 @@ def run_row(source: tuple[str, str], photons: str, options: argparse.Namespace) 
     for seed in options.seeds:
         results.append(run_seed(data, seed, photons, folder, options.set))
         latest = results[-1]
-        good = "success" if latest.success(photons) else f"FAILURE {latest.failure}"
+        good = "success" if latest.success(photons) else f"FAILURE {latest.failure}".strip()
         print(
             f"{folder.name} seed {seed}: {good}, correlation {latest.correlation:.4f}, "
             f"{latest.orientation_error_deg:.2f} degrees, {latest.seconds:.1f} s",

@@ -39,7 +39,5 @@ def half_set_fsc(
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         results.append(reconstruct(part, options.model_copy(update={"seed": seed})))
     first, second = (result.state for result in results)
-    aligned = align(
-        second.density[0], first.density[0], first.voxel_angstrom, q_max=results[0].q_max, threads=threads
-    )
+    aligned = align(second.density[0], first.density[0], first.voxel_angstrom, q_max=results[0].q_max, threads=threads)
     return fourier_shell_correlation(first.density[0], aligned.volume, first.voxel_angstrom, threads=threads)

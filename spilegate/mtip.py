@@ -2,7 +2,7 @@
 
 Donatelli, Sethian and Zwart, Proc. Natl. Acad. Sci. USA 114:7222 (2017). A generation matches the patterns to slices of
 the model, merges them at their orientations and phases the merged intensities; the first generation is a blind start.
-Every random number comes from the run's seed and the generation's number, so a resumed run repeats an uninterrupted one.
+Every random number comes from the run's seed and the generation's number, so a resumed run repeats the whole one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def reconstruct(
         else:
             state = generation(experiment, plan, state, settings, rng, record)
         record.generation(state)
-    assert state is not None
+    assert state is not None  # noqa: S101 - a schedule has at least one generation
     halves = None
     if settings.resolution.half_sets:
         halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, reconstruct)

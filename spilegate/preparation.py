@@ -48,9 +48,7 @@ class Experiment:
         """Return the rings a generation searches on."""
         spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
         first = max(self.q_min, FIRST_RING / self.diameter_angstrom)
-        grid = rings(
-            self.q, self.usable, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi
-        )
+        grid = rings(self.q, self.usable, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi)
         return on_rings(grid, self.profile)
 
     def pixels(self, q_last: float) -> Sampling:
@@ -72,9 +70,7 @@ def prepare(dataset: Dataset, settings: Settings) -> Experiment:
     q_min = float(max(settings.prepare.q_min, 0.999 * q_length[usable].min()))
     profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]))
     diameter = settings.prepare.diameter_angstrom
-    found = diameter or estimate_diameter(
-        dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads
-    )
+    found = diameter or estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads)
     if q_max * found < 2:
         raise InputError(
             f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "

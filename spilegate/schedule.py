@@ -7,6 +7,7 @@ angle that moves the outermost speckle by its own width, and 2 pi q d is the hig
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +18,7 @@ START_SPECKLES = 2.5
 GROWTH = 1.25
 # Generations at full radius, after the march.
 FINAL_GENERATIONS = 2
-# Extent of the volumes over the diameter: the autocorrelation spans two diameters, and a margin keeps it from its copies.
+# Extent of the volumes over the diameter: the autocorrelation spans two, and a margin keeps it from its copies.
 EXTENT_DIAMETERS = 2.2
 # Angle between views times q d: the polar search ends this near to the best orientation, refinement does the rest.
 VIEW_SPACING = 0.6
@@ -82,6 +83,6 @@ def schedule(diameter_angstrom: float, q_max: float) -> list[Plan]:
     march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
     radii = march + [q_max] * (FINAL_GENERATIONS + 1)
     plans = [plan(diameter_angstrom, 1, radii[0], radii[0])]
-    for number, (here, after) in enumerate(zip(radii[:-1], radii[1:], strict=True), start=2):
+    for number, (here, after) in enumerate(pairwise(radii), start=2):
         plans.append(plan(diameter_angstrom, number, here, after, last=number == len(radii)))
     return plans

@@ -18,24 +18,34 @@ class _Options(BaseModel):
 class PrepareOptions(_Options):
     """How patterns are read and cut before the first generation."""
 
-    diameter_angstrom: float | None = Field(None, gt=0, description="Largest diameter of the particle [angstrom]; estimated from the patterns if left out.")
+    diameter_angstrom: float | None = Field(
+        None, gt=0, description="Largest diameter of the particle [angstrom]; estimated from the patterns if left out."
+    )
     binning: int = Field(1, ge=1, description="Sum blocks of binning x binning pixels into one.")
     q_min: float = Field(0.0, ge=0, description="Ignore pixels nearer to the beam than this [1/angstrom].")
-    q_max: float | None = Field(None, gt=0, description="Ignore pixels beyond this [1/angstrom]; the detector's inscribed circle if left out.")
+    q_max: float | None = Field(
+        None, gt=0, description="Ignore pixels beyond this [1/angstrom]; the detector's inscribed circle if left out."
+    )
 
 
 class StartOptions(_Options):
     """The blind start by annealed soft assignment."""
 
     iterations: int = Field(30, ge=3, description="Iterations of the soft assignment.")
-    temperature_first: float = Field(0.3, gt=0, description="First temperature, as a fraction of the spread of the distances.")
-    temperature_last: float = Field(0.01, gt=0, description="Last temperature, as a fraction of the spread of the distances.")
+    temperature_first: float = Field(
+        0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."
+    )
+    temperature_last: float = Field(
+        0.01, gt=0, description="Last temperature, as a fraction of the spread of the distances."
+    )
 
 
 class MatchingOptions(_Options):
     """Orientation search and local refinement."""
 
-    method: Literal["polar", "gemm"] = Field("polar", description="Grid search by angular correlation (polar) or by brute force (gemm).")
+    method: Literal["polar", "gemm"] = Field(
+        "polar", description="Grid search by angular correlation (polar) or by brute force (gemm)."
+    )
     states: int = Field(1, ge=1, description="Number of conformations K.")
     candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")
     refine_iterations: int = Field(4, ge=0, description="Most Gauss-Newton steps of local refinement per generation.")
@@ -46,7 +56,9 @@ class MergingOptions(_Options):
 
     iterations: int = Field(40, ge=1, description="Most CG iterations per generation.")
     tolerance: float = Field(1e-4, gt=0, lt=1, description="Relative residual at which CG stops.")
-    regularisation: float = Field(1e-4, ge=0, description="Penalty on |A|^2, relative to the largest eigenvalue of the normal operator.")
+    regularisation: float = Field(
+        1e-4, ge=0, description="Penalty on |A|^2, relative to the largest eigenvalue of the normal operator."
+    )
 
 
 class PhasingOptions(_Options):
@@ -67,7 +79,9 @@ class ResolutionOptions(_Options):
 class ComputeOptions(_Options):
     """Machine resources; they change the time a run takes, not what it computes."""
 
-    threads: int | None = Field(None, ge=1, description="Threads for NUFFT, FFT and GEMM; all available cores if left out.")
+    threads: int | None = Field(
+        None, ge=1, description="Threads for NUFFT, FFT and GEMM; all available cores if left out."
+    )
 
 
 class Settings(_Options):

@@ -145,7 +145,7 @@ def refine(
             better[mine], distance[mine] = refined.quaternions, refined.distance
         return better, distance
 
-    index, quaternions, labels = _shortlist(state, candidates, np.degrees(plan.view_spacing))
+    index, quaternions, labels = shortlist(state, candidates, np.degrees(plan.view_spacing))
     contested = np.bincount(index, minlength=len(state.state))[index] > 1
     score = np.zeros(len(index))
     quaternions[contested], score[contested] = improve(
@@ -164,9 +164,7 @@ def refine(
     return replace(state, quaternions=better, state=labels, distance=distance)
 
 
-def merge(
-    experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures
-) -> State:
+def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
     """Return the state with autocorrelations merged from all patterns at their orientations."""
     sampling = experiment.pixels(plan.q_merge)
     # Rotated pixels crowd towards the centre as 1 / |q|; this weight evens them out, so that CG converges fast.
@@ -185,9 +183,7 @@ def merge(
         volume, numbers = _merged(experiment, plan, blocks, sampling.q, start[k], options)
         volumes.append(volume)
         figures.update({name: max(value, figures.get(name, 0.0)) for name, value in numbers.items()})
-    return replace(
-        state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=np.stack(volumes)
-    )
+    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=np.stack(volumes))
 
 
 def phase(
@@ -254,7 +250,7 @@ def _slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callabl
     return slicer
 
 
-def _shortlist(state: State, candidates: Candidates, spacing_deg: float) -> tuple[Int64, Float64, Int64]:
+def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> tuple[Int64, Float64, Int64]:
     """Return pattern index (n,), quaternion (n, 4) and state (n,) of the candidates worth refining.
 
     One candidate stands for its basin. Where the orientation at hand lies in a candidate's basin it replaces that
@@ -291,8 +287,9 @@ def _merged(
     start: Float32,
     options: MergingOptions,
 ) -> tuple[Float32, Figures]:
-    """Return one state's autocorrelation (M, M, M) and the figures of its CG, from blocks of patterns, their weight
-    and their rotations; a state without patterns keeps its autocorrelation.
+    """Return one state's autocorrelation (M, M, M) and the figures of its CG.
+
+    blocks : patterns, their weight and their rotations; a state without patterns keeps its autocorrelation
     """
     parts = (
         merging.normal_equations(*block, q, plan.size, plan.voxel_angstrom, threads=experiment.threads)

@@ -22,8 +22,8 @@ from spilegate.formats import maps, results
 from spilegate.settings import Settings
 
 MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
-# Few, small and coarse: three speckles across the detector are enough to go through every stage.
-SMALL = ["--images", "120", "--pixels", "20", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
+# Few and coarse: four speckles from the beam to the edge are enough to go through every stage.
+SMALL = ["--images", "120", "--pixels", "40", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
 QUICK = ["--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1", "--seed", "5"]
 
 

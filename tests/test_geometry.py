@@ -33,7 +33,9 @@ def test_random_quaternions_are_uniform():
 def test_views_cover_the_sphere_evenly(count):
     views = orientations.view_grid(count, np.random.default_rng(1))
     assert len(views) >= count
-    np.testing.assert_allclose(np.matmul(views, views.transpose(0, 2, 1)), np.broadcast_to(np.eye(3), views.shape), atol=1e-9)
+    np.testing.assert_allclose(
+        np.matmul(views, views.transpose(0, 2, 1)), np.broadcast_to(np.eye(3), views.shape), atol=1e-9
+    )
     np.testing.assert_allclose(np.linalg.det(views), 1)
     beams = views[:, 2]
     assert np.abs(beams.mean(0)).max() < 1e-6

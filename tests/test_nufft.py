@@ -49,7 +49,9 @@ def test_several_volumes_are_several_transforms(dtype, tolerance):
     both = nufft.forward(np.stack([first, second]), points, tolerance=tolerance, threads=2)
     for found, volume in zip(both, (first, second), strict=True):
         np.testing.assert_allclose(
-            found, nufft.forward(volume, points, tolerance=tolerance, threads=2), atol=10 * tolerance * np.abs(both).max()
+            found,
+            nufft.forward(volume, points, tolerance=tolerance, threads=2),
+            atol=10 * tolerance * np.abs(both).max(),
         )
 
 

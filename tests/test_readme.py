@@ -57,7 +57,7 @@ def test_every_command_shown_has_only_options_that_exist(line: str) -> None:
 def test_the_table_of_settings_is_complete() -> None:
     found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
     assert found
-    assert found.group(1) == settings_table()
+    assert found.group(1) == settings_table(), f"put this table there:\n{settings_table()}"
 
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:

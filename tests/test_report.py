@@ -203,7 +203,7 @@ def test_the_monitor_prints_records_saves_and_draws(
     saved: list[int] = []
     drawn: list[bool] = []
     log = tmp_path / "run.log"
-    earlier = records(4, 2)
+    earlier = records(6, 2)
     with Output(log=log) as output:
         output.open_log()
         monitor = Monitor(
@@ -211,7 +211,7 @@ def test_the_monitor_prints_records_saves_and_draws(
             earlier=earlier,
         )  # fmt: skip
         with monitor:
-            monitor.stage(Progress(3, 4, "match", 1.0, {"moved": 0.5}))
+            monitor.stage(Progress(3, 6, "match", 1.0, {"moved": 0.5}))
             monitor.generation(a_state(3, density, autocorrelation))
     assert saved == [3]
     assert drawn == [True]
@@ -222,7 +222,7 @@ def test_the_monitor_prints_records_saves_and_draws(
     assert read_records(tmp_path, last_generation=2) == earlier
     assert seconds_by(kept, "stage") == {"start": 10.0, "match": 2.0, "merge": 2.0}
     printed = capsys.readouterr().out
-    assert printed.startswith("generation 3/4  match")
+    assert printed.startswith("generation 3/6  match")
     assert printed.count("\n") == 1
     stamped = log.read_text()
     assert stamped.endswith(printed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -33,6 +34,8 @@ def load_settings(config: Path | None, assignments: Sequence[str], shorthands: M
     tree: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for path, value, source in given:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{source}: {path}: found {value}; expected a finite number")
         if path not in known:
             raise InputError(f"{source}: unknown setting {path!r}; {_suggest(path, known)}")
         *stage, key = path.split(".")

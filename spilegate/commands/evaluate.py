@@ -85,7 +85,7 @@ def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int
         truth = spinifel.read_truth(path)
         if truth.volume is None or truth.voxel_angstrom is None:
             raise InputError(
-                f"--reference {path}: no dataset 'volume' with attribute 'voxel_angstrom'; expected a file by spilegate "
+                f"--reference {path}: no dataset 'volume' with 'voxel_angstrom'; expected a file by spilegate "
                 "simulate; give a map or atoms"
             )
         return Reference(truth.volume, truth.voxel_angstrom, truth.quaternions)

@@ -16,6 +16,7 @@ from spilegate.commands import Interrupted, available_threads
 from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
+from spilegate.preparation import Experiment, prepare
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
@@ -64,13 +65,15 @@ def run(
     with Output(quiet=quiet, log=log, folder=folder) as out:
         if resume and not job.checkpoint.is_file():
             raise InputError(f"--resume: {job.checkpoint} not found; expected a checkpoint; leave out --resume")
-        prepare = settings.prepare
-        dataset = spinifel.read(data, binning=prepare.binning, q_min=prepare.q_min, q_max=prepare.q_max)
+        limits = settings.prepare
+        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max)
         state = _resumed(job, dataset) if resume else None
+        # Patterns that cannot be reconstructed are refused here, before --force loses anything.
+        experiment = prepare(dataset, settings)
         results.claim_output(folder, force=force, resume=resume)
         out.open_log()
         seconds_read = time.perf_counter() - begin
-        out.line(_opening(job, dataset, state))
+        out.line(_opening(job, experiment, state))
         _reconstruct(job, dataset, state, out, begin=begin, seconds_read=seconds_read)
 
 
@@ -162,7 +165,8 @@ def summarise(
         "voxel_angstrom": result.state.voxel_angstrom,
         "size": result.state.density.shape[-1],
         "generations": result.state.generation,
-        "figures_of_merit": dict(result.figures),
+        # Of all generations, also those before a resumption.
+        "figures_of_merit": {name: value for each in monitor.records for name, value in each["figures"].items()},
         "half_set": half_set_figures(result),
         "seconds": {
             **{name: round(value, 3) for name, value in seconds.items()},
@@ -189,23 +193,30 @@ def peak_memory_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _opening(job: Job, dataset: Dataset, state: State | None) -> str:
+def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
     """Return the first line of a run."""
-    pixels = int((dataset.weight > 0).sum())
-    what = f"{job.data}: {len(dataset.images)} patterns of {pixels} pixels, seed {job.settings.seed}"
+    kind = "estimated" if experiment.diameter_estimated else "given"
+    what = (
+        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.usable.sum())} pixels, "
+        f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
+        f"{len(experiment.plans)} generations, seed {job.settings.seed}"
+    )
     return what if state is None else f"{what}, resumed after generation {state.generation}"
 
 
 def _closing(job: Job, summary: dict[str, Any]) -> str:
     """Return the line that says what came out."""
-    kind = "estimated" if summary["diameter_estimated"] else "given"
-    half_set = summary["half_set"]
-    own = f", half-set resolution {half_set['resolution_angstrom']} Å" if half_set else ""
-    return (
-        f"results in {job.folder}: diameter {summary['diameter_angstrom']:.1f} Å ({kind}), "
-        f"data to {1 / summary['q_max_inverse_angstrom']:.2f} Å{own}, {summary['seconds']['total']:.1f} s, "
-        f"{summary['peak_memory_mib']:.0f} MiB"
-    )
+    merits = summary["figures_of_merit"]
+    parts = [
+        f"{label} {merits[name]:.3g}"
+        for name, label in (("mean_distance", "distance"), ("moved", "moved"), ("phasing_r", "R"))
+        if name in merits
+    ]
+    if summary["half_set"]:
+        resolution = summary["half_set"]["resolution_angstrom"]
+        parts.append("half-sets do not agree" if resolution is None else f"half-set resolution {resolution:.2f} Å")
+    parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
+    return f"results in {job.folder}: {', '.join(parts)}"
 
 
 def _how_to_go_on(job: Job, monitor: Monitor) -> str:

@@ -57,8 +57,8 @@ def run(
             raise InputError(f"--{option.replace('_', '-')}: found {value:g}; expected a positive number of angstrom")
     with Output(quiet=quiet, log=log) as out:
         from spilegate.formats import files, spinifel
-        from spilegate.simulation import particle
         from spilegate.simulation import experiment as simulation
+        from spilegate.simulation import particle
 
         begin = time.perf_counter()
         files.check_target(output, force=force)

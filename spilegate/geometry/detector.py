@@ -36,8 +36,9 @@ class Rings:
 
 
 def ewald_wavelength(q: Float64) -> float:
-    """Return the wavelength [angstrom] of the Ewald sphere q_z = -wavelength |q|^2 / 2 through (..., 3) points, by
-    least squares, so that the rounding of pixels near the beam does not count.
+    """Return the wavelength [angstrom] of the Ewald sphere `q_z = -wavelength |q|^2 / 2` through (..., 3) points.
+
+    By least squares, so that the rounding of pixels near the beam does not count.
     """
     squared = (q**2).sum(-1)
     return float(-2 * (q[..., 2] * squared).sum() / (squared**2).sum())

@@ -21,7 +21,9 @@ FIT_BOUNDS = (0.02, 0.15)
 BLOCK_PATTERNS = 256
 
 
-def estimate_diameter(images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int) -> float:
+def estimate_diameter(
+    images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int
+) -> float:
     """Return the largest diameter [angstrom].
 
     images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64 [1/angstrom]; usable : (N_PIX,) bool
@@ -68,4 +70,4 @@ def texture_power(
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
     power = np.bincount(ring, total.ravel()) / np.bincount(ring) / len(images)
-    return np.arange(half + 1) * step, power[: half + 1]
+    return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]

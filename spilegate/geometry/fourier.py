@@ -43,9 +43,7 @@ def fourier_resize(volumes: NDArray[Any], size: int, *, threads: int) -> NDArray
         return volumes
     if old % 2 == 0 or size % 2 == 0:
         raise ValueError(f"sizes must be odd, got {old} and {size}")
-    spectrum = scipy.fft.fftshift(
-        scipy.fft.fftn(fft.to_corner(volumes), axes=fft.AXES, workers=threads), axes=fft.AXES
-    )
+    spectrum = scipy.fft.fftshift(scipy.fft.fftn(fft.to_corner(volumes), axes=fft.AXES, workers=threads), axes=fft.AXES)
     margin = (size - old) // 2
     if margin < 0:
         cut = slice(-margin, old + margin)
@@ -54,4 +52,4 @@ def fourier_resize(volumes: NDArray[Any], size: int, *, threads: int) -> NDArray
         spectrum = np.pad(spectrum, [(0, 0)] * (volumes.ndim - 3) + [(margin, margin)] * 3)
     spectrum = scipy.fft.ifftshift(spectrum, axes=fft.AXES)
     result: NDArray[Any] = fft.to_centre(scipy.fft.ifftn(spectrum, axes=fft.AXES, workers=threads).real)
-    return (result * (size / old) ** 3).astype(volumes.dtype)
+    return np.asarray(result * (size / old) ** 3, dtype=volumes.dtype)

@@ -51,4 +51,5 @@ def view_grid(at_least: int, rng: np.random.Generator) -> Float64:
 def angle_between(first: Float64, second: Float64) -> Float64:
     """Return the angles [degrees] between matching quaternions (..., 4)."""
     cosine = np.abs((first * second).sum(-1))
-    return np.degrees(2 * np.arccos(np.minimum(cosine, 1.0)))
+    angle: Float64 = np.degrees(2 * np.arccos(np.minimum(cosine, 1.0)))
+    return angle

@@ -9,7 +9,7 @@ import numpy as np
 from spilegate.geometry.detector import Rings
 from spilegate.state import Bool, Float32, Float64
 
-# Near the beam all patterns are alike, and their variance falls below what a model can get right: this part of the mean.
+# Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
 MODEL_ERROR = 0.05
 
 
@@ -49,10 +49,7 @@ class Sampling:
 
     def patterns(self, images: Float32) -> Float32:
         """Return patterns (N, N_PIX) at the points, (N, ...) float32, not yet weighed."""
-        if self.rings is not None:
-            return self.rings.patterns(images)
-        assert self.pixels is not None
-        return images[:, self.pixels]
+        return images[:, self.pixels] if self.rings is None else self.rings.patterns(images)
 
     def weigh(self, intensities: Float32) -> Float32:
         """Return intensities (N, ...), patterns or slices, less the offset and times the root of the weight."""

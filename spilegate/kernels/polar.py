@@ -15,6 +15,7 @@ import scipy.fft
 
 from spilegate.state import Float32, Int64
 
+
 @dataclass(frozen=True)
 class ViewHarmonics:
     """Harmonics of weighed slices.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,11 +11,11 @@ from threadpoolctl import threadpool_limits
 T = TypeVar("T")
 
 
-def over_tiles(work: Callable[[slice], T], count: int, tile: int, *, threads: int) -> list[T]:
-    """Return `work(slice)` for every tile of `range(count)`, in order, `threads` tiles at a time.
+def over_tiles(work: Callable[[slice], T], count: int, tile: int, *, threads: int) -> Iterator[T]:
+    """Yield `work(slice)` for every tile of `range(count)`, in order, `threads` tiles at a time.
 
     A tile's arrays fit into the cache of its core, so the tiles run in parallel and BLAS inside a tile does not.
     """
     parts = [slice(begin, min(begin + tile, count)) for begin in range(0, count, tile)]
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, parts))
+        yield from pool.map(work, parts)

@@ -108,7 +108,7 @@ def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | No
             ax.plot([1 / resolution], [threshold], marker="o", color=colour, markersize=6)
     if q_edge is not None:
         ax.axvline(q_edge, color=GREY, linestyle=":", linewidth=1.2, label=f"edge of the data used: {1 / q_edge:.2f} Å")
-    top = max(float(q[-1]) for q, _ in curves.values())
+    top = 1.02 * max(*(float(q[-1]) for q, _ in curves.values()), q_edge or 0.0)
     ax.set(xlim=(0, top), ylim=(min(-0.05, *(float(c.min()) for _, c in curves.values())), 1.05))
     ax.set(xlabel="q = 1/d [1/Å]", ylabel="Fourier shell correlation")
     ax.grid(alpha=0.25)

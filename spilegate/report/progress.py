@@ -104,10 +104,11 @@ class Monitor:
         )
 
     def generation(self, state: State) -> None:
-        """Save the checkpoint and let figures be drawn."""
+        """Save the checkpoint and, unless the end is near, let figures be drawn."""
         self._save(state)
         self.generation_done = state.generation
-        self._draw()
+        if self.records and state.generation < self.records[-1]["generations"] - 1:
+            self._draw()
 
 
 def read_records(folder: Path, last_generation: int | None = None) -> list[Record]:

@@ -53,11 +53,12 @@ def gemm(
     *,
     n_candidates: int,
     highest: int,  # noqa: ARG001 - the matchers share one signature; a GEMM has no harmonics
-    threads: int,
+    threads: int,  # noqa: ARG001 - likewise; BLAS has threads of its own
 ) -> Candidates:
     """Match by brute force: a slice for every orientation. The reference for every faster matcher.
 
-    images : (N_IMG, N_PIX) float32; views : (N_VIEW, 3, 3) float64; the best shift of each half turn is kept for every view
+    images : (N_IMG, N_PIX) float32; views : (N_VIEW, 3, 3) float64
+    The best shift of each half turn is kept for every view.
     """
     patterns = sampling.weigh(sampling.patterns(images)).reshape(len(images), -1)
     norm = np.einsum("ip,ip->i", patterns, patterns)
@@ -119,7 +120,7 @@ def polar(
         shift = correlator.best_shift(harmonics, stack.stack, column, half)
         return _Best(best.gain, starts[column], shift), np.einsum("irp,irp->i", patterns, patterns)
 
-    tiles = over_tiles(match_tile, len(images), TILE_PATTERNS, threads=threads)
+    tiles = list(over_tiles(match_tile, len(images), TILE_PATTERNS, threads=threads))
     norm = np.concatenate([norm for _, norm in tiles])
     gathered = [np.concatenate([getattr(best, name) for best, _ in tiles]) for name in ("gain", "view", "shift")]
     return _Best(*gathered).candidates(views, n_phi, norm)
@@ -127,11 +128,10 @@ def polar(
 
 def _view_index(n_view: int, lengths: list[int]) -> Int64:
     """Return state * n_view + view for every column of the slices, which come in blocks of views, states within."""
-    columns, begin, total = [], 0, sum(lengths)
-    n_states = total // n_view
+    columns: list[Int64] = []
+    begin, n_states = 0, sum(lengths) // n_view
     for first in range(0, len(lengths), n_states):
-        for state in range(n_states):
-            columns.append(state * n_view + begin + np.arange(lengths[first]))
+        columns.extend(state * n_view + begin + np.arange(lengths[first]) for state in range(n_states))
         begin += lengths[first]
     return np.concatenate(columns)
 

@@ -20,7 +20,7 @@ from spilegate.state import Bool, Float32, Float64
 # The kernel's error is multiplied by the condition number of the normal equations: tighter than slices.
 TOLERANCE = 1e-6
 # Points summed at once: their positions and strengths take 40 bytes each.
-BLOCK_POINTS = 2_000_000
+BLOCK_POINTS = 4_000_000
 
 
 @dataclass(frozen=True)

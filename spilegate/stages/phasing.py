@@ -79,7 +79,6 @@ def phase(
     density : (..., M, M, M) float32, support : same shape bool, both with the centre at M // 2
     limit : (M, M, M) bool, the support never grows beyond it
     """
-    size = density.shape[-1]
     rho, inside = fft.to_corner(density), fft.to_corner(support)
     bound = fft.to_corner(limit)
     for _ in range(cycles):
@@ -93,7 +92,6 @@ def phase(
     spectrum = np.abs(fft.rfftn(rho, threads=threads))
     misfit = (np.abs(spectrum - target.amplitude) * target.measured).sum(fft.AXES)
     r_factor = misfit / np.maximum((target.amplitude * target.measured).sum(fft.AXES), 1e-30)
-    assert rho.shape[-1] == size
     return Phased(fft.to_centre(rho), fft.to_centre(inside), r_factor.astype(np.float64))
 
 
@@ -137,7 +135,9 @@ def _with_amplitudes(rho: Float32, target: Amplitudes, threads: int) -> Float32:
     return result
 
 
-def _update(rho: Float32, projected: Float32, inside: Bool, kind: Literal["er", "hio", "raar"] | str, beta: float) -> Float32:
+def _update(
+    rho: Float32, projected: Float32, inside: Bool, kind: Literal["er", "hio", "raar"] | str, beta: float
+) -> Float32:
     """Return the next density by one of the three updates."""
     if kind == "er":
         return np.where(inside, np.maximum(projected, 0), np.float32(0))

@@ -134,9 +134,7 @@ def _linearise(
     with_gradient: bool,
     threads: int,
 ) -> tuple[Float64, Float64, Float64]:
-    """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3) at the rotations; the last two are
-    empty without gradient.
-    """
+    """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
     count = len(rotations)
     points = np.matmul(rotations.transpose(2, 0, 1), q.T)
     spectra = nufft.forward(
@@ -158,7 +156,7 @@ def _linearise(
         jacobian *= sampling.root_weight
         return cost, np.matmul(jacobian, jacobian.transpose(0, 2, 1)), np.matmul(jacobian, residual[..., None])[..., 0]
 
-    tiles = over_tiles(reduce_tile, count, TILE_PATTERNS, threads=threads)
+    tiles = list(over_tiles(reduce_tile, count, TILE_PATTERNS, threads=threads))
     cost, hessian, gradient = (np.concatenate(parts).astype(np.float64) for parts in zip(*tiles, strict=True))
     return cost, hessian, gradient
 

@@ -13,9 +13,7 @@ TOLERANCE = 1e-4
 BLOCK_POINTS = 2_000_000
 
 
-def slices(
-    autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, q: Float64, *, threads: int
-) -> Float32:
+def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, q: Float64, *, threads: int) -> Float32:
     """Return the model intensities of one state at the rotated points `R^T q`.
 
     autocorrelation : (M, M, M) float32

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
 
 from spilegate.geometry.sampling import Sampling
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.tiles import over_tiles
-from spilegate.state import Float32
+from spilegate.state import Float32, Float64
 
 TILE_PATTERNS = 32
 
@@ -31,25 +32,23 @@ class Expectation:
     """
 
     mean: Float32
-    weight: np.ndarray
+    weight: Float64
     mean_distance: float
     entropy: float
 
 
-def expect(
-    images: Float32, sampling: Sampling, slices: Float32, temperature: float, *, threads: int
-) -> Expectation:
+def expect(images: Float32, sampling: Sampling, slices: Float32, temperature: float, *, threads: int) -> Expectation:
     """Assign patterns softly to the views of all states and average them.
 
     images : (N_IMG, N_PIX) float32; sampling : rings
     slices : (N_VIEW, N_R, N_PHI) float32, model slices of the views, all states one after the other
     """
-    n_view, n_ring, n_phi = slices.shape
+    n_view, _, n_phi = slices.shape
     correlator = Correlator(n_phi, n_phi // 2)
     order = correlator.order
     views = view_harmonics(sampling.weigh(slices), order)
 
-    def expect_tile(part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def expect_tile(part: slice) -> tuple[NDArray[np.complex64], Float32, Float32]:
         patterns = sampling.patterns(images[part])
         weighed = sampling.weigh(patterns)
         norm = np.einsum("irp,irp->i", weighed, weighed)
@@ -63,21 +62,26 @@ def expect(
         np.exp(distance, out=distance)
         total = distance.sum(axis=(0, 2))
         distance /= total[:, None]
-        # sum P log P = log of the largest P less what the exponent held.
         surprise = np.einsum("siv,siv->i", distance, np.log(np.maximum(distance, 1e-30)))
         spectrum = scipy.fft.rfft(distance, axis=0)
         raw = scipy.fft.rfft(patterns, axis=-1).transpose(2, 1, 0)
         sums = np.matmul(raw, spectrum)
         return sums, distance.sum(axis=(0, 1)), np.stack([least, norm, surprise])
 
-    tiles = over_tiles(expect_tile, len(images), TILE_PATTERNS, threads=threads)
-    weight = np.sum([tile[1] for tile in tiles], axis=0, dtype=np.float64)
-    spectrum = np.sum([tile[0] for tile in tiles], axis=0) / np.maximum(weight, 1e-6).astype(np.float32)
-    least, norm, surprise = np.concatenate([tile[2] for tile in tiles], axis=1)
+    spectrum = np.zeros((n_phi // 2 + 1, slices.shape[1], n_view), np.complex64)
+    weight, numbers = np.zeros(n_view), np.zeros(3)
+    for tile_spectrum, tile_weight, tile_numbers in over_tiles(
+        expect_tile, len(images), TILE_PATTERNS, threads=threads
+    ):
+        spectrum += tile_spectrum
+        weight += tile_weight
+        numbers += tile_numbers.sum(axis=1)
+    least, norm, surprise = numbers / len(images)
+    spectrum /= np.maximum(weight, 1e-6).astype(np.float32)
     mean = scipy.fft.irfft(spectrum, n=n_phi, axis=0).transpose(2, 1, 0)
     return Expectation(
         np.ascontiguousarray(mean),
         weight,
-        float(least.mean() / norm.mean()),
-        float(-surprise.mean() / np.log(n_view * n_phi)),
+        float(least / norm),
+        float(-surprise / np.log(n_view * n_phi)),
     )
