@@ -157,7 +157,7 @@ class Bench:
         flat = (q.reshape(-1, 3) * 2 * np.pi * self.plan.voxel_angstrom).astype(np.float32)
         step = max(1, slicing.BLOCK_POINTS // len(flat))
         blocks = [
-            np.matmul(rotations[b : b + step].astype(np.float32).transpose(2, 0, 1), flat.T).reshape(3, -1)
+            orientations.rotated_points(rotations[b : b + step].astype(np.float32), flat).reshape(3, -1)
             for b in range(0, len(rotations), step)
         ]
         volume = np.repeat(self.merged[None].astype(np.complex64), n_trans, axis=0)
@@ -179,7 +179,7 @@ class Bench:
         best = np.full(len(images), -np.inf)
         begin = perf_counter()
         for first in range(0, count, 500):
-            points = np.matmul(rotations[first : first + 500].transpose(2, 0, 1), q.T).reshape(3, -1)
+            points = orientations.rotated_points(rotations[first : first + 500], q).reshape(3, -1)
             model = nufft.forward(volume, points, tolerance=1e-12, threads=self.threads).real.reshape(500, -1)
             model = (model - sampling.offset) * sampling.root_weight
             gain = 2 * images @ model.T - (model**2).sum(1)
@@ -221,7 +221,7 @@ class Bench:
         sampling = self.experiment.pixels(self.plan.q_merge)
         seconds, normal = timed(self._normal)
         q = sampling.q * (2 * np.pi * self.plan.voxel_angstrom)
-        points = np.matmul(self.rotations.transpose(2, 0, 1), q.T).reshape(3, -1)
+        points = orientations.rotated_points(self.rotations, q).reshape(3, -1)
         strengths = np.ones(points.shape[1], np.complex128)
         size = 2 * self.plan.size - 1
         floor, _ = timed(
@@ -242,7 +242,9 @@ class Bench:
         floor = pair * (figures["cg_iterations"] + 3)
         row(f"CG, {figures['cg_iterations']:.0f} iterations to {figures['merge_residual']:.1e}", seconds)
         row("  its FFTs alone", floor, f"stage / library = {seconds / floor:.2f}")
-        print(f"  relative error of the intensity inside the measured sphere: {self._merge_error(merged):.1e} (bar: 1e-2)")
+        print(
+            f"  relative error of the intensity inside the measured sphere: {self._merge_error(merged):.1e} (bar: 1e-2)"
+        )
 
     def _merge_error(self, merged: Float32) -> float:
         size, voxel = self.plan.size, self.plan.voxel_angstrom
@@ -282,7 +284,9 @@ class Bench:
         rho = phasing.random_start((1, size, size, size), inside, np.random.default_rng(0))
         options = PhasingOptions()
         seconds, _ = timed(
-            lambda: phasing.phase(target, rho, inside[None], inside, options, cycles=options.cycles, threads=self.threads)
+            lambda: phasing.phase(
+                target, rho, inside[None], inside, options, cycles=options.cycles, threads=self.threads
+            )
         )
         corner = fft.to_corner(rho)
         pair, _ = timed(
@@ -299,9 +303,7 @@ class Bench:
         fixed = density(self.particle, 81, 2.0, threads=self.threads)
         turn = Rotation.random(rng=np.random.default_rng(4))
         shift = np.array([3.3, -4.1, 2.7])
-        moved = _with(
-            self.particle, positions=-turn.apply(self.particle.positions) + shift
-        )
+        moved = _with(self.particle, positions=-turn.apply(self.particle.positions) + shift)
         moving = density(moved, 81, 2.0, threads=self.threads)
         seconds, found = timed(lambda: align(moving, fixed, 2.0, threads=self.threads), 3)
         back = Rotation.from_quat(found.quaternion, scalar_first=True)
@@ -309,7 +311,9 @@ class Bench:
         angle = np.degrees((back * turn).magnitude())
         expected = turn.inv().apply(shift) * (1 if found.inverted else -1)
         miss = np.abs(found.shift_angstrom - expected).max() / 2.0
-        row("alignment at 81^3", seconds, f"off by {angle:.3f} degrees and {miss:.3f} voxel, inverted: {found.inverted}")
+        row(
+            "alignment at 81^3", seconds, f"off by {angle:.3f} degrees and {miss:.3f} voxel, inverted: {found.inverted}"
+        )
         first = resample_map(fixed, 2.0, 151, 1.0, threads=self.threads)
         second = first + np.random.default_rng(5).normal(0, first.std(), first.shape).astype(np.float32)
         seconds, _ = timed(lambda: fourier_shell_correlation(first, second, 1.0, threads=self.threads), 5)

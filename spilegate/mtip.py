@@ -19,15 +19,21 @@ from spilegate.state import Dataset, Reconstruction, State, Watcher
 
 
 def reconstruct(
-    dataset: Dataset, settings: Settings, *, watcher: Watcher | None = None, state: State | None = None
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    watcher: Watcher | None = None,
+    state: State | None = None,
+    experiment: Experiment | None = None,
 ) -> Reconstruction:
     """Reconstruct the density of a particle from its patterns, blind.
 
     dataset : the patterns; settings : all options
     watcher : told of every stage and generation; state : where to go on, from a checkpoint of the same run
+    experiment : what `prepare` made of the same data set and settings, if it is there already
     Raises InputError if the patterns cannot be reconstructed (see `preparation.prepare`).
     """
-    experiment = prepare(dataset, settings)
+    experiment = experiment or prepare(dataset, settings)
     record = Recorder(watcher, len(experiment.plans))
     for plan in experiment.plans[state.generation if state else 0 :]:
         rng = np.random.default_rng([settings.seed, plan.number])

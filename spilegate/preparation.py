@@ -18,8 +18,6 @@ from spilegate.state import Bool, Dataset, Float32, Float64
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
 FEWEST_RINGS = 8
-# Directions about the beam in which the detector's reach is measured.
-SECTORS = 128
 # Inside half a speckle every slice is the same.
 FIRST_RING = 0.5
 
@@ -93,13 +91,15 @@ def prepare(dataset: Dataset, settings: Settings) -> Experiment:
 def inscribed_radius(dataset: Dataset) -> float:
     """Return the largest |q| [1/angstrom] up to which usable pixels surround the beam.
 
-    The directions about the beam are cut into sectors; the sector that ends first decides.
+    The directions about the beam are cut into sectors, each as wide as two pixels at the edge of a square detector; the
+    sector that ends first decides. Sectors without pixels (a gap through the beam) do not count.
     """
     usable = dataset.weight > 0
     q_length = np.linalg.norm(dataset.q[usable], axis=-1)
     angle = np.arctan2(dataset.q[usable, 1], dataset.q[usable, 0])
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * SECTORS).astype(int) % SECTORS
-    furthest = np.zeros(SECTORS)
+    sectors = max(8, int(2 * np.sqrt(len(q_length))))
+    sector = np.floor((angle + np.pi) / (2 * np.pi) * sectors).astype(int) % sectors
+    furthest = np.zeros(sectors)
     np.maximum.at(furthest, sector, q_length)
     return float(furthest[furthest > 0].min())
 

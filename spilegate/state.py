@@ -56,7 +56,7 @@ class State:
     distance : (N_IMG,) float64, weighted squared distance to the best slice over the weighted squared norm of the
         pattern (0 = perfect)
     autocorrelation : (K, M, M, M) float32 in (x, y, z) index order, real, centrosymmetric, centre at M // 2
-    density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before the first phasing
+    density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before a phasing
     support : (K, M, M, M) bool, where the density may be non-zero
     """
 

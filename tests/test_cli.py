@@ -402,3 +402,13 @@ def test_pictures_that_cannot_be_drawn_do_not_fail_the_run(finished: Path, tmp_p
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": "error"},
     )  # fmt: skip
     assert "dnsity" in done.stderr
+
+
+def test_half_sets_state_their_own_resolution(data: Path, tmp_path: Path) -> None:
+    result = run("reconstruct", data, "--output", tmp_path / "out", *QUICK, "--half-sets", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["half_set"]["threshold"] == 0.143
+    q, _ = np.loadtxt(tmp_path / "out" / "fsc_half_set.csv", delimiter=",", skiprows=1).T
+    assert 0 < q.max() <= summary["q_max_inverse_angstrom"]
+    assert (tmp_path / "out" / "figures" / "fsc.png").exists()

@@ -1,5 +1,7 @@
 """Orientations, rings, grids and the diameter."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import as_dataset
@@ -107,8 +109,11 @@ def test_profile_has_mean_and_variance_of_rings():
     np.testing.assert_allclose(np.sqrt(variance), [25, 37], rtol=0.03)
 
 
-def test_inscribed_radius_is_the_side_of_a_square_detector(simulation):
-    assert inscribed_radius(as_dataset(simulation)) == pytest.approx(1 / 12.0, rel=0.02)
+@pytest.mark.parametrize("pixels", [16, 24, 40, 128])
+def test_inscribed_radius_is_the_side_of_a_square_detector(simulation, pixels):
+    q = detector_q(pixels, 12.0, 1.0).reshape(-1, 3)
+    dataset = replace(as_dataset(simulation), q=q, weight=np.ones(len(q), np.float32))
+    assert inscribed_radius(dataset) == pytest.approx(1 / 12.0, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["demo", "dumbbell"])

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spilegate import __version__
 from spilegate.commands import Interrupted, available_threads
 from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
+from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
 from spilegate.formats import record, results, spinifel
 from spilegate.preparation import Experiment, prepare
 from spilegate.report.console import Output
@@ -74,11 +77,18 @@ def run(
         out.open_log()
         seconds_read = time.perf_counter() - begin
         out.line(_opening(job, experiment, state))
-        _reconstruct(job, dataset, state, out, begin=begin, seconds_read=seconds_read)
+        _reconstruct(job, dataset, experiment, state, out, begin=begin, seconds_read=seconds_read)
 
 
 def _reconstruct(
-    job: Job, dataset: Dataset, state: State | None, out: Output, *, begin: float, seconds_read: float
+    job: Job,
+    dataset: Dataset,
+    experiment: Experiment,
+    state: State | None,
+    out: Output,
+    *,
+    begin: float,
+    seconds_read: float,
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
     from spilegate import mtip
@@ -94,7 +104,7 @@ def _reconstruct(
     )
     try:
         with monitor:
-            result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state)
+            result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         seconds = {"read": seconds_read, "reconstruct": time.perf_counter() - begin - seconds_read}
         written = _write(job, dataset, result, monitor, seconds, begin)
         out.line(_closing(job, written), "bold green")
@@ -133,8 +143,9 @@ def _write(
     start = time.perf_counter()
     record.save_record(job.checkpoint, result.state, job.attributes(dataset))
     results.write_results(job.folder, result.state, threads=job.settings.compute.threads or available_threads())
-    if len(result.half_set_q):
-        write_curve(job.folder, "half_set", result.half_set_q, result.half_set_fsc)
+    curve = half_set_curve(result)
+    if curve is not None:
+        write_curve(job.folder, "half_set", curve.q, curve.correlation)
     seconds["write"] = time.perf_counter() - start
     seconds["total"] = time.perf_counter() - begin
     summary = summarise(job, dataset, result, monitor, seconds)
@@ -177,13 +188,19 @@ def summarise(
     }
 
 
+def half_set_curve(result: Reconstruction) -> FscCurve | None:
+    """Return the half-set curve as far as patterns were merged; None without half-sets."""
+    within = result.half_set_q <= result.q_max
+    if not within.any():
+        return None
+    return FscCurve(result.half_set_q[within], result.half_set_fsc[within], np.zeros(int(within.sum())))
+
+
 def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
     """Return the resolution at which the half-set curve falls below 0.143, None without half-sets."""
-    from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
-
-    if not len(result.half_set_q):
+    curve = half_set_curve(result)
+    if curve is None:
         return None
-    curve = FscCurve(result.half_set_q, result.half_set_fsc, 0 * result.half_set_q)
     return {"resolution_angstrom": resolution_angstrom(curve, 0.143), "threshold": 0.143}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import healpy
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from spilegate.state import Float64
@@ -27,6 +29,16 @@ def random_quaternions(count: int, rng: np.random.Generator) -> Float64:
     return result
 
 
+def rotated_points(rotations: NDArray[Any], q: NDArray[Any]) -> NDArray[Any]:
+    """Return the points `R^T q` of every rotation, (3, N, N_POINT), one contiguous array per axis as a NUFFT wants it.
+
+    rotations : (N, 3, 3), particle to laboratory; q : (N_POINT, 3); both of one dtype, which the result has
+    """
+    # A contiguous stack of matrices, or NumPy would not hand the product to BLAS.
+    points: NDArray[Any] = np.matmul(np.ascontiguousarray(rotations.transpose(2, 0, 1)), q.T)
+    return points
+
+
 def about_beam(angles: Float64) -> Float64:
     """Return the (..., 3, 3) rotations by `angles` [radians] about the beam, +z."""
     c, s, o, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
@@ -39,6 +51,8 @@ def view_grid(at_least: int, rng: np.random.Generator) -> Float64:
     A view's matrix takes one HEALPix direction of the particle frame to the beam. Together with N_PHI in-plane
     angles the grid covers SO(3) = S^2 x S^1; the random turn keeps its gaps from staying where they are.
     """
+    import healpy  # it takes half a second, and only a search needs views
+
     n_side = max(1, int(np.ceil(np.sqrt(at_least / 12))))
     theta, phi = healpy.pix2ang(n_side, np.arange(12 * n_side**2))
     c, s, o, one = np.cos(theta), np.sin(theta), np.zeros_like(theta), np.ones_like(theta)

@@ -99,7 +99,12 @@ def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | No
     for name, (q, correlation) in curves.items():
         label, threshold, colour = CURVES[name]
         resolution = resolution_angstrom(FscCurve(q, correlation, np.ones_like(q)), threshold)
-        reached = f"nowhere above {threshold:g}" if resolution is None else f"{resolution:.2f} Å at {threshold:g}"
+        if resolution is None:
+            reached = f"nowhere above {threshold:g}"
+        elif correlation.min() >= threshold:
+            reached = f"above {threshold:g} as far as it goes, {resolution:.2f} Å"
+        else:
+            reached = f"{resolution:.2f} Å at {threshold:g}"
         ax.plot(q, correlation, color=colour, label=f"{label}: {reached}")
         ax.axhline(threshold, color=colour, linestyle="--", linewidth=0.9)
         ax.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(3, 0),

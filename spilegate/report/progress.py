@@ -33,7 +33,7 @@ Record = dict[str, Any]
 
 # Longer by this factor is a generation that reaches a quarter further out: work grows as the cube of the radius at
 # most, and its fixed costs do not.
-GROWTH = 1.5
+GROWTH = 1.3
 
 
 class Monitor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spilegate.geometry.fourier import radius_grid
+from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import cg, fft, nufft
 from spilegate.settings import MergingOptions
 from spilegate.state import Bool, Float32, Float64
@@ -62,7 +63,7 @@ def normal_equations(
     Kernel and right-hand side are the even parts of two real sums, so they share one complex transform with the
     strengths `w + i w d`: the even part of its real part is the kernel's, of its imaginary part the right-hand side's.
     """
-    points = np.matmul(rotations.transpose(2, 0, 1), q.reshape(-1, 3).T * (2 * np.pi * voxel_angstrom)).reshape(3, -1)
+    points = rotated_points(rotations, q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).reshape(3, -1)
     weights = np.broadcast_to(weight, patterns.shape).ravel()
     # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
     unit = float(np.sqrt(np.mean(np.square(patterns, dtype=np.float64)))) or 1.0

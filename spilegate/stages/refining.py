@@ -21,9 +21,9 @@ from spilegate.state import Float32, Float64, Int64
 Complex64 = NDArray[np.complex64]
 
 TOLERANCE = 1e-4
-BLOCK_POINTS = 1_000_000
-# Patterns reduced at once by a core: 16 patterns of 3000 pixels are 0.2 MB an array.
-TILE_PATTERNS = 16
+BLOCK_POINTS = 2_000_000
+# Patterns reduced at once by a core: 8 patterns of 3000 pixels are 0.1 MB an array.
+TILE_PATTERNS = 8
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
 SETTLED = 3.5e-4
 
@@ -136,7 +136,7 @@ def _linearise(
 ) -> tuple[Float64, Float64, Float64]:
     """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
     count = len(rotations)
-    points = np.matmul(rotations.transpose(2, 0, 1), q.T)
+    points = orientations.rotated_points(rotations, q)
     spectra = nufft.forward(
         volumes if with_gradient else volumes[:1], points.reshape(3, -1), tolerance=TOLERANCE, threads=threads
     ).reshape(-1, count, len(q))

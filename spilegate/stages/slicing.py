@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
 from spilegate.state import Float32, Float64
 
@@ -27,8 +28,7 @@ def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, 
     step = max(1, BLOCK_POINTS // len(flat))
     for begin in range(0, len(rotations), step):
         block = rotations[begin : begin + step].astype(np.float32)
-        # p_a = sum_b R_ba q_b for every rotation and point, laid out as finufft wants it: one array per axis.
-        points = np.matmul(block.transpose(2, 0, 1), flat.T).reshape(3, -1)
+        points = rotated_points(block, flat).reshape(3, -1)
         result[begin : begin + step] = nufft.forward(volume, points, tolerance=TOLERANCE, threads=threads).real.reshape(
             len(block), -1
         )
