@@ -33,6 +33,9 @@ from spilegate.simulation.particle import built_in_particle, density
 from spilegate.stages import matching, merging, phasing, refining, slicing
 from spilegate.state import Dataset, Float32, Float64
 
+# The library's own best: many points at once, all threads in one call.
+FLOOR_BLOCK_POINTS = 2_000_000
+
 
 def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
     """Return the shortest of `repeats` times [s] and the last result."""
@@ -138,8 +141,10 @@ class Bench:
     def _polar_floor(self, grid: Any, views: Float64, n_phi: int) -> float:
         correlator = Correlator(n_phi, self.plan.highest)
         slices = self.slicer(grid.q)(views)[0]
-        stack = view_harmonics(grid.weigh(slices), correlator.order).stack
-        patterns = pattern_harmonics(grid.weigh(grid.patterns(self.experiment.images[:16])), correlator.order)
+        stack = view_harmonics(grid.weigh(slices), correlator.order, threads=self.threads).stack
+        patterns = pattern_harmonics(
+            grid.weigh(grid.patterns(self.experiment.images[: matching.TILE_PATTERNS])), correlator.order
+        )
         half = len(correlator.order)
 
         def tile(_: slice) -> None:
@@ -149,13 +154,13 @@ class Bench:
                 np.dot(correlator._even, product[: 2 * correlator.n_even])
                 np.dot(correlator._odd, product[2 * correlator.n_even :])
 
-        gemm, _ = timed(lambda: list(over_tiles(tile, 1000, 16, threads=self.threads)))
+        gemm, _ = timed(lambda: list(over_tiles(tile, 1000, matching.TILE_PATTERNS, threads=self.threads)))
         return gemm + self._nufft_seconds(views, grid.q)
 
     def _nufft_seconds(self, rotations: Float64, q: Float64, n_trans: int = 1) -> float:
         """Return the time of the type-2 transforms at rotated points, in blocks of the stage's size."""
         flat = (q.reshape(-1, 3) * 2 * np.pi * self.plan.voxel_angstrom).astype(np.float32)
-        step = max(1, slicing.BLOCK_POINTS // len(flat))
+        step = max(1, FLOOR_BLOCK_POINTS // len(flat))
         blocks = [
             orientations.rotated_points(rotations[b : b + step].astype(np.float32), flat).reshape(3, -1)
             for b in range(0, len(rotations), step)

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--resolution-angstrom", type=float, default=8.0)
     parser.add_argument("--wavelength-angstrom", type=float, default=1.0)
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="for reconstruct")
+    parser.add_argument("--jobs", type=int, default=1, help="reconstructions at a time; times are honest only with 1")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     return parser.parse_args()
 
@@ -104,10 +106,9 @@ def run_row(source: tuple[str, str], photons: str, options: argparse.Namespace) 
         )  # fmt: skip
         if done.returncode:
             sys.exit(done.stderr.strip())
-    results = []
-    for seed in options.seeds:
-        results.append(run_seed(data, seed, photons, folder, options.set))
-        latest = results[-1]
+
+    def run_and_tell(seed: int) -> Result:
+        latest = run_seed(data, seed, photons, folder, options.set)
         good = "success" if latest.success(photons) else f"FAILURE {latest.failure}".strip()
         print(
             f"{folder.name} seed {seed}: {good}, correlation {latest.correlation:.4f}, "
@@ -115,7 +116,10 @@ def run_row(source: tuple[str, str], photons: str, options: argparse.Namespace) 
             file=sys.stderr,
             flush=True,
         )
-    return results
+        return latest
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        return list(pool.map(run_and_tell, options.seeds))
 
 
 def run_seed(data: Path, seed: int, photons: str, folder: Path, assignments: list[str]) -> Result:

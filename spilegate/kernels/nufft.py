@@ -6,7 +6,9 @@ centre at M // 2. All transforms use `exp(-2 pi i q.x)` from real to reciprocal 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -17,21 +19,44 @@ from numpy.typing import NDArray
 Complex = NDArray[Any]
 Real = NDArray[Any]
 
-
+# Parts that a sum over points is cut into, one thread each.
 HALVES = 2
 # Below this many points a second thread costs more than it saves.
 FEW_POINTS = 50_000
 
 
-@lru_cache(maxsize=8)
-def _plan(kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int, part: int = 0) -> Any:  # noqa: ARG001 - tells plans apart
-    """Return a plan for volumes of `size`^3, kept so that its FFT plan and grids are built once.
+def block_points(size: int) -> int:
+    """Return how many points to transform at once with a volume of size^3.
 
-    Plans of different `part` may be used at the same time.
+    Enough that the FFT of its grid, twice as fine, is a small part of the time, few enough to leave blocks for all
+    threads and to fit the points into the memory that the last block has just given back.
+    """
+    return max(500_000, (2 * size) ** 3)
+
+
+@lru_cache(maxsize=8)
+def _idle_plans(*kind_of_plan: int | str | float) -> list[Any]:  # noqa: ARG001 - a key of the cache
+    """Return the plans of one kind that no thread is using; empty at first."""
+    return []
+
+
+@contextmanager
+def _plan(kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int) -> Iterator[Any]:
+    """Lend a plan for volumes of `size`^3; plans are kept, so that FFT plans and grids are built once a thread.
 
     Evaluation takes points as they come: neighbours on a detector are neighbours in the volume, and sorting them costs
     more than it saves (measured: 1.5 times the whole). Summation needs its points sorted, or threads would collide.
     """
+    idle = _idle_plans(kind, size, n_trans, dtype, tolerance, threads)
+    try:
+        plan = idle.pop()
+    except IndexError:
+        plan = _new_plan(kind, size, n_trans, dtype, tolerance, threads)
+    yield plan
+    idle.append(plan)
+
+
+def _new_plan(kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int) -> Any:
     sign, sort = (-1, 0) if kind == 2 else (1, 2)
     return finufft.Plan(
         kind,
@@ -55,9 +80,9 @@ def forward(volumes: Complex, points: Real, *, tolerance: float, threads: int) -
     """
     n_trans = 1 if volumes.ndim == 3 else volumes.shape[0]
     threads = threads if points.shape[1] >= FEW_POINTS else 1
-    plan = _plan(2, volumes.shape[-1], n_trans, str(volumes.dtype), tolerance, threads)
-    plan.setpts(*points)
-    result: Complex = plan.execute(volumes)
+    with _plan(2, volumes.shape[-1], n_trans, str(volumes.dtype), tolerance, threads) as plan:
+        plan.setpts(*points)
+        result: Complex = plan.execute(volumes)
     return result
 
 
@@ -74,10 +99,10 @@ def adjoint(strengths: Complex, points: Real, size: int, *, tolerance: float, th
     bounds = np.linspace(0, points.shape[1], HALVES + 1).astype(int)
 
     def part(number: int) -> Complex:
-        plan = _plan(1, size, 1, str(strengths.dtype), tolerance, 1, number)
         chosen = slice(bounds[number], bounds[number + 1])
-        plan.setpts(*points[:, chosen])
-        result: Complex = plan.execute(strengths[chosen])
+        with _plan(1, size, 1, str(strengths.dtype), tolerance, 1) as plan:
+            plan.setpts(*points[:, chosen])
+            result: Complex = plan.execute(strengths[chosen])
         return result
 
     with ThreadPoolExecutor(min(threads, HALVES)) as pool:

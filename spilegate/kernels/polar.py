@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
+from spilegate.kernels.tiles import over_tiles
 from spilegate.state import Float32, Int64
+
+# Views whose harmonics are made at once by a core.
+TILE_VIEWS = 64
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,21 @@ def harmonic_order(n_phi: int, highest: int) -> tuple[list[int], int]:
     return even + odd, len(even)
 
 
-def view_harmonics(slices: Float32, order: list[int]) -> ViewHarmonics:
+def view_harmonics(slices: Float32, order: list[int], *, threads: int) -> ViewHarmonics:
     """Transform weighed slices (N_VIEW, N_R, N_PHI) float32 along the rings."""
-    spectrum = scipy.fft.rfft(slices, axis=-1)[..., order].transpose(2, 1, 0)
-    stack = np.concatenate([spectrum.real, spectrum.imag], axis=1)
-    norm = np.einsum("vrp,vrp->v", slices, slices)
-    return ViewHarmonics(np.ascontiguousarray(stack), norm)
+    n_view, n_ring, _ = slices.shape
+    stack = np.empty((len(order), 2 * n_ring, n_view), np.float32)
+    norm = np.empty(n_view, np.float32)
+
+    def transform_tile(part: slice) -> None:
+        spectrum = scipy.fft.rfft(slices[part], axis=-1)[..., order].transpose(2, 1, 0)
+        stack[:, :n_ring, part] = spectrum.real
+        stack[:, n_ring:, part] = spectrum.imag
+        norm[part] = np.einsum("vrp,vrp->v", slices[part], slices[part])
+
+    for _ in over_tiles(transform_tile, n_view, TILE_VIEWS, threads=threads):
+        pass
+    return ViewHarmonics(stack, norm)
 
 
 def pattern_harmonics(patterns: Float32, order: list[int]) -> Float32:

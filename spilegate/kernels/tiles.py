@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    """Return the BLAS libraries of this process; looking for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def over_tiles(work: Callable[[slice], T], count: int, tile: int, *, threads: int) -> Iterator[T]:
@@ -17,5 +24,5 @@ def over_tiles(work: Callable[[slice], T], count: int, tile: int, *, threads: in
     A tile's arrays fit into the cache of its core, so the tiles run in parallel and BLAS inside a tile does not.
     """
     parts = [slice(begin, min(begin + tile, count)) for begin in range(0, count, tile)]
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         yield from pool.map(work, parts)

@@ -16,18 +16,17 @@ import numpy as np
 
 from spilegate.geometry import orientations
 from spilegate.geometry.sampling import Sampling
-from spilegate.kernels.polar import Correlator, ViewHarmonics, pattern_harmonics, view_harmonics
+from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.tiles import over_tiles
 from spilegate.state import Float32, Float64, Int64
 
 # Model slices (K, N, ...) float32 of all states for rotations (N, 3, 3).
 Slicer = Callable[[Float64], Float32]
 
-# A tile's products and correlations stay in the cache of its core: 98 parts x 16 x 128 x 4 bytes are 0.8 MiB.
-TILE_PATTERNS = 16
+# A tile's products and correlations stay in the cache of its core: 98 parts x 32 x 128 x 4 bytes are 1.6 MiB.
+TILE_PATTERNS = 32
 TILE_VIEWS = 128
-# Views, or orientations, sliced at once.
-BLOCK_VIEWS = 1024
+# Orientations sliced at once by `gemm`.
 BLOCK_ORIENTATIONS = 512
 
 
@@ -97,43 +96,29 @@ def polar(
     The best shift of each half turn is kept, as with `gemm`: at low q a pattern and its half turn look alike.
     """
     correlator = Correlator(n_phi, highest)
-    blocks = [
-        view_harmonics(sampling.weigh(slices), correlator.order)
-        for begin in range(0, len(views), BLOCK_VIEWS)
-        for slices in slicer(views[begin : begin + BLOCK_VIEWS])
-    ]
-    stack = ViewHarmonics(
-        np.concatenate([block.stack for block in blocks], axis=2), np.concatenate([block.norm for block in blocks])
-    )
-    starts = _view_index(len(views), [len(block.norm) for block in blocks])
+    slices = [sampling.weigh(block) for block in slicer(views)]
+    parts = [view_harmonics(block, correlator.order, threads=threads) for block in slices]
+    stack = parts[0].stack if len(parts) == 1 else np.concatenate([part.stack for part in parts], axis=2)
+    norm_of_views = np.concatenate([part.norm for part in parts])
 
     def match_tile(part: slice) -> tuple[_Best, Float32]:
         patterns = sampling.weigh(sampling.patterns(images[part]))
         harmonics = pattern_harmonics(patterns, correlator.order)
-        gain = np.empty((2, len(patterns), len(stack.norm)), np.float32)
-        for begin in range(0, len(stack.norm), TILE_VIEWS):
+        gain = np.empty((2, len(patterns), len(norm_of_views)), np.float32)
+        for begin in range(0, len(norm_of_views), TILE_VIEWS):
             tile = slice(begin, begin + TILE_VIEWS)
-            gain[..., tile] = correlator.best(harmonics, stack.stack[..., tile])
-        gain = 2 * gain - stack.norm
+            gain[..., tile] = correlator.best(harmonics, stack[..., tile])
+        gain *= 2
+        gain -= norm_of_views
         best = _Best.of(gain.transpose(1, 0, 2).reshape(len(patterns), -1), n_candidates)
-        half, column = np.divmod(best.view, len(stack.norm))
-        shift = correlator.best_shift(harmonics, stack.stack, column, half)
-        return _Best(best.gain, starts[column], shift), np.einsum("irp,irp->i", patterns, patterns)
+        half, view = np.divmod(best.view, len(norm_of_views))
+        shift = correlator.best_shift(harmonics, stack, view, half)
+        return _Best(best.gain, view, shift), np.einsum("irp,irp->i", patterns, patterns)
 
     tiles = list(over_tiles(match_tile, len(images), TILE_PATTERNS, threads=threads))
     norm = np.concatenate([norm for _, norm in tiles])
     gathered = [np.concatenate([getattr(best, name) for best, _ in tiles]) for name in ("gain", "view", "shift")]
     return _Best(*gathered).candidates(views, n_phi, norm)
-
-
-def _view_index(n_view: int, lengths: list[int]) -> Int64:
-    """Return state * n_view + view for every column of the slices, which come in blocks of views, states within."""
-    columns: list[Int64] = []
-    begin, n_states = 0, sum(lengths) // n_view
-    for first in range(0, len(lengths), n_states):
-        columns.extend(state * n_view + begin + np.arange(lengths[first]) for state in range(n_states))
-        begin += lengths[first]
-    return np.concatenate(columns)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from spilegate.state import Float32, Float64, Int64
 Complex64 = NDArray[np.complex64]
 
 TOLERANCE = 1e-4
-BLOCK_POINTS = 2_000_000
-# Patterns reduced at once by a core: 8 patterns of 3000 pixels are 0.1 MB an array.
+# Patterns reduced at once: 8 patterns of 3000 pixels are 0.1 MB an array.
 TILE_PATTERNS = 8
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
 SETTLED = 3.5e-4
@@ -56,21 +55,16 @@ def refine(
     A step that makes a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
     volumes = _value_and_gradient_volumes(autocorrelation)
-    points_each = len(sampling.q)
-    step = max(1, BLOCK_POINTS // points_each)
-    parts = [
-        _refine_block(
-            sampling.weigh(sampling.patterns(images[index[begin : begin + step]])),
-            sampling,
-            volumes,
-            voxel_angstrom,
-            quaternions[begin : begin + step],
-            iterations,
-            largest_turn,
-            threads,
-        )
-        for begin in range(0, len(index), step)
-    ]
+    q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
+
+    def refine_block(part: slice) -> Refined:
+        patterns = sampling.weigh(sampling.patterns(images[index[part]]))
+        return _refine_block(patterns, sampling, volumes, q, quaternions[part], iterations, largest_turn)
+
+    step = max(1, nufft.block_points(autocorrelation.shape[-1]) // len(q))
+    parts = list(over_tiles(refine_block, len(index), step, threads=threads))
+    if not parts:
+        return Refined(quaternions, np.empty(0))
     return Refined(np.concatenate([p.quaternions for p in parts]), np.concatenate([p.distance for p in parts]))
 
 
@@ -78,14 +72,12 @@ def _refine_block(
     patterns: Float32,
     sampling: Sampling,
     volumes: Complex64,
-    voxel_angstrom: float,
+    q: Float32,
     start: Float64,
     iterations: int,
     largest_turn: float,
-    threads: int,
 ) -> Refined:
-    """Refine the orientations `start` of weighed patterns (n, N_PIX)."""
-    q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
+    """Refine the orientations `start` of weighed patterns (n, N_PIX); q (N_PIX, 3) in radians per voxel."""
     best = start.copy()
     trial = start.copy()
     cost = np.full(len(start), np.inf)
@@ -95,7 +87,7 @@ def _refine_block(
     for iteration in range(iterations + 1):
         rotations = orientations.matrices(trial[active]).astype(np.float32)
         trial_cost, trial_hessian, trial_gradient = _linearise(
-            patterns[active], sampling, volumes, q, rotations, iteration < iterations, threads
+            patterns[active], sampling, volumes, q, rotations, iteration < iterations
         )
         better = trial_cost < cost[active]
         won = active[better]
@@ -126,38 +118,28 @@ def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
 
 
 def _linearise(
-    patterns: Float32,
-    sampling: Sampling,
-    volumes: Complex64,
-    q: Float32,
-    rotations: Float32,
-    with_gradient: bool,
-    threads: int,
+    patterns: Float32, sampling: Sampling, volumes: Complex64, q: Float32, rotations: Float32, with_gradient: bool
 ) -> tuple[Float64, Float64, Float64]:
     """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
     count = len(rotations)
     points = orientations.rotated_points(rotations, q)
     spectra = nufft.forward(
-        volumes if with_gradient else volumes[:1], points.reshape(3, -1), tolerance=TOLERANCE, threads=threads
+        volumes if with_gradient else volumes[:1], points.reshape(3, -1), tolerance=TOLERANCE, threads=1
     ).reshape(-1, count, len(q))
-
-    def reduce_tile(part: slice) -> tuple[Float32, Float32, Float32]:
+    cost, hessian, gradient = np.empty(count), np.empty((count, 3, 3)), np.empty((count, 3))
+    for begin in range(0, count, TILE_PATTERNS):
+        part = slice(begin, begin + TILE_PATTERNS)
         residual = patterns[part] - sampling.weigh(spectra[0, part].real)
-        cost = np.einsum("ip,ip->i", residual, residual)
+        cost[part] = np.einsum("ip,ip->i", residual, residual)
         if not with_gradient:
-            return cost, np.empty((0, 3, 3), np.float32), np.empty((0, 3), np.float32)
+            continue
         px, py, pz = points[:, part]
         # One copy out of the complex arrays, so that the products below run over contiguous memory.
         gx, gy, gz = spectra[0, part].imag.copy(), spectra[1, part].real.copy(), spectra[1, part].imag.copy()
-        jacobian = np.empty((len(cost), 3, len(q)), np.float32)
-        jacobian[:, 0] = pz * gy - py * gz
-        jacobian[:, 1] = px * gz - pz * gx
-        jacobian[:, 2] = py * gx - px * gy
+        jacobian = np.stack([pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy], axis=1)
         jacobian *= sampling.root_weight
-        return cost, np.matmul(jacobian, jacobian.transpose(0, 2, 1)), np.matmul(jacobian, residual[..., None])[..., 0]
-
-    tiles = list(over_tiles(reduce_tile, count, TILE_PATTERNS, threads=threads))
-    cost, hessian, gradient = (np.concatenate(parts).astype(np.float64) for parts in zip(*tiles, strict=True))
+        hessian[part] = np.matmul(jacobian, jacobian.transpose(0, 2, 1))
+        gradient[part] = np.matmul(jacobian, residual[..., None])[..., 0]
     return cost, hessian, gradient
 
 

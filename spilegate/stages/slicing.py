@@ -6,12 +6,11 @@ import numpy as np
 
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
+from spilegate.kernels.tiles import over_tiles
 from spilegate.state import Float32, Float64
 
 # float32 slices: the noise of a pattern is far above 1e-4 of its intensity, and finufft's speed depends on it.
 TOLERANCE = 1e-4
-# Points transformed at once: the rotated points, 12 bytes each, are the only large array of a block.
-BLOCK_POINTS = 2_000_000
 
 
 def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, q: Float64, *, threads: int) -> Float32:
@@ -25,11 +24,13 @@ def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, 
     volume = autocorrelation.astype(np.complex64)
     flat = (q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).astype(np.float32)
     result = np.empty((len(rotations), len(flat)), np.float32)
-    step = max(1, BLOCK_POINTS // len(flat))
-    for begin in range(0, len(rotations), step):
-        block = rotations[begin : begin + step].astype(np.float32)
-        points = rotated_points(block, flat).reshape(3, -1)
-        result[begin : begin + step] = nufft.forward(volume, points, tolerance=TOLERANCE, threads=threads).real.reshape(
-            len(block), -1
-        )
+
+    def slice_block(part: slice) -> None:
+        points = rotated_points(rotations[part].astype(np.float32), flat).reshape(3, -1)
+        spectrum = nufft.forward(volume, points, tolerance=TOLERANCE, threads=1)
+        result[part] = spectrum.real.reshape(-1, len(flat))
+
+    step = max(1, nufft.block_points(len(volume)) // len(flat))
+    for _ in over_tiles(slice_block, len(rotations), step, threads=threads):
+        pass
     return result.reshape(len(rotations), *q.shape[:-1])

@@ -46,7 +46,7 @@ def expect(images: Float32, sampling: Sampling, slices: Float32, temperature: fl
     n_view, _, n_phi = slices.shape
     correlator = Correlator(n_phi, n_phi // 2)
     order = correlator.order
-    views = view_harmonics(sampling.weigh(slices), order)
+    views = view_harmonics(sampling.weigh(slices), order, threads=threads)
 
     def expect_tile(part: slice) -> tuple[NDArray[np.complex64], Float32, Float32]:
         patterns = sampling.patterns(images[part])
