@@ -68,7 +68,11 @@ def prepare(dataset: Dataset, settings: Settings) -> Experiment:
     q_min = float(max(settings.prepare.q_min, 0.999 * q_length[usable].min()))
     profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]))
     diameter = settings.prepare.diameter_angstrom
-    found = diameter or estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads)
+    found = diameter
+    if found is None:
+        found = estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads)
+        # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
+        found = round(found, 1)
     if q_max * found < 2:
         raise InputError(
             f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "
