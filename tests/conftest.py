@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from command_line import QUICK, SMALL, run
 
 from spilegate.geometry import orientations
 from spilegate.preparation import Experiment, prepare
@@ -71,3 +74,23 @@ def true_intensity(particle: Particle, experiment: Experiment) -> np.ndarray:
 def true_autocorrelation(true_intensity: np.ndarray) -> np.ndarray:
     volume = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(true_intensity))).real
     return volume.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small simulated data set."""
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    result = run("simulate", *SMALL, "--output", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """The output folder of a finished, evaluated run."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    result = run("reconstruct", data, "--output", folder, *QUICK, "--log", folder / "run.log")
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", folder, "--reference", data)
+    assert result.exit_code == 0, result.output
+    return folder

@@ -1,9 +1,6 @@
 """The command line, end to end: what it does, and how every kind of bad input ends."""
 
-import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -12,56 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import MAIN, SMALL, assert_one_line, content, process, run
 
 import spilegate
-from spilegate.cli import app
 from spilegate.commands.configuration import load_settings, setting_paths
 from spilegate.errors import InputError
-from spilegate.formats import maps, results
 from spilegate.settings import Settings
-
-MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
-# Few and coarse: four speckles from the beam to the edge are enough to go through every stage.
-SMALL = ["--images", "120", "--pixels", "40", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
-QUICK = ["--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1", "--seed", "5"]
-
-
-def run(*arguments: object) -> Result:
-    """Run a command line in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python spilegate/main.py ...` as a process of its own."""
-    command = [sys.executable, str(MAIN), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder, to see that nothing was overwritten."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small simulated data set."""
-    path = tmp_path_factory.mktemp("data") / "data.h5"
-    result = run("simulate", *SMALL, "--output", path)
-    assert result.exit_code == 0, result.output
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """The output folder of a finished, evaluated run."""
-    folder = tmp_path_factory.mktemp("finished") / "out"
-    result = run("reconstruct", data, "--output", folder, *QUICK, "--log", folder / "run.log")
-    assert result.exit_code == 0, result.output
-    result = run("evaluate", folder, "--reference", data)
-    assert result.exit_code == 0, result.output
-    return folder
-
 
 # --- help, version, entry points -------------------------------------------------------------------------------------
 
@@ -235,17 +188,6 @@ def places(tmp_path_factory: pytest.TempPathFactory, data: Path, finished: Path)
     }
 
 
-def assert_one_line(code: int, stdout: str, stderr: str, expected: str) -> None:
-    """Fail unless a command ended in one clear line and the exit code of bad input."""
-    assert code == 2, stderr
-    assert stdout == ""
-    assert stderr.startswith("spilegate: error: ")
-    assert stderr.count("\n") == 1
-    assert stderr.endswith("\n")
-    assert expected in stderr
-    assert "Traceback" not in stderr
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_overwrites_nothing(
     name: str, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
@@ -280,135 +222,3 @@ def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) ->
     result = run("inspect", data)
     assert result.exit_code == 1
     assert result.stderr == "spilegate: error: ValueError: two lines (not foreseen; --debug shows where)\n"
-
-
-# --- real runs -------------------------------------------------------------------------------------------------------
-
-
-def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
-    result = run("inspect", data, "--log", tmp_path / "log")
-    assert result.exit_code == 0
-    assert "120" in result.stdout
-    assert len((tmp_path / "log").read_text().splitlines()) == len(result.stdout.splitlines())
-    assert run("inspect", data, "--quiet").output == ""
-
-
-def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
-    files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
-             "progress.jsonl", "fsc_reference.csv", "summary.json"}  # fmt: skip
-    assert files <= {path.name for path in finished.iterdir()}
-    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "fsc"}
-    assert {path.stem for path in (finished / "figures").iterdir()} == pictures
-    summary = json.loads((finished / "summary.json").read_text())
-    assert summary["version"] == spilegate.__version__
-    assert (summary["blind"], summary["seed"]) == (True, 5)
-    assert summary["settings"] == json.loads(
-        load_settings(None, QUICK[1:6:2], {"--seed": ("seed", 5)}).model_dump_json()
-    )
-    assert summary["input"]["file"] == str(data)
-    assert summary["input"]["patterns"] == 120
-    assert len(summary["input"]["digest"]) == 64
-    seconds = summary["seconds"]
-    assert len(seconds["generations"]) == summary["generations"]
-    assert sum(seconds["generations"]) == pytest.approx(sum(seconds["stages"].values()), abs=0.02)
-    assert sum(seconds["generations"]) <= seconds["total"]
-    assert summary["peak_memory_mib"] > 50
-    evaluation = summary["evaluation"]
-    assert -1 <= evaluation["correlation"] <= 1
-    assert 0 <= evaluation["orientation_error_deg"]["median"] <= 180
-    assert evaluation["hand"] in ("same", "mirrored", "inverted")
-    log = (finished / "run.log").read_text()
-    assert f"generation 1/{summary['generations']}" in log
-
-
-def test_evaluate_takes_a_map(finished: Path, data: Path, tmp_path: Path) -> None:
-    density, voxel = maps.read_map(finished / "density.mrc")
-    maps.write_map(tmp_path / "same.mrc", density, voxel)
-    before = (finished / "summary.json").read_bytes()
-    try:
-        result = run("evaluate", finished, "--reference", tmp_path / "same.mrc")
-        assert result.exit_code == 0, result.output
-        evaluation = json.loads((finished / "summary.json").read_text())["evaluation"]
-        assert evaluation["correlation"] > 0.999
-        assert evaluation["orientation_error_deg"] is None
-    finally:
-        (finished / "summary.json").write_bytes(before)
-
-
-def test_force_overwrites(finished: Path, data: Path, tmp_path: Path) -> None:
-    result = run("simulate", *SMALL, "--output", tmp_path / "again.h5", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-    first = (tmp_path / "again.h5").read_bytes()
-    result = run("simulate", *SMALL, "--seed", 4, "--output", tmp_path / "again.h5", "--force")
-    assert result.exit_code == 0
-    assert (tmp_path / "again.h5").read_bytes() != first
-
-
-def assert_same_results(first: Path, second: Path) -> None:
-    """Fail unless two runs came to the same result."""
-    for name in ("density.mrc", "autocorrelation.mrc"):
-        one, other = maps.read_map(first / name)[0], maps.read_map(second / name)[0]
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
-    one, other = (results.read_orientations(folder / "orientations.h5") for folder in (first, second))
-    np.testing.assert_allclose(other, one, atol=1e-6)
-
-
-def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    command = [sys.executable, str(MAIN), "reconstruct", str(data), "--output", str(folder), *QUICK]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (folder / "checkpoint.h5").exists():
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
-    assert running.returncode == 130, errors
-    assert errors.startswith("spilegate: interrupted; generation ")
-    assert errors.count("\n") == 1
-    assert "--resume" in errors
-    assert not (folder / "summary.json").exists()
-
-    other = run("reconstruct", data, "--output", folder, *QUICK, "--resume", "--set", "phasing.cycles=3")
-    assert_one_line(other.exit_code, other.stdout, other.stderr, "phasing.cycles = 2, now 3")
-
-    resumed = run("reconstruct", data, "--output", folder, *QUICK, "--resume")
-    assert resumed.exit_code == 0, resumed.output
-    assert "resumed after generation" in resumed.stdout
-    assert_same_results(finished, folder)
-    summary = json.loads((folder / "summary.json").read_text())
-    assert len(summary["seconds"]["generations"]) == summary["generations"]
-
-
-def test_resume_refuses_other_patterns(finished: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.h5"
-    assert run("simulate", *SMALL, "--seed", 9, "--output", other).exit_code == 0
-    before = content(finished)
-    result = run("reconstruct", other, "--output", finished, *QUICK, "--resume")
-    assert_one_line(result.exit_code, result.stdout, result.stderr, "other patterns")
-    assert content(finished) == before
-
-
-def test_pictures_that_cannot_be_drawn_do_not_fail_the_run(finished: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "spilegate.report", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("spilegate: error: ")
-    assert done.stderr.count("\n") == 1
-    done = subprocess.run(
-        [sys.executable, "-m", "spilegate.report", str(finished), "--only", "dnsity"],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": "error"},
-    )  # fmt: skip
-    assert "dnsity" in done.stderr
-
-
-def test_half_sets_state_their_own_resolution(data: Path, tmp_path: Path) -> None:
-    result = run("reconstruct", data, "--output", tmp_path / "out", *QUICK, "--half-sets", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["half_set"]["threshold"] == 0.143
-    q, _ = np.loadtxt(tmp_path / "out" / "fsc_half_set.csv", delimiter=",", skiprows=1).T
-    assert 0 < q.max() <= summary["q_max_inverse_angstrom"]
-    assert (tmp_path / "out" / "figures" / "fsc.png").exists()

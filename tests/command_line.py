@@ -1,0 +1,44 @@
+"""Running the command line from tests, and small inputs for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+import spilegate
+from spilegate.cli import app
+
+MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
+# Few and coarse: four speckles from the beam to the edge are enough to go through every stage.
+SMALL = ["--images", "120", "--pixels", "40", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
+QUICK = ["--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1", "--seed", "5"]
+
+
+def run(*arguments: object) -> Result:
+    """Run a command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `python spilegate/main.py ...` as a process of its own."""
+    command = [sys.executable, str(MAIN), *(str(argument) for argument in arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder, to see that nothing was overwritten."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_one_line(code: int, stdout: str, stderr: str, expected: str) -> None:
+    """Fail unless a command ended in one clear line and the exit code of bad input."""
+    assert code == 2, stderr
+    assert stdout == ""
+    assert stderr.startswith("spilegate: error: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert expected in stderr
+    assert "Traceback" not in stderr
