@@ -35,7 +35,7 @@ class Candidates:
     """The best orientations of every pattern, best first.
 
     quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64
-    distance : (N_IMG, N_CAND) float32, D over the mean squared norm of the weighed patterns
+    distance : (N_IMG, N_CAND) float32, D over |X|^2, the part of the pattern that the slice leaves unexplained
     """
 
     quaternions: Float64
@@ -153,5 +153,5 @@ class _Best:
     def candidates(self, views: Float64, n_phi: int, norm: Float32) -> Candidates:
         state, view = np.divmod(self.view, len(views))
         rotations = np.matmul(orientations.about_beam(-2 * np.pi * self.shift / n_phi), views[view])
-        distance = (norm[:, None] - self.gain) / norm.mean()
+        distance = 1 - self.gain / np.maximum(norm, np.finfo(np.float32).tiny)[:, None]
         return Candidates(orientations.quaternions(rotations), state, distance.astype(np.float32))
