@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from command_line import MAIN, QUICK, SMALL, assert_one_line, content, run
@@ -144,3 +146,23 @@ def test_half_sets_state_their_own_resolution(data: Path, tmp_path: Path) -> Non
     q, _ = np.loadtxt(tmp_path / "out" / "fsc_half_set.csv", delimiter=",", skiprows=1).T
     assert 0 < q.max() <= summary["q_max_inverse_angstrom"]
     assert (tmp_path / "out" / "figures" / "fsc.png").exists()
+
+
+def test_evaluate_takes_patterns_that_know_only_their_orientations(finished: Path, data: Path, tmp_path: Path) -> None:
+    """As skopi writes them: no volume."""
+    bare = tmp_path / "bare.h5"
+    shutil.copy(data, bare)
+    with h5py.File(bare, "a") as file:
+        del file["volume"]
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    result = run("evaluate", folder, "--reference", bare)
+    assert result.exit_code == 0, result.output
+    evaluation = results.read_summary(folder / "summary.json")["evaluation"]
+    before = results.read_summary(finished / "summary.json")["evaluation"]
+    assert evaluation["orientation_error_deg"] == before["orientation_error_deg"]
+    assert evaluation["correlation"] is None
+    with h5py.File(bare, "a") as file:
+        del file["orientations"]
+    refused = run("evaluate", folder, "--reference", bare)
+    assert_one_line(refused.exit_code, refused.stdout, refused.stderr, "no dataset 'orientations'")

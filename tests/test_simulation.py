@@ -313,3 +313,17 @@ def test_the_diameter_is_the_largest_of_all_distances(count: int, seed: int) -> 
     particle = small_particle(count, seed)
     distance = np.linalg.norm(particle.positions[:, None] - particle.positions, axis=-1)
     assert diameter_angstrom(particle) == pytest.approx(distance.max())
+
+
+def test_atom_names_out_of_place_are_no_elements(tmp_path):
+    """A PDB file without element column, names from column 13 on, as CHARMM writes them: CA is not calcium there."""
+    names = {"N": "N", "CA": "C", "C": "C", "O": "O", "CD": "C", "NH1": "N", "HG1": "H", "SG": "S"}
+    lines = [
+        f"ATOM  {i:5d} {name:<4s} ARG     2    {i:8.3f}{2 * i % 5:8.3f}{3 * i % 7:8.3f}  1.00  0.00"
+        for i, name in enumerate(names, start=1)
+    ]
+    lines.append("HETATM    9 CA    CA     3      20.000   0.000   0.000  1.00  0.00")
+    path = tmp_path / "charmm.pdb"
+    path.write_text("\n".join([*lines, "END", ""]))
+    particle = read_particle(path)
+    assert [particle.elements[i] for i in particle.element] == [*names.values(), "Ca"]

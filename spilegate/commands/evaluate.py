@@ -22,9 +22,9 @@ PATTERNS = (".h5", ".hdf5")
 
 @dataclass(frozen=True)
 class Reference:
-    """The truth: a density, and the orientations of the patterns where they are known."""
+    """The truth: a density with its voxel, the orientations of the patterns, or both; None where not known."""
 
-    density: Float32
+    density: Float32 | None
     voxel_angstrom: float
     quaternions: Float64 | None
 
@@ -33,6 +33,7 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
     """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
     with Output(quiet=quiet, log=log, folder=folder) as out:
         from spilegate.evaluation.comparison import compare
+        from spilegate.evaluation.orientations import orientation_error
         from spilegate.report.pictures import draw_fsc
 
         workers = threads or available_threads()
@@ -42,29 +43,34 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         density, voxel = maps.read_map(folder / "density.mrc")
         truth = load_reference(reference, len(density), voxel, threads=workers)
         quaternions = _quaternions(folder, truth)
-        comparison, curve = compare(
-            density,
-            voxel,
-            truth.density,
-            truth.voxel_angstrom,
-            q_max=float(summary["q_max_inverse_angstrom"]),
-            quaternions=quaternions,
-            true_quaternions=truth.quaternions,
-            threads=workers,
-        )
-        summary["evaluation"] = {
+        evaluation: dict[str, Any] = {
             "reference": str(reference),
-            "resolution_angstrom": comparison.resolution_angstrom,
+            "resolution_angstrom": None,
             "threshold": 0.5,
-            "correlation": comparison.correlation,
-            "hand": comparison.hand,
-            "orientation_error_deg": comparison.orientation_error_deg,
+            "correlation": None,
+            "hand": None,
+            "orientation_error_deg": None,
         }
+        if quaternions is not None and truth.quaternions is not None:
+            evaluation["orientation_error_deg"] = orientation_error(quaternions, truth.quaternions).figures()
+        if truth.density is not None:
+            comparison, curve = compare(
+                density,
+                voxel,
+                truth.density,
+                truth.voxel_angstrom,
+                q_max=float(summary["q_max_inverse_angstrom"]),
+                threads=workers,
+            )
+            evaluation["resolution_angstrom"] = comparison.resolution_angstrom
+            evaluation["correlation"] = comparison.correlation
+            evaluation["hand"] = comparison.hand
+            write_curve(folder, "reference", curve.q, curve.correlation)
+        summary["evaluation"] = evaluation
         results.write_summary(folder / SUMMARY, summary)
-        write_curve(folder, "reference", curve.q, curve.correlation)
-        out.line(_closing(summary["evaluation"]), "bold green")
-        picture = draw_fsc(folder)
-        out.line(f"picture in {picture}")
+        out.line(_closing(evaluation), "bold green")
+        if truth.density is not None:
+            out.line(f"picture in {draw_fsc(folder)}")
 
 
 def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int) -> Reference:
@@ -84,10 +90,12 @@ def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int
     if name.endswith(PATTERNS):
         truth = spinifel.read_truth(path)
         if truth.volume is None or truth.voxel_angstrom is None:
-            raise InputError(
-                f"--reference {path}: no dataset 'volume' with 'voxel_angstrom'; expected a file by spilegate "
-                "simulate; give a map or atoms"
-            )
+            if truth.quaternions is None:
+                raise InputError(
+                    f"--reference {path}: no dataset 'orientations', nor 'volume' with 'voxel_angstrom'; expected "
+                    "patterns with their truth; give a map or atoms"
+                )
+            return Reference(None, voxel_angstrom, truth.quaternions)
         return Reference(truth.volume, truth.voxel_angstrom, truth.quaternions)
     raise InputError(
         f"--reference {path}: unknown kind of file; expected one that ends in {', '.join((*MAPS, *MODELS, *PATTERNS))}"
@@ -111,11 +119,13 @@ def _closing(evaluation: dict[str, Any]) -> str:
     """Return the figures in one line."""
     resolution = evaluation["resolution_angstrom"]
     error = evaluation["orientation_error_deg"]
-    parts = [
-        f"correlation {evaluation['correlation']:.4f}",
-        f"resolution {'none' if resolution is None else f'{resolution:.2f} Å'} (FSC 0.5)",
-        f"hand {evaluation['hand']}",
-    ]
+    parts = []
+    if evaluation["correlation"] is not None:
+        parts = [
+            f"correlation {evaluation['correlation']:.4f}",
+            f"resolution {'none' if resolution is None else f'{resolution:.2f} Å'} (FSC 0.5)",
+            f"hand {evaluation['hand']}",
+        ]
     if error is not None:
         parts.append(f"orientation error {error['median']:.2f} degrees (median)")
     return ", ".join(parts)

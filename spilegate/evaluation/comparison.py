@@ -103,12 +103,7 @@ def compare(
     curve = FscCurve(curve.q[measured], curve.correlation[measured], curve.count[measured])
     errors = None
     if quaternions is not None and true_quaternions is not None:
-        found = orientation_error(quaternions, true_quaternions)
-        errors = {
-            "median": found.median_deg,
-            "mean": float(found.degrees.mean()),
-            "fraction_within_12": found.fraction_within_12_deg,
-        }
+        errors = orientation_error(quaternions, true_quaternions).figures()
     w, x, y, z = alignment.quaternion.tolist()
     shift_x, shift_y, shift_z = alignment.shift_angstrom.tolist()
     comparison = Comparison(

@@ -34,6 +34,14 @@ class OrientationError:
     median_deg: float
     fraction_within_12_deg: float
 
+    def figures(self) -> dict[str, float]:
+        """Return median and mean [degrees] and fraction_within_12, ready for JSON."""
+        return {
+            "median": self.median_deg,
+            "mean": float(self.degrees.mean()),
+            "fraction_within_12": self.fraction_within_12_deg,
+        }
+
 
 def orientation_error(quaternions: Float64, truth: Float64) -> OrientationError:
     """Return the errors of orientations (N, 4) against the true ones (N, 4), both (w, x, y, z).

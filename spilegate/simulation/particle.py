@@ -21,6 +21,9 @@ DEFAULT_PARTICLE = NAMES[0]
 DENSITY_TOLERANCE = 1e-9
 # Relative error of form factors in the basis that stands for all elements, far below that of a pattern.
 BASIS_TOLERANCE = 1e-7
+# What the residues of proteins and nucleic acids are made of, and the atoms that tell a residue of a protein.
+POLYMER_ELEMENTS = ("H", "C", "N", "O", "P", "S", "Se")
+BACKBONE = {"N", "CA", "C"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,24 @@ def make_particle(positions: Float64, symbols: list[str], occupancy: Float64, na
     return Particle(positions - centre, particle.element, occupancy, particle.elements, name)
 
 
+def _element(residue: gemmi.Residue, atom: gemmi.Atom) -> str:
+    """Return the name of an atom's element.
+
+    Many PDB files by simulation programs have no element column and atom names out of place, so that C-alpha reads as
+    calcium and NH1 as nihonium. In a residue of a polymer the first letter of such a name is the element.
+    """
+    found: str = atom.element.name
+    if found == "D":
+        return "H"
+    if found in POLYMER_ELEMENTS:
+        return found
+    table = gemmi.find_tabulated_residue(residue.name)
+    backbone = {other.name for other in residue} >= BACKBONE
+    if not (table.is_amino_acid() or table.is_nucleic_acid() or backbone):
+        return found
+    return next((letter for letter in atom.name if letter in "HCNOPS"), found)
+
+
 def read_particle(path: Path) -> Particle:
     """Read the first model of a PDB or mmCIF file (gzip allowed), without waters.
 
@@ -76,9 +97,10 @@ def read_particle(path: Path) -> Particle:
     if len(structure) == 0:
         raise InputError(f"{path}: no atoms found; expected a PDB or mmCIF file of a molecule")
     structure.remove_waters()
-    atoms = [site.atom for site in structure[0].all() if site.atom.occ != 0]
+    sites = [site for site in structure[0].all() if site.atom.occ != 0]
+    atoms = [site.atom for site in sites]
     positions = np.array([atom.pos.tolist() for atom in atoms], np.float64).reshape(-1, 3)
-    symbols = ["H" if atom.element.name == "D" else atom.element.name for atom in atoms]
+    symbols = [_element(site.residue, site.atom) for site in sites]
     return make_particle(positions, symbols, np.array([atom.occ for atom in atoms], np.float64), str(path))
 
 
