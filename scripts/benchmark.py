@@ -1,6 +1,6 @@
 """Speed and accuracy of the stages against the library calls they are made of, all in one run.
 
-    python scripts/benchmark.py [--threads 2] [--only match,merge,align,refine,phase,start-up]
+    python scripts/benchmark.py [--threads 2] [--only match,refine,merge]
 
 Ratios are what counts: a shared machine drifts, but a stage and its library calls drift together. A stage's floor is
 the time of its NUFFT, GEMM and FFT calls alone, on arrays of the same shapes, with the same threads.
@@ -12,6 +12,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -28,7 +29,7 @@ from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonic
 from spilegate.kernels.tiles import over_tiles
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import MergingOptions, PhasingOptions, Settings
-from spilegate.simulation.experiment import simulate
+from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle, density
 from spilegate.stages import matching, merging, phasing, refining, slicing
 from spilegate.state import Dataset, Float32, Float64
@@ -58,16 +59,7 @@ class Bench:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.particle = built_in_particle("demo")
-        self.simulation = simulate(
-            self.particle,
-            images=1000,
-            pixels=64,
-            resolution_angstrom=8.0,
-            wavelength_angstrom=1.0,
-            photons=None,
-            seed=0,
-            threads=threads,
-        )
+        self.simulation = self._simulated()
         images = self.simulation.intensities.reshape(1000, -1)
         dataset = Dataset(
             images=images,
@@ -97,6 +89,23 @@ class Bench:
             threads=self.threads,
         )
 
+    def simulate(self) -> None:
+        """Simulation of the patterns that the other benchmarks work on."""
+        seconds, _ = timed(self._simulated, 1)
+        row("simulation of 1000 patterns of 64x64", seconds, "bar: 20 s")
+
+    def _simulated(self) -> Simulation:
+        return simulate(
+            self.particle,
+            images=1000,
+            pixels=64,
+            resolution_angstrom=8.0,
+            wavelength_angstrom=1.0,
+            photons=None,
+            seed=0,
+            threads=self.threads,
+        )
+
     def _merge(self) -> tuple[Float32, dict[str, float]]:
         support = merging.support_ball(
             self.plan.size, self.plan.voxel_angstrom, 1.15 * self.experiment.diameter_angstrom
@@ -114,7 +123,7 @@ class Bench:
         """Polar matching of 250,000 orientations against slicing and GEMM in double precision, and its floor."""
         views = orientations.view_grid(1960, np.random.default_rng(0))
         n_phi = 128
-        grid = self.experiment.rings(_with(self.plan, n_phi=n_phi, highest=self.plan.highest))
+        grid = self.experiment.rings(replace(self.plan, n_phi=n_phi, highest=self.plan.highest))
         search = partial(
             matching.polar,
             self.experiment.images,
@@ -195,7 +204,7 @@ class Bench:
         """Print how often both matchers choose the same orientation of one grid, or one as good."""
         pixels = self.experiment.pixels(self.plan.q_match)
         views, n_phi = orientations.view_grid(108, np.random.default_rng(2)), 96
-        grid = self.experiment.rings(_with(self.plan, n_phi=n_phi))
+        grid = self.experiment.rings(replace(self.plan, n_phi=n_phi))
         keywords = {"n_candidates": 1, "highest": n_phi // 2, "threads": self.threads}
         images = self.experiment.images
         polar = matching.polar(images, grid, self.slicer(grid.q), views, n_phi, **keywords)
@@ -308,7 +317,7 @@ class Bench:
         fixed = density(self.particle, 81, 2.0, threads=self.threads)
         turn = Rotation.random(rng=np.random.default_rng(4))
         shift = np.array([3.3, -4.1, 2.7])
-        moved = _with(self.particle, positions=-turn.apply(self.particle.positions) + shift)
+        moved = replace(self.particle, positions=-turn.apply(self.particle.positions) + shift)
         moving = density(moved, 81, 2.0, threads=self.threads)
         seconds, found = timed(lambda: align(moving, fixed, 2.0, threads=self.threads), 3)
         back = Rotation.from_quat(found.quaternion, scalar_first=True)
@@ -335,16 +344,10 @@ def start_up() -> None:
         row(name, seconds, f"bar: {bar} s")
 
 
-def _with(record: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(record, **changes)
-
-
 def main() -> None:
     """Run the benchmarks asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ["match", "refine", "merge", "phase", "align", "start-up"]
+    names = ["simulate", "match", "refine", "merge", "phase", "align", "start-up"]
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default=",".join(names), help="comma-separated, of " + ", ".join(names))
     arguments = parser.parse_args()

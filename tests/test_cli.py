@@ -3,13 +3,11 @@
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
-from command_line import MAIN, SMALL, assert_one_line, content, process, run
+from command_line import SMALL, assert_one_line, content, process, run
 
 import spilegate
 from spilegate.commands.configuration import load_settings, setting_paths
@@ -51,19 +49,6 @@ def test_running_the_module_and_the_installed_command_do_the_same(tmp_path: Path
     for command in ([sys.executable, "-m", "spilegate"], [str(Path(sys.executable).parent / "spilegate")]):
         done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout == f"spilegate {spilegate.__version__}\n"
-
-
-def test_importing_and_help_are_quick() -> None:
-    def seconds(*arguments: str) -> float:
-        best = np.inf
-        for _ in range(3):
-            begin = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-            best = min(best, time.perf_counter() - begin)
-        return best
-
-    assert seconds("-c", "import spilegate") <= 0.3
-    assert seconds(str(MAIN), "--help") <= 0.7
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Simulated patterns against direct sums over atoms, and the particles they come from."""
 
 import gzip
-import time
 from pathlib import Path
 
 import gemmi
@@ -168,23 +167,6 @@ def test_the_true_volume_reaches_the_corner_and_holds_the_particle() -> None:
     assert result.voxel_angstrom <= 1 / (2 * corner) * (1 + 1e-12)
     assert result.particle == "heap"
     assert result.wavelength_angstrom == 1.5
-
-
-def test_a_hundred_patterns_of_a_protein_take_seconds() -> None:
-    # The bar is 20 s for a thousand; this leaves room for a loaded machine, not for another algorithm.
-    begin = time.perf_counter()
-    result = simulate(
-        built_in_particle(),
-        images=100,
-        pixels=64,
-        resolution_angstrom=8.0,
-        wavelength_angstrom=1.0,
-        photons=None,
-        seed=0,
-        threads=2,
-    )
-    assert time.perf_counter() - begin < 5
-    assert result.intensities.shape == (100, 1, 64, 64)
 
 
 # --- density and form factors ----------------------------------------------------------------------------------------

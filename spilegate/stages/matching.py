@@ -96,8 +96,7 @@ def polar(
     The best shift of each half turn is kept, as with `gemm`: at low q a pattern and its half turn look alike.
     """
     correlator = Correlator(n_phi, highest)
-    slices = [sampling.weigh(block) for block in slicer(views)]
-    parts = [view_harmonics(block, correlator.order, threads=threads) for block in slices]
+    parts = [view_harmonics(sampling.weigh(block), correlator.order, threads=threads) for block in slicer(views)]
     stack = parts[0].stack if len(parts) == 1 else np.concatenate([part.stack for part in parts], axis=2)
     norm_of_views = np.concatenate([part.norm for part in parts])
 
