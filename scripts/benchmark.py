@@ -90,7 +90,7 @@ class Bench:
         )
 
     def simulate(self) -> None:
-        """Simulation of the patterns that the other benchmarks work on."""
+        """Time the simulation of the patterns that the other benchmarks work on."""
         seconds, _ = timed(self._simulated, 1)
         row("simulation of 1000 patterns of 64x64", seconds, "bar: 20 s")
 
