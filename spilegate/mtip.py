@@ -60,12 +60,17 @@ def reconstruct(
 def blind_start(
     experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, record: Recorder
 ) -> State:
-    """Return the first state: autocorrelations at low resolution by annealed soft assignment."""
+    """Return the first state: the best of a few annealed soft assignments, each from random orientations."""
     with record.stage(plan.number, "start") as figures:
-        state = steps.random_state(experiment, plan, settings, rng)
-        for temperature in steps.temperatures(settings.start):
-            state = steps.anneal(experiment, plan, state, temperature, rng, figures)
-        return state
+        starts: list[State] = []
+        while len(starts) < settings.start.count and not steps.agree(starts):
+            state = steps.random_state(experiment, plan, settings, rng)
+            for temperature in steps.temperatures(settings.start):
+                state = steps.anneal(experiment, plan, state, temperature, rng, figures)
+            starts.append(state)
+        best = min(starts, key=steps.mean_distance)
+        figures.update(mean_distance=steps.mean_distance(best), starts=len(starts))
+        return best
 
 
 def generation(

@@ -32,6 +32,11 @@ class StartOptions(_Options):
     """The blind start by annealed soft assignment."""
 
     iterations: int = Field(30, ge=3, description="Iterations of the soft assignment.")
+    count: int = Field(
+        default=5,
+        ge=1,
+        description="Most starts tried; two that come out equally good end the search for a better one.",
+    )
     temperature_first: float = Field(
         0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."
     )

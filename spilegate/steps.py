@@ -26,6 +26,8 @@ Figures = dict[str, float]
 START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
 # The last two iterations of the annealing keep the lowest temperature.
 COLD_ITERATIONS = 2
+# Starts whose mean distances are within this factor have found the same.
+AGREEMENT = 1.1
 # The support may grow to this part of the particle's radius, the first one is the particle's own ball.
 SUPPORT_LIMIT = 1.15
 # Largest turn of one Gauss-Newton step, as a part of the angle that moves the outermost speckle by its own width.
@@ -43,6 +45,17 @@ def temperatures(options: StartOptions) -> Float64:
     cooling = max(1, options.iterations - COLD_ITERATIONS)
     steps = np.geomspace(options.temperature_first, options.temperature_last, cooling)
     return np.append(steps, np.full(options.iterations - cooling, options.temperature_last))
+
+
+def mean_distance(state: State) -> float:
+    """Return the mean distance of the patterns to their slices: what tells a good start from a bad one."""
+    return float(state.distance.mean())
+
+
+def agree(starts: list[State]) -> bool:
+    """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
+    distances = sorted(map(mean_distance, starts))
+    return len(distances) > 1 and distances[1] <= AGREEMENT * distances[0]
 
 
 def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:

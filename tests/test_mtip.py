@@ -217,3 +217,14 @@ def test_one_candidate_stands_for_its_basin(run):
         assert (np.abs(mine @ best[i]) > 1 - 1e-12).any()
         assert (np.abs(mine @ turned(90.0)[i]) > 1 - 1e-9).any()
     assert (labels == 0).all()
+
+
+def test_starts_end_when_the_two_best_agree(run):
+    def start(distance):
+        return replace(run[0].state, distance=np.full(3, distance))
+
+    assert not steps.agree([])
+    assert not steps.agree([start(0.05)])
+    assert not steps.agree([start(0.05), start(0.09)])
+    assert not steps.agree([start(0.05), start(0.09), start(0.091)])
+    assert steps.agree([start(0.05), start(0.09), start(0.054)])
