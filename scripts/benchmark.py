@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Speed and accuracy of the stages against the library calls they are made of, all in one run.
 
     python scripts/benchmark.py [--threads 2] [--only match,refine,merge]

@@ -61,6 +61,6 @@ def test_the_table_of_settings_is_complete() -> None:
 
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:
-    for name in re.findall(r"scripts/\w+", README):
+    for name in re.findall(r"scripts/\w+(?:\.py)?", README):
         assert os.access(ROOT / name, os.X_OK), name
     assert README.index("scripts/demo") < README.index("## Install")
