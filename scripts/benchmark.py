@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+from spilegate.kernels.tiles import over_tiles
 
 from spilegate.evaluation.alignment import align
 from spilegate.evaluation.comparison import resample_map
@@ -27,7 +28,6 @@ from spilegate.evaluation.resolution import fourier_shell_correlation
 from spilegate.geometry import orientations
 from spilegate.kernels import fft, nufft
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.tiles import over_tiles
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import MergingOptions, PhasingOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate

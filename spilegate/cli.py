@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from spilegate import __version__
 from spilegate.commands import Interrupted
 from spilegate.errors import InputError
+from spilegate.kernels import launch
+from spilegate.kernels.launch import Backend
 
 # The base of every usage error (unknown option, missing value ...); Typer gives no public name to it.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -55,7 +57,8 @@ def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoRet
     if debug:
         traceback.print_exception(error)
     kind = "" if code == 130 else "error: "
-    sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
+    if launch.is_writer():
+        sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
     sys.exit(code)
 
 
@@ -73,6 +76,10 @@ Log = Annotated[
     Path | None, typer.Option("--log", metavar="FILE", help="Add the same lines, with time stamps, to this file.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+BackendOption = Annotated[
+    Backend,
+    typer.Option("--backend", help="Whose arrays to use; auto: the launcher's if started by one, else NumPy's."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 
@@ -113,6 +120,7 @@ def reconstruct(
         bool, typer.Option("--half-sets", help="Reconstruct two halves as well and report their FSC.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
+    backend: BackendOption = "auto",
     force: Force = False,
     quiet: Quiet = False,
     log: Log = None,
@@ -128,7 +136,7 @@ def reconstruct(
         "--half-sets": ("resolution.half_sets", True if half_sets else None),
     }
     settings = load_settings(config, assignments or [], shorthands)
-    command.run(data, output, settings, resume=resume, force=force, quiet=quiet, log=log)
+    command.run(data, output, settings, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
 
 
 @app.command()
@@ -155,6 +163,8 @@ def simulate(
     debug: Debug = False,
 ) -> None:
     """Simulate patterns of a particle at random orientations, with their truth."""
+    if not launch.is_writer():
+        return
     from spilegate.commands import simulate as command
 
     experiment = command.Experiment(
@@ -175,6 +185,8 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Compare a reconstruction with a reference: correlation, resolution, orientation error."""
+    if not launch.is_writer():
+        return
     from spilegate.commands import evaluate as command
 
     command.run(results, reference, threads=threads, quiet=quiet, log=log)
@@ -188,9 +200,21 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Say what a file of patterns holds, and whether it can be used."""
+    if not launch.is_writer():
+        return
     from spilegate.commands import describe as command
 
     command.run(data, quiet=quiet, log=log)
+
+
+@app.command()
+def doctor(quiet: Quiet = False, log: Log = None, debug: Debug = False) -> None:
+    """Say what is installed, what would run where, what is missing and how to get it."""
+    if not launch.is_writer():
+        return
+    from spilegate.commands import doctor as command
+
+    command.run(quiet=quiet, log=log)
 
 
 def main() -> NoReturn:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spilegate.evaluation.alignment import align
 from spilegate.evaluation.resolution import FscCurve, fourier_shell_correlation
-from spilegate.preparation import available_cores
+from spilegate.kernels.launch import workers_for
 from spilegate.settings import Settings
 from spilegate.state import Dataset, Reconstruction
 
@@ -25,7 +25,8 @@ def half_set_fsc(
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): the curve meets 0.143 where the full set's would meet 0.5
     against the truth. With several states the first ones are compared.
     """
-    threads = settings.compute.threads or available_cores()
+    workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
+    threads = workers.threads
     options = settings.model_copy(
         update={
             "resolution": settings.resolution.model_copy(update={"half_sets": False}),
@@ -35,7 +36,7 @@ def half_set_fsc(
     )
     results = []
     for half in (0, 1):
-        part = replace(dataset, images=np.ascontiguousarray(dataset.images[half::2]))
+        part = replace(dataset, images=workers.take(dataset.images, half, 2))
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         results.append(reconstruct(part, options.model_copy(update={"seed": seed})))
     first, second = (result.state for result in results)

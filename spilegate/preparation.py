@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from spilegate.errors import InputError
 from spilegate.geometry.detector import rings
 from spilegate.geometry.diameter import estimate_diameter, pixel_spacing
 from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
+from spilegate.kernels.launch import workers_for
+from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
 from spilegate.settings import Settings
-from spilegate.state import Bool, Dataset, Float32, Float64
+from spilegate.state import Bool, Dataset, Float64
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
@@ -26,12 +28,13 @@ FIRST_RING = 0.5
 class Experiment:
     """The data of a run and what was measured of them before it, the same in every generation.
 
-    images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64; usable : (N_PIX,) bool
+    images : (N_IMG, N_PIX) float32, maybe spread over many processors; q : (N_PIX, 3) float64; usable : (N_PIX,) bool
+    workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     """
 
-    images: Float32
+    images: Any
     q: Float64
     usable: Bool
     profile: Profile
@@ -40,7 +43,7 @@ class Experiment:
     diameter_angstrom: float
     diameter_estimated: bool
     plans: list[Plan]
-    threads: int
+    workers: Workers
 
     def rings(self, plan: Plan) -> Sampling:
         """Return the rings a generation searches on."""
@@ -54,23 +57,25 @@ class Experiment:
         return on_pixels(self.q, self.usable, self.profile, q_first=self.q_min, q_last=q_last)
 
 
-def prepare(dataset: Dataset, settings: Settings) -> Experiment:
+def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None) -> Experiment:
     """Measure a data set and plan its reconstruction.
+
+    workers : who do the work; whoever holds the patterns if left out
 
     Raises InputError if the detector shows too few speckles of the particle to start from.
     """
-    threads = settings.compute.threads or available_cores()
+    workers = workers or workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
     usable = dataset.weight > 0
     q_length = np.linalg.norm(dataset.q, axis=-1)
     q_max = inscribed_radius(dataset)
     if settings.prepare.q_max is not None:
         q_max = min(settings.prepare.q_max, float(q_length[usable].max()))
     q_min = float(max(settings.prepare.q_min, 0.999 * q_length[usable].min()))
-    profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]))
+    profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]), workers=workers)
     diameter = settings.prepare.diameter_angstrom
     found = diameter
     if found is None:
-        found = estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, threads=threads)
+        found = estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, workers=workers)
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
     if q_max * found < 2:
@@ -88,7 +93,7 @@ def prepare(dataset: Dataset, settings: Settings) -> Experiment:
         found,
         diameter is None,
         schedule(found, q_max),
-        threads,
+        workers,
     )
 
 
@@ -106,8 +111,3 @@ def inscribed_radius(dataset: Dataset) -> float:
     furthest = np.zeros(sectors)
     np.maximum.at(furthest, sector, q_length)
     return float(furthest[furthest > 0].min())
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

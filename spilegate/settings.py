@@ -87,6 +87,9 @@ class ComputeOptions(_Options):
     threads: int | None = Field(
         None, ge=1, description="Threads for NUFFT, FFT and GEMM; all available cores if left out."
     )
+    split_voxels: int = Field(
+        128**3, ge=0, description="Volumes with as many voxels are split over all processors of a launcher's run."
+    )
 
 
 class Settings(_Options):

@@ -11,7 +11,7 @@ Glossary of the capital letters in array shapes, used in every docstring of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ Bool = NDArray[np.bool_]
 class Dataset:
     """Measured patterns and where their pixels lie in reciprocal space. Holds nothing of the truth.
 
-    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0
+    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0; a NumPy array, or an array
+        that is spread over many processors
     q : (N_PIX, 3) float64 [1/angstrom], laboratory frame, beam along +z, on the Ewald sphere
     weight : (N_PIX,) float32, 0 for a pixel that is never used, 1 otherwise
     panel_shape : (panels, y, x) of the pixels before flattening (after binning)
@@ -35,7 +36,7 @@ class Dataset:
     source : the file it came from, for messages
     """
 
-    images: Float32
+    images: Any
     q: Float64
     weight: Float32
     panel_shape: tuple[int, int, int]

@@ -5,20 +5,23 @@ A step takes the state and returns the next one; what it learned about convergen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from spilegate.geometry import orientations
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.sampling import Sampling
+from spilegate.kernels.workers import Here, Rows
 from spilegate.preparation import Experiment
 from spilegate.schedule import Plan
 from spilegate.settings import MatchingOptions, MergingOptions, PhasingOptions, Settings, StartOptions
 from spilegate.stages import matching, merging, phasing, refining, slicing, starting
 from spilegate.stages.matching import Candidates
-from spilegate.state import Bool, Float32, Float64, Int64, State
+from spilegate.stages.refining import Shortlist
+from spilegate.state import Bool, Float32, Float64, State
 
 Figures = dict[str, float]
 
@@ -80,23 +83,24 @@ def anneal(
     experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
 ) -> State:
     """Return the state after one soft assignment to a freshly turned grid of views."""
-    sampling, threads = experiment.rings(plan), experiment.threads
+    sampling = experiment.rings(plan)
     views = orientations.view_grid(plan.n_views, rng)
     slices = _slicer(experiment, state, sampling)(views)
     expected = starting.expect(
-        experiment.images, sampling, slices.reshape(-1, *slices.shape[2:]), temperature, threads=threads
+        experiment.images, sampling, slices.reshape(-1, *slices.shape[2:]), temperature, workers=experiment.workers
     )
     area = sampling.rings.area if sampling.rings is not None else np.ones(1)
     weight = (expected.weight[:, None, None] * area[:, None]).astype(np.float32)
     mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
-    volumes = [
-        _merged(experiment, plan, [(mean[k], weight[k], views)], sampling.q, state.autocorrelation[k], START_MERGING)[0]
-        for k in range(len(slices))
+    normals: list[merging.Normal | None] = [
+        merging.normal_equations_of_slices(*pair, views, sampling.q, plan.size, plan.voxel_angstrom)
+        for pair in zip(mean, weight, strict=True)
     ]
+    merged = _solved(experiment, plan, normals, state.autocorrelation, START_MERGING, {})
     figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
     return replace(
         state,
-        autocorrelation=np.stack(volumes),
+        autocorrelation=merged,
         distance=np.full_like(state.distance, expected.mean_distance),
     )
 
@@ -121,7 +125,7 @@ def match(
         plan.n_phi,
         n_candidates=options.candidates,
         highest=plan.highest,
-        threads=experiment.threads,
+        workers=experiment.workers,
     )
     figures.update(
         grid_distance=float(candidates.distance[:, 0].mean()), q_max=plan.q_match, views=len(views), shifts=plan.n_phi
@@ -138,65 +142,39 @@ def refine(
     figures: Figures,
 ) -> State:
     """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
-    sampling = experiment.pixels(plan.q_match)
-
-    def improve(index: Int64, quaternions: Float64, labels: Int64, iterations: int) -> tuple[Float64, Float64]:
-        better, distance = quaternions.copy(), np.empty(len(index))
-        for k, volume in enumerate(state.autocorrelation):
-            mine = labels == k
-            refined = refining.refine(
-                experiment.images,
-                index[mine],
-                sampling,
-                volume,
-                state.voxel_angstrom,
-                quaternions[mine],
-                iterations=iterations,
-                largest_turn=LARGEST_TURN * plan.view_spacing,
-                threads=experiment.threads,
-            )
-            better[mine], distance[mine] = refined.quaternions, refined.distance
-        return better, distance
-
-    index, quaternions, labels = shortlist(state, candidates, np.degrees(plan.view_spacing))
-    contested = np.bincount(index, minlength=len(state.state))[index] > 1
-    score = np.zeros(len(index))
-    quaternions[contested], score[contested] = improve(
-        index[contested], quaternions[contested], labels[contested], min(1, options.refine_iterations)
+    refined = refining.refine(
+        experiment.images,
+        experiment.pixels(plan.q_match),
+        state.autocorrelation,
+        state.voxel_angstrom,
+        shortlist(state, candidates, np.degrees(plan.view_spacing)),
+        iterations=options.refine_iterations,
+        largest_turn=LARGEST_TURN * plan.view_spacing,
+        workers=experiment.workers,
     )
-    order = np.lexsort((score, index))
-    chosen = order[np.unique(index[order], return_index=True)[1]]
-    labels = labels[chosen]
-    better, distance = improve(index[chosen], quaternions[chosen], labels, options.refine_iterations)
-    turned = orientations.angle_between(better, state.quaternions)
+    turned = orientations.angle_between(refined.quaternions, state.quaternions)
+    far = (turned > np.degrees(plan.view_spacing)) | (refined.state != state.state)
     figures.update(
-        mean_distance=float(distance.mean()),
-        moved=float(((turned > np.degrees(plan.view_spacing)) | (labels != state.state)).mean()),
-        median_turn_deg=float(np.median(turned)),
+        mean_distance=float(refined.distance.mean()), moved=float(far.mean()), median_turn_deg=float(np.median(turned))
     )
-    return replace(state, quaternions=better, state=labels, distance=distance)
+    return replace(state, quaternions=refined.quaternions, state=refined.state, distance=refined.distance)
 
 
 def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
     """Return the state with autocorrelations merged from all patterns at their orientations."""
-    sampling = experiment.pixels(plan.q_merge)
-    # Rotated pixels crowd towards the centre as 1 / |q|; this weight evens them out, so that CG converges fast.
-    density = np.linalg.norm(sampling.q, axis=-1)
-    weight = (density / density.mean()).astype(np.float32)
-    rotations = orientations.matrices(state.quaternions)
-    start = _regridded(state.autocorrelation, plan.size, experiment.threads)
-    step = max(1, merging.BLOCK_POINTS // len(weight))
-    volumes = []
-    for k in range(len(start)):
-        mine = np.flatnonzero(state.state == k)
-        blocks = (
-            (sampling.patterns(experiment.images[part]), weight, rotations[part])
-            for part in (mine[begin : begin + step] for begin in range(0, len(mine), step))
-        )
-        volume, numbers = _merged(experiment, plan, blocks, sampling.q, start[k], options)
-        volumes.append(volume)
-        figures.update({name: max(value, figures.get(name, 0.0)) for name, value in numbers.items()})
-    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=np.stack(volumes))
+    start = _regridded(state.autocorrelation, plan.size, experiment.workers.threads)
+    normals = merging.normal_equations(
+        experiment.images,
+        experiment.pixels(plan.q_merge),
+        state.state,
+        orientations.matrices(state.quaternions),
+        len(start),
+        plan.size,
+        plan.voxel_angstrom,
+        workers=experiment.workers,
+    )
+    merged = _solved(experiment, plan, normals, start, options, figures)
+    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
 
 
 def phase(
@@ -213,19 +191,40 @@ def phase(
     hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
     to the density's autocorrelation; the last generation keeps the merged one, which no phasing has touched.
     """
-    threads, radius = experiment.threads, experiment.diameter_angstrom / 2
-    target = phasing.amplitudes(
-        state.autocorrelation[:, None], plan.voxel_angstrom, q_min=experiment.q_min, q_max=plan.q_merge, threads=threads
-    )
+    workers, radius = experiment.workers, experiment.diameter_angstrom / 2
     limit = phasing.ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * radius)
     first = not state.density.any()
     fresh = options.starts if first else options.starts - 1 if plan.last else 0
-    density, support = _phasing_starts(plan, state, radius, fresh, rng, threads)
-    phased = phasing.phase(target, density, support, limit, options, cycles=options.cycles, threads=threads)
+    density, support = _phasing_starts(plan, state, radius, fresh, rng, workers.threads)
+    states, starts, *cube = density.shape
+
+    def phase_volume(here: Here, part: slice) -> tuple[Any, Any, Any]:
+        k, one = np.unravel_index(part.start, (states, starts))
+        target = phasing.amplitudes(
+            here.array(state.autocorrelation[k]),
+            plan.voxel_angstrom,
+            q_min=experiment.q_min,
+            q_max=plan.q_merge,
+            threads=here.threads,
+        )
+        phased = phasing.phase(
+            target,
+            here.array(density[k, one]),
+            here.array(support[k, one]),
+            here.array(limit),
+            options,
+            cycles=options.cycles,
+            threads=here.threads,
+        )
+        return phased.density[None], phased.support[None], np.reshape(phased.r_factor, (1,))
+
+    outputs = [Rows(tuple(cube), np.float32), Rows(tuple(cube), np.bool_), Rows((), np.float64)]
+    volumes = workers.volumes(phase_volume, states * starts, outputs, plan.size)
+    phased = phasing.Phased(*(array.reshape(states, starts, *array.shape[1:]) for array in volumes))
     best = phasing.combine(phased, SOUND_PHASING if plan.last else 1.0)
-    figures.update(phasing_r=float(best.r_factor.max()), phasings=float(density.shape[1]))
+    figures.update(phasing_r=float(best.r_factor.max()), phasings=float(starts))
     if not plan.last:
-        state = replace(state, autocorrelation=phasing.autocorrelation(best.density, threads=threads))
+        state = replace(state, autocorrelation=phasing.autocorrelation(best.density, threads=workers.threads))
     return replace(state, density=best.density, support=best.support)
 
 
@@ -255,7 +254,7 @@ def _slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callabl
     def slicer(rotations: Float64) -> Float32:
         return np.stack(
             [
-                slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, threads=experiment.threads)
+                slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, workers=experiment.workers)
                 for volume in state.autocorrelation
             ]
         )
@@ -263,53 +262,54 @@ def _slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callabl
     return slicer
 
 
-def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> tuple[Int64, Float64, Int64]:
-    """Return pattern index (n,), quaternion (n, 4) and state (n,) of the candidates worth refining.
+def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Shortlist:
+    """Return the candidates worth refining, at most N_CAND + 1 of every pattern.
 
     One candidate stands for its basin. Where the orientation at hand lies in a candidate's basin it replaces that
     candidate, being refined already; otherwise it is a candidate itself, except before the first match.
     """
-    count, n_cand = candidates.distance.shape
-    index = np.repeat(np.arange(count), n_cand)
-    quaternions, labels = candidates.quaternions.reshape(-1, 4).copy(), candidates.state.ravel()
-    best = np.repeat(candidates.quaternions[:, 0], n_cand, axis=0)
-    same_state = labels == np.repeat(candidates.state[:, 0], n_cand)
-    keep = (orientations.angle_between(quaternions, best) > SAME_BASIN * spacing_deg) | ~same_state
-    keep &= (1 - candidates.distance >= WORTH_REFINING * (1 - candidates.distance[:, :1])).ravel()
-    keep[::n_cand] = True
+    quaternions, labels = candidates.quaternions.copy(), candidates.state
+    far = orientations.angle_between(quaternions, quaternions[:, :1]) > SAME_BASIN * spacing_deg
+    keep = far | (labels != labels[:, :1])
+    keep &= 1 - candidates.distance >= WORTH_REFINING * (1 - candidates.distance[:, :1])
+    keep[:, 0] = True
     if state.generation == 1:
-        return index[keep], quaternions[keep], labels[keep]
-    near = (orientations.angle_between(quaternions, state.quaternions[index]) < SAME_BASIN * spacing_deg) & (
-        labels == state.state[index]
-    )
-    near &= keep
-    quaternions[near] = state.quaternions[index[near]]
-    extra = np.flatnonzero(np.bincount(index[near], minlength=count) == 0)
-    return (
-        np.concatenate([index[keep], extra]),
-        np.concatenate([quaternions[keep], state.quaternions[extra]]),
-        np.concatenate([labels[keep], state.state[extra]]),
+        return Shortlist(quaternions, labels, keep)
+    near = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
+    near &= keep & (labels == state.state[:, None])
+    quaternions = np.where(near[..., None], state.quaternions[:, None], quaternions)
+    return Shortlist(
+        np.concatenate([quaternions, state.quaternions[:, None]], axis=1),
+        np.concatenate([labels, state.state[:, None]], axis=1),
+        np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
     )
 
 
-def _merged(
+def _solved(
     experiment: Experiment,
     plan: Plan,
-    blocks: Iterable[tuple[Float32, Float32, Float64]],
-    q: Float64,
+    normals: list[merging.Normal | None],
     start: Float32,
     options: MergingOptions,
-) -> tuple[Float32, Figures]:
-    """Return one state's autocorrelation (M, M, M) and the figures of its CG.
-
-    blocks : patterns, their weight and their rotations; a state without patterns keeps its autocorrelation
-    """
-    parts = (
-        merging.normal_equations(*block, q, plan.size, plan.voxel_angstrom, threads=experiment.threads)
-        for block in blocks
-    )
-    first = next(parts, None)
-    if first is None:
-        return start, {}
+    figures: Figures,
+) -> Float32:
+    """Return the autocorrelations (K, M, M, M) of all states; a state without patterns keeps the one it has."""
     support = merging.support_ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * experiment.diameter_angstrom)
-    return merging.solve(sum(parts, first), support, start, options, threads=experiment.threads)
+    filled = [k for k, normal in enumerate(normals) if normal is not None]
+
+    def solve_volume(here: Here, part: slice) -> tuple[Any, Any]:
+        k = filled[part.start]
+        normal = normals[k]
+        assert normal is not None  # noqa: S101 - `filled` says so
+        system = merging.Normal(here.array(normal.kernel), here.array(normal.right))
+        volume, numbers = merging.solve(
+            system, here.array(support), here.array(start[k]), options, threads=here.threads
+        )
+        return volume[None], np.array([[numbers["cg_iterations"], numbers["merge_residual"]]])
+
+    outputs = [Rows(support.shape, np.float32), Rows((2,), np.float64)]
+    volumes, numbers = experiment.workers.volumes(solve_volume, len(filled), outputs, plan.size, solver=True)
+    merged = start.copy()
+    merged[filled] = volumes
+    figures.update(zip(("cg_iterations", "merge_residual"), numbers.max(axis=0).tolist(), strict=True))
+    return merged

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import QUICK, SMALL, run
 
 from spilegate.geometry import orientations
+from spilegate.kernels import launch
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
@@ -16,11 +19,21 @@ from spilegate.simulation.particle import Particle, built_in_particle, density
 from spilegate.state import Dataset
 
 
-def as_dataset(simulation: Simulation) -> Dataset:
+def spread(images: np.ndarray, workers: Workers) -> Any:
+    """Patterns where these workers want them."""
+
+    def rows(here: Here, part: slice) -> tuple[Any]:
+        return (here.array(images[part]),)
+
+    return workers.run(rows, len(images), [Rows(images.shape[1:], images.dtype, split=True)], tile=GROUP)[0]
+
+
+def as_dataset(simulation: Simulation, workers: Workers | None = None) -> Dataset:
     """What the reader makes of the simulation's file, truth left out."""
     count, panels, y, x = simulation.intensities.shape
+    images = simulation.intensities.reshape(count, -1)
     return Dataset(
-        images=simulation.intensities.reshape(count, -1),
+        images=images if workers is None else spread(images, workers),
         q=simulation.pixel_position.reshape(-1, 3),
         weight=np.ones(panels * y * x, np.float32),
         panel_shape=(panels, y, x),
@@ -28,6 +41,12 @@ def as_dataset(simulation: Simulation) -> Dataset:
         digest="0" * 64,
         source="simulation",
     )
+
+
+@pytest.fixture(scope="session")
+def workers() -> Workers:
+    """Two threads, or, where these tests were started by the launcher, its processors."""
+    return launch.start("auto", 2, Settings().compute.split_voxels)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +70,9 @@ def simulation(particle: Particle) -> Simulation:
 
 
 @pytest.fixture(scope="session")
-def experiment(simulation: Simulation) -> Experiment:
+def experiment(simulation: Simulation, workers: Workers) -> Experiment:
     settings = Settings(prepare=PrepareOptions(diameter_angstrom=62.0), compute=ComputeOptions(threads=2))
-    return prepare(as_dataset(simulation), settings)
+    return prepare(as_dataset(simulation, workers), settings, workers)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.geometry import detector, diameter, fourier, orientations, sampling
 from spilegate.kernels import fft
+from spilegate.kernels.workers import Threads
 from spilegate.preparation import inscribed_radius
 from spilegate.simulation.experiment import detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
@@ -103,7 +104,7 @@ def test_profile_has_mean_and_variance_of_rings():
     q = detector_q(32, 10.0, 1.0).reshape(-1, 3)
     length = np.linalg.norm(q, axis=1)
     images = (100 + rng.standard_normal((400, len(q))) * (10 + 300 * length)).astype(np.float32)
-    profile = sampling.radial_profile(images, q, np.ones(len(q), bool), 0.01)
+    profile = sampling.radial_profile(images, q, np.ones(len(q), bool), 0.01, workers=Threads(2))
     mean, variance = profile.at(np.array([0.05, 0.09]))
     np.testing.assert_allclose(mean, 100, rtol=0.01)
     np.testing.assert_allclose(np.sqrt(variance), [25, 37], rtol=0.03)
@@ -133,6 +134,6 @@ def test_diameter_from_patterns_within_a_fifth(name, photons):
         )
     )
     usable = data.weight > 0
-    profile = sampling.radial_profile(data.images, data.q, usable, diameter.pixel_spacing(data.q))
-    found = diameter.estimate_diameter(data.images, data.q, usable, profile, q_max=1 / 8.0, threads=2)
+    profile = sampling.radial_profile(data.images, data.q, usable, diameter.pixel_spacing(data.q), workers=Threads(2))
+    found = diameter.estimate_diameter(data.images, data.q, usable, profile, q_max=1 / 8.0, workers=Threads(2))
     assert found == pytest.approx(diameter_angstrom(particle), rel=0.2)

@@ -210,13 +210,13 @@ def test_one_candidate_stands_for_its_basin(run):
         distance=np.tile(np.float32([0.1, 0.12, 0.2]), (count, 1)),
     )
     short = replace(state, quaternions=best, state=state.state[:count])
-    index, quaternions, labels = steps.shortlist(short, candidates, spacing)
-    assert sorted(index) == sorted([*range(count)] * 2)
+    short_list = steps.shortlist(short, candidates, spacing)
+    assert (short_list.keep.sum(axis=1) == 2).all()
     for i in range(count):
-        mine = quaternions[index == i]
+        mine = short_list.quaternions[i, short_list.keep[i]]
         assert (np.abs(mine @ best[i]) > 1 - 1e-12).any()
         assert (np.abs(mine @ turned(90.0)[i]) > 1 - 1e-9).any()
-    assert (labels == 0).all()
+    assert (short_list.state == 0).all()
 
 
 def test_starts_end_when_the_two_best_agree(run):

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import spread
 from scipy.sparse.linalg import cg as scipy_cg
 from scipy.spatial.transform import Rotation
 
+from spilegate.backend import to_host
 from spilegate.evaluation.alignment import align
 from spilegate.geometry import orientations
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
+from spilegate.kernels.workers import Threads
 from spilegate.settings import MergingOptions, PhasingOptions
 from spilegate.stages import matching, merging, phasing, refining, slicing, starting
 
@@ -30,7 +33,7 @@ def test_slices_are_the_direct_fourier_sum(experiment):
     volume += volume[::-1, ::-1, ::-1]
     rotations = orientations.matrices(orientations.random_quaternions(3, rng))
     q = rng.uniform(-0.05, 0.05, (4, 5, 3))
-    found = slicing.slices(volume, 8.0, rotations, q, threads=2)
+    found = slicing.slices(volume, 8.0, rotations, q, workers=Threads(2))
     x = (np.stack(np.meshgrid(*[np.arange(7) - 3] * 3, indexing="ij"), -1) * 8.0).reshape(-1, 3)
     for slice_, rotation in zip(found, rotations, strict=True):
         expected = np.exp(-2j * np.pi * (q @ rotation) @ x.T) @ volume.ravel()
@@ -40,8 +43,10 @@ def test_slices_are_the_direct_fourier_sum(experiment):
 def test_slices_of_the_truth_are_the_patterns(experiment, true_autocorrelation, true_rotations, simulation):
     sampling = experiment.pixels(experiment.q_max)
     plan = experiment.plans[-1]
-    model = slicing.slices(true_autocorrelation, plan.voxel_angstrom, true_rotations[:20], sampling.q, threads=2)
-    patterns = sampling.patterns(experiment.images[:20])
+    model = slicing.slices(
+        true_autocorrelation, plan.voxel_angstrom, true_rotations[:20], sampling.q, workers=Threads(2)
+    )
+    patterns = sampling.patterns(to_host(experiment.images)[:20])
     assert np.linalg.norm(model - patterns) < 2e-3 * np.linalg.norm(patterns)
 
 
@@ -57,16 +62,20 @@ def test_correlations_are_sums_over_shifted_rings(highest):
     patterns = np.fft.irfft(spectrum, 16).astype(np.float32)
     slices = slices.astype(np.float32)
     correlator = Correlator(16, highest)
-    views = view_harmonics(slices, correlator.order, threads=2)
+    views = view_harmonics(slices, correlator.order, tile=5, workers=Threads(2))
     harmonics = pattern_harmonics(patterns, correlator.order)
-    full = correlator.full(harmonics, views.stack)
+    full = correlator.full(harmonics, views.stack[0])
     for shift in range(16):
         expected = np.einsum("irp,vrp->iv", patterns, np.roll(slices, -shift, axis=-1))
         np.testing.assert_allclose(full[shift], expected, atol=1e-4)
-    best = correlator.best(harmonics, views.stack)
+    best = correlator.best(harmonics, views.stack[0])
     np.testing.assert_allclose(best, [full[:8].max(0), full[8:].max(0)], atol=1e-4)
     column, half = np.array([[0, 4], [2, 1], [3, 3]]), np.array([[0, 1], [1, 0], [0, 1]])
-    shift = correlator.best_shift(harmonics, views.stack, column, half)
+    shift = correlator.best_shift(harmonics, views.stack[0][:, :, column], half)
+    tiled = view_harmonics(slices, correlator.order, tile=4, workers=Threads(2))
+    np.testing.assert_array_equal(np.concatenate(list(tiled.stack), axis=2)[..., :5], views.stack[0])
+    np.testing.assert_array_equal(tiled.norm.ravel()[:5], views.norm[0])
+    assert np.isinf(tiled.norm.ravel()[5:]).all()
     for image in range(3):
         for c in range(2):
             part = full[:, image, column[image, c]].copy()
@@ -74,22 +83,27 @@ def test_correlations_are_sums_over_shifted_rings(highest):
             assert shift[image, c] == part.argmax()
 
 
+def some(experiment, count):
+    """The first patterns, where the experiment's workers want them."""
+    return spread(to_host(experiment.images)[:count], experiment.workers)
+
+
 def searched(experiment, volume, method, sampling, n_views=60, n_phi=48, count=60, n_candidates=2):
     plan = experiment.plans[-1]
 
     def slicer(rotations):
-        return slicing.slices(volume, plan.voxel_angstrom, rotations, sampling.q, threads=2)[None]
+        return slicing.slices(volume, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))[None]
 
     views = orientations.view_grid(n_views, np.random.default_rng(2))
     return method(
-        experiment.images[:count],
+        some(experiment, count),
         sampling,
         slicer,
         views,
         n_phi,
         n_candidates=n_candidates,
         highest=n_phi // 2,
-        threads=2,
+        workers=experiment.workers,
     )
 
 
@@ -110,10 +124,10 @@ def test_polar_on_rings_chooses_as_well_as_gemm_on_pixels(experiment, true_autoc
     fast = searched(experiment, true_autocorrelation, matching.polar, rings, 500, 64, n_candidates=1)
     slow = searched(experiment, true_autocorrelation, matching.gemm, pixels, 500, 64, n_candidates=1)
     same = orientations.angle_between(fast.quaternions[:, 0], slow.quaternions[:, 0]) < 1e-3
-    arguments = (experiment.images, np.arange(60), pixels, true_autocorrelation, plan.voxel_angstrom)
-    keywords = {"iterations": 0, "largest_turn": 1.0, "threads": 2}
-    of_fast = refining.refine(*arguments, fast.quaternions[:, 0], **keywords).distance
-    of_slow = refining.refine(*arguments, slow.quaternions[:, 0], **keywords).distance
+    arguments = (some(experiment, 60), pixels, true_autocorrelation[None], plan.voxel_angstrom)
+    keywords = {"iterations": 0, "largest_turn": 1.0, "workers": experiment.workers}
+    of_fast = refining.refine(*arguments, alone(fast.quaternions[:, 0]), **keywords).distance
+    of_slow = refining.refine(*arguments, alone(slow.quaternions[:, 0]), **keywords).distance
     assert (same | (of_fast <= 1.05 * of_slow)).mean() >= 0.98
 
 
@@ -136,16 +150,29 @@ def test_matching_tells_states_apart(experiment, true_autocorrelation):
     def slicer(rotations):
         return np.stack(
             [
-                slicing.slices(a, plan.voxel_angstrom, rotations, sampling.q, threads=2)
+                slicing.slices(a, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))
                 for a in (other, true_autocorrelation)
             ]
         )
 
     views = orientations.view_grid(1200, np.random.default_rng(3))
     found = matching.polar(
-        experiment.images[:40], sampling, slicer, views, plan.n_phi, n_candidates=1, highest=plan.highest, threads=2
+        some(experiment, 40),
+        sampling,
+        slicer,
+        views,
+        plan.n_phi,
+        n_candidates=1,
+        highest=plan.highest,
+        workers=experiment.workers,
     )
     assert (found.state[:, 0] == 1).all()
+
+
+def alone(quaternions):
+    """A shortlist with one candidate for each pattern."""
+    count = len(quaternions)
+    return refining.Shortlist(quaternions[:, None], np.zeros((count, 1), int), np.ones((count, 1), bool))
 
 
 # --- refine ----------------------------------------------------------------------------------------------------------
@@ -154,20 +181,18 @@ def test_matching_tells_states_apart(experiment, true_autocorrelation):
 def test_refinement_ends_at_the_truth(experiment, true_autocorrelation, simulation):
     plan = experiment.plans[-1]
     rng = np.random.default_rng(4)
-    index = np.arange(80)
-    start = turned_by(simulation.quaternions[index], 4.0, rng)
+    truth = simulation.quaternions[:80]
     result = refining.refine(
-        experiment.images,
-        index,
+        some(experiment, 80),
         experiment.pixels(plan.q_match),
-        true_autocorrelation,
+        true_autocorrelation[None],
         plan.voxel_angstrom,
-        start,
+        alone(turned_by(truth, 4.0, rng)),
         iterations=6,
         largest_turn=0.1,
-        threads=2,
+        workers=experiment.workers,
     )
-    error = orientations.angle_between(result.quaternions, simulation.quaternions[index])
+    error = orientations.angle_between(result.quaternions, truth)
     # The truth on a grid is cut at Nyquist, which shifts the best orientation by a hundredth of a view spacing.
     assert np.median(error) < 0.1
     assert error.max() < 0.5
@@ -177,10 +202,10 @@ def test_refinement_ends_at_the_truth(experiment, true_autocorrelation, simulati
 def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation):
     plan = experiment.plans[-1]
     start = orientations.random_quaternions(50, np.random.default_rng(5))
-    arguments = (experiment.images, np.arange(50), experiment.pixels(plan.q_match), true_autocorrelation)
-    keywords = {"largest_turn": 0.2, "threads": 2}
-    before = refining.refine(*arguments, plan.voxel_angstrom, start, iterations=0, **keywords)
-    after = refining.refine(*arguments, plan.voxel_angstrom, start, iterations=3, **keywords)
+    arguments = (some(experiment, 50), experiment.pixels(plan.q_match), true_autocorrelation[None])
+    keywords = {"largest_turn": 0.2, "workers": experiment.workers}
+    before = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=0, **keywords)
+    after = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=3, **keywords)
     np.testing.assert_array_equal(before.quaternions, start)
     assert (after.distance <= before.distance * (1 + 1e-5)).all()
     assert after.distance.mean() < 0.9 * before.distance.mean()
@@ -192,17 +217,17 @@ def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation
 @pytest.fixture(scope="module")
 def normal(experiment, true_rotations):
     plan = experiment.plans[-1]
-    sampling = experiment.pixels(plan.q_merge)
-    weight = np.linalg.norm(sampling.q, axis=-1).astype(np.float32)
-    return merging.normal_equations(
-        sampling.patterns(experiment.images),
-        weight / weight.mean(),
+    (normal,) = merging.normal_equations(
+        experiment.images,
+        experiment.pixels(plan.q_merge),
+        np.zeros(len(true_rotations), int),
         true_rotations,
-        sampling.q,
+        1,
         plan.size,
         plan.voxel_angstrom,
-        threads=2,
+        workers=experiment.workers,
     )
+    return normal
 
 
 def test_merge_with_true_orientations_gives_the_true_intensity(experiment, normal, true_intensity):
@@ -223,7 +248,7 @@ def test_normal_equations_are_the_direct_sums():
     rotations = orientations.matrices(orientations.random_quaternions(4, rng))
     q = rng.uniform(-0.05, 0.05, (6, 3))
     patterns, weight = rng.random((4, 6)).astype(np.float32), rng.random(6).astype(np.float32)
-    found = merging.normal_equations(patterns, weight, rotations, q, 5, 7.0, threads=1)
+    found = merging.normal_equations_of_slices(patterns, weight, rotations, q, 5, 7.0)
     points = np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3)
 
     def cosine_sum(values, size):
@@ -234,11 +259,20 @@ def test_normal_equations_are_the_direct_sums():
     w = np.broadcast_to(weight, patterns.shape).ravel()
     np.testing.assert_allclose(found.kernel, cosine_sum(w, 9), atol=1e-4)
     np.testing.assert_allclose(found.right, cosine_sum(w * patterns.ravel(), 5), atol=1e-4)
-    parts = [
-        merging.normal_equations(patterns[part], weight, rotations[part], q, 5, 7.0, threads=1)
-        for part in (slice(0, 1), slice(1, 4))
-    ]
-    np.testing.assert_allclose((parts[0] + parts[1]).kernel, found.kernel, atol=1e-4)
+
+
+def test_every_state_merges_its_own_patterns(experiment, normal, true_rotations):
+    plan = experiment.plans[-1]
+    labels = np.arange(len(true_rotations)) % 2 * 2
+    arguments = (experiment.images, experiment.pixels(plan.q_merge), labels, true_rotations)
+    first, none, second = merging.normal_equations(
+        *arguments, 3, plan.size, plan.voxel_angstrom, workers=experiment.workers
+    )
+    assert none is None
+    largest = np.abs(normal.kernel).max()
+    np.testing.assert_allclose(first.kernel + second.kernel, normal.kernel, atol=1e-9 * largest)
+    np.testing.assert_allclose(first.right + second.right, normal.right, atol=1e-9 * np.abs(normal.right).max())
+    assert np.abs(first.kernel - second.kernel).max() > 1e-3 * largest
 
 
 def test_merge_solves_the_dense_least_squares_problem():
@@ -251,7 +285,7 @@ def test_merge_solves_the_dense_least_squares_problem():
     x = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)[support]
     model = np.cos(2 * np.pi * np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3) @ x.T)
     patterns = (model @ rng.standard_normal(len(x))).reshape(count, -1).astype(np.float32)
-    normal = merging.normal_equations(patterns, np.ones(40, np.float32), rotations, q, size, voxel, threads=1)
+    normal = merging.normal_equations_of_slices(patterns, np.ones(40, np.float32), rotations, q, size, voxel)
     options = MergingOptions(iterations=300, tolerance=1e-12, regularisation=1e-3)
     merged, _ = merging.solve(normal, support, np.zeros((size,) * 3, np.float32), options, threads=1)
     padded = np.zeros((10,) * 3)
@@ -329,15 +363,15 @@ def test_cold_expectation_gives_every_view_its_own_patterns(experiment, true_aut
     sampling = experiment.rings(plan)
     voxel = experiment.plans[-1].voxel_angstrom
     views = orientations.view_grid(12, np.random.default_rng(10))
-    slices = slicing.slices(true_autocorrelation, voxel, views, sampling.q, threads=2)
+    slices = slicing.slices(true_autocorrelation, voxel, views, sampling.q, workers=Threads(2))
     shifted = np.concatenate([np.roll(slices, shift, axis=-1) for shift in (0, 5, 11)])
     images = shifted.reshape(len(shifted), -1)
     identity = replace(sampling, rings=replace(sampling.rings, resample=np.eye(images.shape[1], dtype=np.float32)))
-    expected = starting.expect(images, identity, slices, 1e-4, threads=2)
+    expected = starting.expect(images, identity, slices, 1e-4, workers=Threads(2))
     np.testing.assert_allclose(expected.weight, 3.0, atol=1e-3)
     np.testing.assert_allclose(expected.mean, slices, rtol=1e-3, atol=1e-4 * np.abs(slices).max())
     assert expected.mean_distance < 1e-4
     assert expected.entropy < 0.05
-    warm = starting.expect(images, identity, slices, 1e3, threads=2)
+    warm = starting.expect(images, identity, slices, 1e3, workers=Threads(2))
     assert warm.entropy > 0.99
     assert warm.weight.sum() == pytest.approx(36, rel=1e-4)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from spilegate.commands import available_threads
 from spilegate.errors import InputError
 from spilegate.formats import maps, results, spinifel
+from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 from spilegate.report.files import SUMMARY, write_curve
 from spilegate.state import Float32, Float64
@@ -36,7 +36,7 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         from spilegate.evaluation.orientations import orientation_error
         from spilegate.report.pictures import draw_fsc
 
-        workers = threads or available_threads()
+        workers = threads or available_cores()
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
         summary = results.read_summary(folder / SUMMARY)

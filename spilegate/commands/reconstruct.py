@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from spilegate import __version__
-from spilegate.commands import Interrupted, available_threads
+from spilegate import __version__, mtip
+from spilegate.commands import Interrupted
 from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
 from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
 from spilegate.formats import record, results, spinifel
+from spilegate.kernels.launch import Backend, start
 from spilegate.preparation import Experiment, prepare
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
@@ -55,25 +56,38 @@ class Job:
 
 
 def run(
-    data: Path, folder: Path, settings: Settings, *, resume: bool, force: bool, quiet: bool, log: Path | None
+    data: Path,
+    folder: Path,
+    settings: Settings,
+    *,
+    backend: Backend,
+    resume: bool,
+    force: bool,
+    quiet: bool,
+    log: Path | None,
 ) -> None:
     """Reconstruct the density from a file of patterns and write everything into a folder.
 
+    Every process of a run does this; one of them writes and talks to the user.
     Raises InputError before anything is written if an input is bad, Interrupted if the user stops the run.
     """
     begin = time.perf_counter()
     if resume and force:
         raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
     job = Job(data, folder, settings)
-    with Output(quiet=quiet, log=log, folder=folder) as out:
+    workers = start(backend, settings.compute.threads, settings.compute.split_voxels)
+    with Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out:
         if resume and not job.checkpoint.is_file():
             raise InputError(f"--resume: {job.checkpoint} not found; expected a checkpoint; leave out --resume")
         limits = settings.prepare
-        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max)
+        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers)
         state = _resumed(job, dataset) if resume else None
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
-        experiment = prepare(dataset, settings)
-        results.claim_output(folder, force=force, resume=resume)
+        experiment = prepare(dataset, settings, workers)
+        workers.once(lambda: results.claim_output(folder, force=force, resume=resume))
+        if not workers.writer:
+            mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
+            return
         out.open_log()
         seconds_read = time.perf_counter() - begin
         out.line(_opening(job, experiment, state))
@@ -91,8 +105,6 @@ def _reconstruct(
     seconds_read: float,
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
-    from spilegate import mtip
-
     attributes = job.attributes(dataset)
     drawing = Drawing(job.folder, job.data)
     monitor = Monitor(
@@ -106,7 +118,7 @@ def _reconstruct(
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         seconds = {"read": seconds_read, "reconstruct": time.perf_counter() - begin - seconds_read}
-        written = _write(job, dataset, result, monitor, seconds, begin)
+        written = _write(job, dataset, experiment, result, monitor, seconds, begin)
         out.line(_closing(job, written), "bold green")
     except KeyboardInterrupt as error:
         drawing.stop()
@@ -137,24 +149,35 @@ def _resumed(job: Job, dataset: Dataset) -> State:
 
 
 def _write(
-    job: Job, dataset: Dataset, result: Reconstruction, monitor: Monitor, seconds: dict[str, float], begin: float
+    job: Job,
+    dataset: Dataset,
+    experiment: Experiment,
+    result: Reconstruction,
+    monitor: Monitor,
+    seconds: dict[str, float],
+    begin: float,
 ) -> dict[str, Any]:
     """Write the last checkpoint, the results and the summary, and return the summary."""
     start = time.perf_counter()
     record.save_record(job.checkpoint, result.state, job.attributes(dataset))
-    results.write_results(job.folder, result.state, threads=job.settings.compute.threads or available_threads())
+    results.write_results(job.folder, result.state, threads=experiment.workers.threads)
     curve = half_set_curve(result)
     if curve is not None:
         write_curve(job.folder, "half_set", curve.q, curve.correlation)
     seconds["write"] = time.perf_counter() - start
     seconds["total"] = time.perf_counter() - begin
-    summary = summarise(job, dataset, result, monitor, seconds)
+    summary = summarise(job, dataset, experiment, result, monitor, seconds)
     results.write_summary(job.folder / SUMMARY, summary)
     return summary
 
 
 def summarise(
-    job: Job, dataset: Dataset, result: Reconstruction, monitor: Monitor, seconds: dict[str, float]
+    job: Job,
+    dataset: Dataset,
+    experiment: Experiment,
+    result: Reconstruction,
+    monitor: Monitor,
+    seconds: dict[str, float],
 ) -> dict[str, Any]:
     """Return the content of `summary.json`; its schema is in the README."""
     per_generation = seconds_by(monitor.records, "generation")
@@ -163,6 +186,7 @@ def summarise(
         "seed": job.settings.seed,
         "blind": True,
         "settings": job.settings.model_dump(mode="json"),
+        "compute": experiment.workers.description(),
         "input": {
             "file": str(job.data),
             "digest": dataset.digest,

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from spilegate.commands import available_threads
 from spilegate.errors import InputError
+from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 
 
@@ -75,7 +75,7 @@ def run(
             wavelength_angstrom=experiment.wavelength_angstrom,
             photons=experiment.photons,
             seed=experiment.seed,
-            threads=threads or available_threads(),
+            threads=threads or available_cores(),
         )
         spinifel.write(output, result, force=force)
         out.line(

@@ -166,4 +166,4 @@ def _low_pass(volume: Float32, q_max: float, threads: int) -> NDArray[np.float64
     size = volume.shape[0]
     spectrum = fft.rfftn(volume, threads=threads)
     spectrum *= frequency_radius(size, half=True) <= q_max * (1 + 1e-6)
-    return fft.irfftn(spectrum, size, threads=threads).astype(np.float64)
+    return np.asarray(fft.irfftn(spectrum, size, threads=threads), np.float64)

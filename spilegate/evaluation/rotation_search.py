@@ -59,7 +59,7 @@ def crop(volume: Float32, radius: float, *, threads: int) -> NDArray[np.complex6
     Returns complex64, ready for `nufft.forward` at `points(k, size)`.
     """
     size = min(volume.shape[0], 2 * int(np.ceil(radius)) + 3)
-    return fourier_resize(volume, size, threads=threads).astype(np.complex64)
+    return np.asarray(fourier_resize(volume, size, threads=threads), np.complex64)
 
 
 def transform(volume: NDArray[np.complex64], k: Float64, *, tolerance: float, threads: int) -> NDArray[np.complex64]:

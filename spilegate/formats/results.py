@@ -75,7 +75,8 @@ def intensity_volume(autocorrelation: Float32, *, threads: int) -> Float32:
     `I(q) = sum_x A(x) exp(-2 pi i q.x)`; its voxel is 1 / (M * voxel of A) [1/angstrom].
     """
     spectrum = scipy.fft.fftn(fft.to_corner(autocorrelation), axes=fft.AXES, workers=threads)
-    return fft.to_centre(spectrum.real).astype(np.float32)
+    intensity: Float32 = fft.to_centre(spectrum.real).astype(np.float32)
+    return intensity
 
 
 def write_results(folder: Path, state: State, *, threads: int) -> None:

@@ -8,7 +8,7 @@ Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (pane
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats import files, pixels
-from spilegate.formats.faults import Faults
-from spilegate.state import Dataset, Float32, Float64, Int64
+from spilegate.formats.faults import EMPTY, faults_of, problem_of
+from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
+from spilegate.state import Bool, Dataset, Float32, Float64, Int64
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 INTENSITIES = "intensities"
@@ -88,15 +89,24 @@ class Measured(Protocol):
         """The particle's name."""
 
 
-def read(path: Path, *, binning: int = 1, q_min: float = 0.0, q_max: float | None = None) -> Dataset:
+def read(
+    path: Path,
+    *,
+    binning: int = 1,
+    q_min: float = 0.0,
+    q_max: float | None = None,
+    workers: Workers | None = None,
+) -> Dataset:
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
     binning : blocks of binning x binning pixels are summed into one
     q_min, q_max : pixels with |q| outside get weight 0 [1/angstrom]; they are read all the same
+    workers : every one of them reads its own patterns; this process's one thread if left out
 
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
     """
     path = Path(path)
+    workers = workers or Threads(1)
     with files.open_hdf5(path, EXPECTED) as file:
         images = _intensities(file, path)
         if len(images) < FEWEST_PATTERNS:
@@ -106,17 +116,44 @@ def read(path: Path, *, binning: int = 1, q_min: float = 0.0, q_max: float | Non
         index_map = pixels.bin_index_map(pixels.read_index_map(file, path, images.shape[1:]), binning)
         q = pixels.bin_positions(raw_q, binning, wavelength).reshape(-1, 3)
         weight = _weight(q, q_min, q_max, path)
-        digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
-        result = np.empty((len(images), len(q)), np.float32)
-        faults = Faults()
-        for start, block in _blocks(images):
-            digest.update(np.ascontiguousarray(block).data)
-            part = result[start : start + len(block)]
-            part[:] = _binned(block, binning)
-            faults.add(start, part, weight > 0)
-    if problem := faults.problem():
+        result, faults, digests = _read_patterns(images, binning, weight > 0, workers)
+    if problem := problem_of(faults):
         raise InputError(f"{path}: dataset {INTENSITIES!r}: {problem}")
+    digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
+    digest.update(digests.data)
     return Dataset(result, q, weight, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path))
+
+
+def _read_patterns(
+    images: h5py.Dataset, binning: int, usable: Bool, workers: Workers
+) -> tuple[Any, NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return patterns (N_IMG, N_PIX) float32, spread over the workers, and faults and digests of each."""
+    count = len(images)
+
+    def read_tile(here: Here, part: slice) -> tuple[Any, Any, Any, Any]:
+        size = part.stop - part.start
+        try:
+            block = np.ascontiguousarray(images[part])
+        except (OSError, RuntimeError):
+            none = np.zeros((size, len(usable)), np.float32)
+            return here.array(none), np.zeros(size, np.uint8), np.zeros((size, 32), np.uint8), np.ones(size, np.bool_)
+        values = _binned(block, binning)
+        digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
+        return here.array(values), faults_of(values, usable), np.stack(digests), np.zeros(size, np.bool_)
+
+    outputs = [
+        Rows((len(usable),), np.float32, split=True),
+        Rows((), np.uint8),
+        Rows((32,), np.uint8),
+        Rows((), np.bool_),
+    ]
+    result, faults, digests, unreadable = workers.run(read_tile, count, outputs, tile=_tile(images))
+    if unreadable.any():
+        # Once more, here, so that every process of a run meets the same error in the same place.
+        bad = int(np.argmax(unreadable))
+        _ = images[bad : bad + 1]
+        raise OSError(f"pattern {bad} cannot be read")
+    return result, faults, digests
 
 
 def _intensities(file: h5py.File, path: Path) -> h5py.Dataset:
@@ -128,12 +165,11 @@ def _intensities(file: h5py.File, path: Path) -> h5py.Dataset:
     return images
 
 
-def _blocks(images: h5py.Dataset) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the number of a block's first pattern and the block, whole HDF5 chunks at a time."""
-    chunk = images.chunks[0] if images.chunks else 1
-    step = max(1, BLOCK_BYTES // (images.dtype.itemsize * int(np.prod(images.shape[1:])) * chunk)) * chunk
-    for start in range(0, len(images), step):
-        yield start, images[start : start + step]
+def _tile(images: h5py.Dataset) -> int:
+    """Return how many patterns to read at once: whole HDF5 chunks of about BLOCK_BYTES."""
+    chunk = int(images.chunks[0]) if images.chunks else 1
+    chunk_bytes: int = images.dtype.itemsize * math.prod(images.shape[1:]) * chunk
+    return max(1, BLOCK_BYTES // chunk_bytes) * chunk
 
 
 def _binned(block: NDArray[Any], binning: int) -> Float32:
@@ -202,11 +238,11 @@ def describe(path: Path) -> dict[str, Any]:
     with files.open_hdf5(path, EXPECTED) as file:
         images = _intensities(file, path)
         q, wavelength = pixels.read_positions(file, path, images.shape[1:])
-        totals, faults = np.empty(len(images)), Faults()
-        for start, block in _blocks(images):
-            values = _binned(block, 1)
-            totals[start : start + len(block)] = values.sum(1, dtype=np.float64)
-            faults.add(start, values, np.ones(values.shape[1], np.bool_))
+        totals, faults = np.empty(len(images)), np.empty(len(images), np.uint8)
+        for part in tiles(0, len(images), _tile(images)):
+            values = _binned(images[part], 1)
+            totals[part] = values.sum(1, dtype=np.float64)
+            faults[part] = faults_of(values, np.ones(values.shape[1], np.bool_))
         truth = ", ".join(name for name in ("orientations", "volume") if name in file)
         dtype, shape = str(images.dtype), images.shape
     few = f"{shape[0]} patterns; expected at least {FEWEST_PATTERNS}" if shape[0] < FEWEST_PATTERNS else None
@@ -226,9 +262,9 @@ def describe(path: Path) -> dict[str, Any]:
         "photons_per_pattern_min": float(totals.min()),
         "photons_per_pattern_mean": float(totals.mean()),
         "photons_per_pattern_max": float(totals.max()),
-        "zero_patterns": faults.count("all zero"),
+        "zero_patterns": int((faults == EMPTY).sum()),
         "truth": truth or "none",
-        "usable": faults.problem() or few or "yes",
+        "usable": problem_of(faults) or few or "yes",
     }
 
 

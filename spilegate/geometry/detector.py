@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from scipy.spatial import cKDTree
 
-from spilegate.state import Bool, Float32, Float64
+from spilegate.backend import array_module
+from spilegate.kernels.resample import resampled
+from spilegate.state import Bool, Float64
 
 # Neighbours and terms of the local quadratic fit that resamples pixels onto rings: 16 pixels determine 6 terms with
 # room to average noise, and reach 2 pixels, less than half a speckle of a pattern sampled at the Nyquist rate.
@@ -29,10 +32,10 @@ class Rings:
     area: Float64
     resample: scipy.sparse.csr_array
 
-    def patterns(self, images: Float32) -> Float32:
+    def patterns(self, images: Any) -> Any:
         """Return patterns (N_IMG, N_PIX) float32 on the rings, (N_IMG, N_R, N_PHI) float32."""
-        polar: Float32 = np.ascontiguousarray((self.resample @ images.T).T)
-        return polar.reshape(len(images), *self.q.shape[:2])
+        polar = resampled(self.resample, images)
+        return array_module(polar).reshape(polar, (-1, *self.q.shape[:2]))
 
 
 def ewald_wavelength(q: Float64) -> float:

@@ -7,29 +7,31 @@ power at displacement x follows the volume in which the particle overlaps itself
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial import cKDTree
 
 from spilegate.geometry.sampling import Profile
 from spilegate.kernels import nufft
-from spilegate.state import Bool, Float32, Float64
+from spilegate.kernels.workers import GROUP, Here, Total, Workers
+from spilegate.state import Bool, Float64
 
 # Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
 FIT_BOUNDS = (0.02, 0.15)
-BLOCK_PATTERNS = 256
 
 
 def estimate_diameter(
-    images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int
+    images: Any, q: Float64, usable: Bool, profile: Profile, *, q_max: float, workers: Workers
 ) -> float:
     """Return the largest diameter [angstrom].
 
     images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64 [1/angstrom]; usable : (N_PIX,) bool
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    displacement, power = texture_power(images, q, usable, profile, q_max=q_max, threads=threads)
+    displacement, power = texture_power(images, q, usable, profile, q_max=q_max, workers=workers)
     largest = 0.5 / pixel_spacing(q[usable])
     inside = displacement <= largest
     displacement, power = displacement[inside], power[inside]
@@ -49,7 +51,7 @@ def pixel_spacing(q: Float64) -> float:
 
 
 def texture_power(
-    images: Float32, q: Float64, usable: Bool, profile: Profile, *, q_max: float, threads: int
+    images: Any, q: Float64, usable: Bool, profile: Profile, *, q_max: float, workers: Workers
 ) -> tuple[Float64, Float64]:
     """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
     q_length = np.linalg.norm(q, axis=-1)
@@ -59,14 +61,23 @@ def texture_power(
     points = np.ascontiguousarray((2 * np.pi * step * q[pixels, :2].T).astype(np.float32))
     mean, variance = profile.at(q_length[pixels])
     scale = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(variance)).astype(np.float32)
-    total = np.zeros((2 * half + 1,) * 2)
-    for begin in range(0, len(images), BLOCK_PATTERNS):
-        white = (images[begin : begin + BLOCK_PATTERNS, pixels] - mean.astype(np.float32)) * scale
+    side = 2 * half + 1
+
+    def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        xp = here.xp
+        white = (xp.take(block, here.array(pixels), axis=1) - here.array(mean, np.float32)) * here.array(scale)
         # Two real patterns in one complex transform: its power, averaged over x and -x, is the sum of theirs.
-        pairs = np.zeros(((len(white) + 1) // 2, len(pixels)), np.complex64)
-        pairs.real, pairs.imag[: len(white) // 2] = white[::2], white[1::2]
-        pictures = nufft.adjoint_pictures(pairs, points, 2 * half + 1, tolerance=1e-4, threads=threads)
-        total += (np.abs(pictures) ** 2).sum(axis=0, dtype=np.float64)
+        if white.shape[0] % 2:
+            white = xp.concat([white, xp.zeros((1, white.shape[1]), dtype=white.dtype)])
+        middle = white.shape[0] // 2
+        pairs = xp.astype(white[:middle, :], xp.complex64) + 1j * xp.astype(white[middle:, :], xp.complex64)
+        pictures = nufft.adjoint_pictures(pairs, here.array(points), side, tolerance=1e-4, threads=here.threads)
+        power = xp.astype(xp.real(pictures), xp.float64) ** 2 + xp.astype(xp.imag(pictures), xp.float64) ** 2
+        return (xp.sum(power, axis=0),)
+
+    # Whitened, a pixel's mean square is about 1 over the window, and its power in a picture at most the pixels' number.
+    bound = 16.0 * len(images) * len(pixels) ** 2
+    (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
     power = np.bincount(ring, total.ravel()) / np.bincount(ring) / len(images)

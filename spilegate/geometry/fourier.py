@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
+from spilegate.backend import Array, array_module
 from spilegate.kernels import fft
 from spilegate.state import Float32
 
@@ -32,8 +30,8 @@ def frequency_radius(size: int, *, half: bool = False) -> Float32:
     return radius
 
 
-def fourier_resize(volumes: NDArray[Any], size: int, *, threads: int) -> NDArray[Any]:
-    """Resample real volumes (..., M, M, M) on a size^3 grid of the same physical extent.
+def fourier_resize(volumes: Array, size: int, *, threads: int) -> Array:
+    """Resample real volumes (..., M, M, M) of any array module on a size^3 grid of the same physical extent.
 
     The spectrum is cropped or padded with zeros; values keep their density (an integral over voxels changes by
     the voxels' volume, a value at a point does not). Sizes must be odd, so that the spectrum has no unpaired term.
@@ -43,13 +41,16 @@ def fourier_resize(volumes: NDArray[Any], size: int, *, threads: int) -> NDArray
         return volumes
     if old % 2 == 0 or size % 2 == 0:
         raise ValueError(f"sizes must be odd, got {old} and {size}")
-    spectrum = scipy.fft.fftshift(scipy.fft.fftn(fft.to_corner(volumes), axes=fft.AXES, workers=threads), axes=fft.AXES)
+    xp = array_module(volumes)
+    spectrum = fft.to_centre(fft.fftn(fft.to_corner(volumes), threads=threads))
     margin = (size - old) // 2
     if margin < 0:
         cut = slice(-margin, old + margin)
         spectrum = spectrum[..., cut, cut, cut]
     else:
-        spectrum = np.pad(spectrum, [(0, 0)] * (volumes.ndim - 3) + [(margin, margin)] * 3)
-    spectrum = scipy.fft.ifftshift(spectrum, axes=fft.AXES)
-    result: NDArray[Any] = fft.to_centre(scipy.fft.ifftn(spectrum, axes=fft.AXES, workers=threads).real)
-    return np.asarray(result * (size / old) ** 3, dtype=volumes.dtype)
+        inner = slice(margin, margin + old)
+        padded = xp.zeros((*volumes.shape[:-3], size, size, size), dtype=spectrum.dtype)
+        padded[..., inner, inner, inner] = spectrum
+        spectrum = padded
+    result = fft.to_centre(xp.real(fft.ifftn(fft.to_corner(spectrum), threads=threads)))
+    return xp.asarray(result * (size / old) ** 3, dtype=volumes.dtype)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from spilegate.backend import array_module
 from spilegate.state import Float64
 
 
@@ -29,14 +29,15 @@ def random_quaternions(count: int, rng: np.random.Generator) -> Float64:
     return result
 
 
-def rotated_points(rotations: NDArray[Any], q: NDArray[Any]) -> NDArray[Any]:
+def rotated_points(rotations: Any, q: Any) -> Any:
     """Return the points `R^T q` of every rotation, (3, N, N_POINT), one contiguous array per axis as a NUFFT wants it.
 
-    rotations : (N, 3, 3), particle to laboratory; q : (N_POINT, 3); both of one dtype, which the result has
+    rotations : (N, 3, 3), particle to laboratory; q : (N_POINT, 3); both of one dtype and module, which the result has
     """
+    xp = array_module(rotations)
     # A contiguous stack of matrices, or NumPy would not hand the product to BLAS.
-    points: NDArray[Any] = np.matmul(np.ascontiguousarray(rotations.transpose(2, 0, 1)), q.T)
-    return points
+    turned = xp.stack([rotations[:, :, axis] for axis in range(3)])
+    return xp.matmul(turned, xp.permute_dims(q, (1, 0)))
 
 
 def about_beam(angles: Float64) -> Float64:

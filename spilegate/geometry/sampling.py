@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from spilegate.backend import array_module, from_host
 from spilegate.geometry.detector import Rings
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
 from spilegate.state import Bool, Float32, Float64
 
 # Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
@@ -47,25 +50,26 @@ class Sampling:
     pixels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     rings: Rings | None = None
 
-    def patterns(self, images: Float32) -> Float32:
+    def patterns(self, images: Any) -> Any:
         """Return patterns (N, N_PIX) at the points, (N, ...) float32, not yet weighed."""
-        return images[:, self.pixels] if self.rings is None else self.rings.patterns(images)
+        if self.rings is not None:
+            return self.rings.patterns(images)
+        return array_module(images).take(images, from_host(self.pixels, images), axis=1)
 
-    def weigh(self, intensities: Float32) -> Float32:
+    def weigh(self, intensities: Any) -> Any:
         """Return intensities (N, ...), patterns or slices, less the offset and times the root of the weight."""
-        weighed: Float32 = intensities - self.offset
-        weighed *= self.root_weight
+        weighed = intensities - from_host(self.offset, intensities)
+        weighed *= from_host(self.root_weight, intensities)
         return weighed
 
 
-def radial_profile(images: Float32, q: Float64, usable: Bool, spacing: float) -> Profile:
+def radial_profile(images: Any, q: Float64, usable: Bool, spacing: float, *, workers: Workers) -> Profile:
     """Return mean and variance of patterns (N_IMG, N_PIX) over shells of |q| about `spacing` wide."""
     q_length = np.linalg.norm(q[usable], axis=-1)
     first, last = q_length.min(), q_length.max()
     count = max(3, int((last - first) / spacing))
     shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    mean_pixel = images.mean(0, dtype=np.float64)[usable]
-    square_pixel = np.einsum("ij,ij->j", images, images, dtype=np.float64)[usable] / len(images)
+    mean_pixel, square_pixel = (moment[usable] for moment in _moments(images, workers))
     number = np.bincount(shell, minlength=count)
     filled = number > 0
     number = number[filled]
@@ -73,6 +77,25 @@ def radial_profile(images: Float32, q: Float64, usable: Bool, spacing: float) ->
     variance = np.bincount(shell, square_pixel, count)[filled] / number - mean**2
     centre = np.bincount(shell, q_length, count)[filled] / number
     return Profile(centre, mean, np.maximum(variance, np.maximum((MODEL_ERROR * mean) ** 2, 1e-12 * variance.max())))
+
+
+def _moments(images: Any, workers: Workers) -> tuple[Float64, Float64]:
+    """Return the mean and the mean square (N_PIX,) of patterns (N_IMG, N_PIX) at every pixel."""
+    count, n_pixel = images.shape
+
+    def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        return (here.xp.max(block, axis=1),)
+
+    def moments(here: Here, part: slice, block: Any) -> tuple[Any, Any]:  # noqa: ARG001
+        xp = here.xp
+        values = xp.astype(block, xp.float64)
+        return xp.sum(values, axis=0), xp.sum(values * values, axis=0)
+
+    (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
+    bound = float(most.max())
+    outputs = [Total((n_pixel,), count * bound), Total((n_pixel,), count * bound**2)]
+    total, square = workers.run(moments, count, outputs, tile=GROUP, split=[images])
+    return total / count, square / count
 
 
 def on_pixels(q: Float64, usable: Bool, profile: Profile, *, q_first: float, q_last: float) -> Sampling:

@@ -1,11 +1,17 @@
-"""Fast Fourier transforms of real volumes with the centre at M // 2, by scipy."""
+"""Fast Fourier transforms of volumes with the centre at M // 2, by the library of the array's module.
+
+NumPy arrays: scipy, with several threads. Arrays split over processors: slabs, one thread each. Others: their own.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import scipy.fft
-from numpy.typing import NDArray
+
+from spilegate.backend import Array, array_module
+from spilegate.kernels import slabs
 
 AXES = (-3, -2, -1)
 
@@ -31,26 +37,59 @@ def _has_other_factor(size: int) -> bool:
     return size != 1
 
 
-def rfftn(volumes: NDArray[Any], *, threads: int, size: int | None = None) -> NDArray[Any]:
+def rfftn(volumes: Array, *, threads: int, size: int | None = None) -> Array:
     """Transform the last three axes of real volumes whose origin is at index 0; `size` pads them with zeros."""
-    shape = None if size is None else (size,) * 3
-    result: NDArray[Any] = scipy.fft.rfftn(volumes, s=shape, axes=AXES, workers=threads)
-    return result
+    library, options = _library(volumes, threads)
+    return library.rfftn(volumes, s=None if size is None else (size,) * 3, axes=AXES, **options)
 
 
-def irfftn(spectra: NDArray[Any], size: int, *, threads: int) -> NDArray[Any]:
+def irfftn(spectra: Array, size: int, *, threads: int) -> Array:
     """Invert `rfftn` to volumes of `size`^3."""
-    result: NDArray[Any] = scipy.fft.irfftn(spectra, s=(size,) * 3, axes=AXES, workers=threads)
-    return result
+    library, options = _library(spectra, threads)
+    return library.irfftn(spectra, s=(size,) * 3, axes=AXES, **options)
 
 
-def to_corner(volumes: NDArray[Any]) -> NDArray[Any]:
+def fftn(volumes: Array, *, threads: int) -> Array:
+    """Transform the last three axes of real or complex volumes whose origin is at index 0."""
+    library, options = _library(volumes, threads)
+    if library not in (scipy.fft, slabs):
+        # Not every module takes real volumes.
+        xp = array_module(volumes)
+        volumes = xp.asarray(volumes, dtype=xp.result_type(volumes.dtype, xp.complex64))
+    return library.fftn(volumes, axes=AXES, **options)
+
+
+def ifftn(spectra: Array, *, threads: int) -> Array:
+    """Invert `fftn`."""
+    library, options = _library(spectra, threads)
+    return library.ifftn(spectra, axes=AXES, **options)
+
+
+def to_corner(volumes: Array) -> Array:
     """Move the centre from M // 2 to index 0 along the last three axes."""
-    result: NDArray[Any] = scipy.fft.ifftshift(volumes, axes=AXES)
-    return result
+    shift = tuple(-(volumes.shape[axis] // 2) for axis in AXES)
+    return array_module(volumes).roll(volumes, shift, axis=AXES)
 
 
-def to_centre(volumes: NDArray[Any]) -> NDArray[Any]:
+def to_centre(volumes: Array) -> Array:
     """Move the centre from index 0 to M // 2 along the last three axes."""
-    result: NDArray[Any] = scipy.fft.fftshift(volumes, axes=AXES)
-    return result
+    shift = tuple(volumes.shape[axis] // 2 for axis in AXES)
+    return array_module(volumes).roll(volumes, shift, axis=AXES)
+
+
+def rfft(values: Array, *, axis: int = -1) -> Array:
+    """Transform real values along one axis, in their own precision, by one thread."""
+    return _library(values, 1)[0].rfft(values, axis=axis)
+
+
+def irfft(spectra: Array, size: int, *, axis: int = -1) -> Array:
+    """Invert `rfft` to `size` values."""
+    return _library(spectra, 1)[0].irfft(spectra, n=size, axis=axis)
+
+
+def _library(array: Array, threads: int) -> tuple[Any, dict[str, int]]:
+    """Return the module of transforms for an array, and the options it takes beyond the common ones."""
+    if isinstance(array, np.ndarray):
+        return scipy.fft, {"workers": threads}
+    xp = array_module(array)
+    return (slabs if xp.__name__ == "cupynumeric" else xp.fft), {}

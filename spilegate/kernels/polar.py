@@ -9,23 +9,23 @@ With X^ and Y^ the harmonics of pattern and slice, the correlation at shift s is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import scipy.fft
 
-from spilegate.kernels.tiles import over_tiles
-from spilegate.state import Float32, Int64
-
-# Views whose harmonics are made at once by a core.
-TILE_VIEWS = 64
+from spilegate.backend import array_module, from_host
+from spilegate.kernels import fft
+from spilegate.kernels.algebra import squared_norms
+from spilegate.kernels.workers import Here, Rows, Workers
+from spilegate.state import Float32
 
 
 @dataclass(frozen=True)
 class ViewHarmonics:
-    """Harmonics of weighed slices.
+    """Harmonics of weighed slices, in tiles of views; the last tile is filled up with zeros.
 
-    stack : (N_M, 2 N_R, N_VIEW) float32, real above imaginary parts, even harmonics first
-    norm : (N_VIEW,) float32, squared norm of every slice
+    stack : (N_TILE, N_M, 2 N_R, TILE) float32, real above imaginary parts, even harmonics first
+    norm : (N_TILE, TILE) float32, squared norm of every slice, infinite where there is none
     """
 
     stack: Float32
@@ -39,29 +39,39 @@ def harmonic_order(n_phi: int, highest: int) -> tuple[list[int], int]:
     return even + odd, len(even)
 
 
-def view_harmonics(slices: Float32, order: list[int], *, threads: int) -> ViewHarmonics:
-    """Transform weighed slices (N_VIEW, N_R, N_PHI) float32 along the rings."""
+def view_harmonics(slices: Float32, order: list[int], *, tile: int, workers: Workers) -> ViewHarmonics:
+    """Transform weighed slices (N_VIEW, N_R, N_PHI) float32 along the rings, in tiles of `tile` views."""
     n_view, n_ring, _ = slices.shape
-    stack = np.empty((len(order), 2 * n_ring, n_view), np.float32)
-    norm = np.empty(n_view, np.float32)
 
-    def transform_tile(part: slice) -> None:
-        spectrum = scipy.fft.rfft(slices[part], axis=-1)[..., order].transpose(2, 1, 0)
-        stack[:, :n_ring, part] = spectrum.real
-        stack[:, n_ring:, part] = spectrum.imag
-        norm[part] = np.einsum("vrp,vrp->v", slices[part], slices[part])
+    def transform(here: Here, part: slice) -> tuple[Any, Any]:
+        xp = here.xp
+        own = here.array(slices[part.start * tile : part.stop * tile])
+        harmonics = xp.permute_dims(_harmonics(own, order), (2, 1, 0))
+        stack = xp.concat([xp.real(harmonics), xp.imag(harmonics)], axis=1)
+        norm = squared_norms(xp.reshape(own, (own.shape[0], -1)))
+        missing = tile - own.shape[0]
+        if missing:
+            stack = xp.concat([stack, xp.zeros((*stack.shape[:2], missing), dtype=stack.dtype)], axis=2)
+            norm = xp.concat([norm, xp.full((missing,), xp.inf, dtype=norm.dtype)])
+        return stack[None], norm[None]
 
-    for _ in over_tiles(transform_tile, n_view, TILE_VIEWS, threads=threads):
-        pass
-    return ViewHarmonics(stack, norm)
+    outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((tile,), np.float32)]
+    return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1))
 
 
-def pattern_harmonics(patterns: Float32, order: list[int]) -> Float32:
+def pattern_harmonics(patterns: Any, order: list[int]) -> Any:
     """Transform weighed patterns (n, N_R, N_PHI): (N_M, 2 n, 2 N_R), rows that give Re P above those that give Im P."""
-    spectrum = scipy.fft.rfft(patterns, axis=-1)[..., order].transpose(2, 0, 1)
-    real = np.concatenate([spectrum.real, spectrum.imag], axis=2)
-    imaginary = np.concatenate([-spectrum.imag, spectrum.real], axis=2)
-    return np.concatenate([real, imaginary], axis=1)
+    xp = array_module(patterns)
+    spectrum = xp.permute_dims(_harmonics(patterns, order), (2, 0, 1))
+    real, imaginary = xp.real(spectrum), xp.imag(spectrum)
+    above = xp.concat([real, imaginary], axis=2)
+    return xp.concat([above, xp.concat([-imaginary, real], axis=2)], axis=1)
+
+
+def _harmonics(rings: Any, order: list[int]) -> Any:
+    """Return the angular harmonics (..., N_M) of rings (..., N_PHI) in the order given."""
+    index = from_host(np.asarray(order), rings)
+    return array_module(rings).take(fft.rfft(rings), index, axis=-1)
 
 
 def fourier_sum(n_phi: int, harmonics: list[int]) -> Float32:
@@ -83,35 +93,44 @@ class Correlator:
         self._even = fourier_sum(n_phi, self.order[: self.n_even])
         self._odd = fourier_sum(n_phi, self.order[self.n_even :])
 
-    def halves(self, product: Float32) -> tuple[Float32, Float32]:
+    def halves(self, product: Any) -> tuple[Any, Any]:
         """Return the even and odd parts E, O : (N_PHI / 2, columns) of the correlations.
 
         product : (N_M, 2, columns) float32, Re P and Im P of every harmonic
         """
-        rows = product.reshape(2 * len(self.order), -1)
-        even, odd = np.dot(self._even, rows[: 2 * self.n_even]), np.dot(self._odd, rows[2 * self.n_even :])
-        return even, odd
+        xp = array_module(product)
+        rows = xp.reshape(product, (2 * len(self.order), -1))
+        even = xp.matmul(from_host(self._even, rows), rows[: 2 * self.n_even, :])
+        return even, xp.matmul(from_host(self._odd, rows), rows[2 * self.n_even :, :])
 
-    def best(self, patterns: Float32, views: Float32) -> Float32:
-        """Return (2, n, n_view) float32: the largest correlation over the shifts [0, pi) and over [pi, 2 pi)."""
-        even, odd = self.halves(np.matmul(patterns, views))
-        result = np.empty((2, even.shape[1]), np.float32)
-        (even + odd).max(axis=0, out=result[0])
-        np.subtract(even, odd, out=even).max(axis=0, out=result[1])
-        return result.reshape(2, -1, views.shape[2])
+    def best(self, patterns: Any, views: Any) -> Any:
+        """Return (2, n, TILE) float32: the largest correlation over the shifts [0, pi) and over [pi, 2 pi).
 
-    def best_shift(self, patterns: Float32, views: Float32, column: Int64, half: Int64) -> Int64:
-        """Return the best shift (n, N_CAND) in the given half turn for chosen views `column` (n, N_CAND)."""
-        count, n_cand = column.shape
-        chosen = views[:, :, column.ravel()].reshape(*views.shape[:2], count, n_cand).transpose(0, 2, 1, 3)
-        rows = patterns.reshape(len(patterns), 2, count, 1, -1)
-        product = np.matmul(rows, chosen[:, None])[..., 0, :]
-        even, odd = self.halves(np.ascontiguousarray(product).reshape(len(patterns), 2, -1))
-        sign = np.where(half.ravel() == 0, 1, -1).astype(np.float32)
-        shift: Int64 = (even + sign * odd).argmax(axis=0).reshape(column.shape) + half * (self.n_phi // 2)
-        return shift
+        patterns : (N_M, 2 n, 2 N_R), from `pattern_harmonics`; views : (N_M, 2 N_R, TILE), one tile of the stack
+        """
+        xp = array_module(patterns)
+        even, odd = self.halves(xp.matmul(patterns, views))
+        first = xp.max(even + odd, axis=0)
+        # In place: this array is most of what the cache holds.
+        even -= odd
+        return xp.reshape(xp.stack([first, xp.max(even, axis=0)]), (2, -1, views.shape[2]))
 
-    def full(self, patterns: Float32, views: Float32) -> Float32:
-        """Return the correlations (N_PHI, n, n_view) float32 at every shift."""
-        even, odd = self.halves(np.matmul(patterns, views))
-        return np.concatenate([even + odd, even - odd]).reshape(self.n_phi, -1, views.shape[2])
+    def best_shift(self, patterns: Any, views: Any, half: Any) -> Any:
+        """Return the best shift (n, N_CAND) in the given half turn (n, N_CAND).
+
+        views : (N_M, 2 N_R, n, N_CAND), the harmonics of each pattern's chosen views
+        """
+        xp = array_module(patterns)
+        count, n_cand = half.shape
+        chosen = xp.permute_dims(views, (0, 2, 1, 3))[:, None]
+        product = xp.matmul(xp.reshape(patterns, (len(self.order), 2, count, 1, -1)), chosen)
+        even, odd = self.halves(xp.reshape(product, (len(self.order), 2, -1)))
+        flat = xp.reshape(half, (-1,))
+        gain = xp.where(flat == 0, even + odd, even - odd)
+        return xp.reshape(xp.argmax(gain, axis=0), (count, n_cand)) + half * (self.n_phi // 2)
+
+    def full(self, patterns: Any, views: Any) -> Any:
+        """Return the correlations (N_PHI, n, TILE) float32 at every shift; arguments as for `best`."""
+        xp = array_module(patterns)
+        even, odd = self.halves(xp.matmul(patterns, views))
+        return xp.reshape(xp.concat([even + odd, even - odd]), (self.n_phi, -1, views.shape[2]))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
 from spilegate.geometry.orientations import matrices
+from spilegate.kernels.workers import Threads
 from spilegate.report import curves, maps, patterns
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, read_curves
 from spilegate.report.progress import read_records
@@ -162,7 +163,7 @@ def _patterns(material: Material) -> Painted:
         of_kind = state.state[index] == kind
         rotations = matrices(state.quaternions[index[of_kind]])
         volume = state.autocorrelation[kind]
-        models[of_kind] = slices(volume, state.voxel_angstrom, rotations, dataset.q, threads=1)
+        models[of_kind] = slices(volume, state.voxel_angstrom, rotations, dataset.q, workers=Threads(1))
     models *= state.scale[index, None].astype(np.float32)
     title = f"Patterns and their model slices, {material.when}"
     yield "patterns", patterns.patterns_figure(dataset, chosen, models, title)

@@ -180,6 +180,7 @@ def density(particle: Particle, size: int, voxel_angstrom: float, *, threads: in
     spectrum = np.zeros((size,) * 3, np.complex128)
     for function, weight in zip(basis, weights, strict=True):
         strengths = (particle.occupancy * weight[particle.element]).astype(np.complex128)
-        spectrum += function * nufft.adjoint(strengths, points, size, tolerance=DENSITY_TOLERANCE, threads=threads)
+        spectrum += function * nufft.adjoint(strengths, points, size, tolerance=DENSITY_TOLERANCE)
     half = fft.to_corner(spectrum)[..., : size // 2 + 1]
-    return (fft.to_centre(fft.irfftn(half, size, threads=threads)) / voxel_angstrom**3).astype(np.float32)
+    volume: Float32 = (fft.to_centre(fft.irfftn(half, size, threads=threads)) / voxel_angstrom**3).astype(np.float32)
+    return volume

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.geometry.sampling import Sampling
+from spilegate.kernels.algebra import largest, squared_norms
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.tiles import over_tiles
+from spilegate.kernels.workers import Here, Rows, Workers
 from spilegate.state import Float32, Float64, Int64
 
 # Model slices (K, N, ...) float32 of all states for rotations (N, 3, 3).
@@ -28,6 +31,8 @@ TILE_PATTERNS = 32
 TILE_VIEWS = 128
 # Orientations sliced at once by `gemm`.
 BLOCK_ORIENTATIONS = 512
+# Patterns multiplied at once by `gemm`; their products with a block of orientations take 0.5 MiB.
+GEMM_PATTERNS = 256
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Candidates:
 
 
 def gemm(
-    images: Float32,
+    images: Any,
     sampling: Sampling,
     slicer: Slicer,
     views: Float64,
@@ -52,15 +57,13 @@ def gemm(
     *,
     n_candidates: int,
     highest: int,  # noqa: ARG001 - the matchers share one signature; a GEMM has no harmonics
-    threads: int,  # noqa: ARG001 - likewise; BLAS has threads of its own
+    workers: Workers,
 ) -> Candidates:
     """Match by brute force: a slice for every orientation. The reference for every faster matcher.
 
     images : (N_IMG, N_PIX) float32; views : (N_VIEW, 3, 3) float64
     The best shift of each half turn is kept for every view.
     """
-    patterns = sampling.weigh(sampling.patterns(images)).reshape(len(images), -1)
-    norm = np.einsum("ip,ip->i", patterns, patterns)
     turns = orientations.about_beam(-2 * np.pi * np.arange(n_phi) / n_phi)
     best = _Best.empty(len(images), n_candidates)
     step = max(1, BLOCK_ORIENTATIONS // n_phi)
@@ -68,18 +71,44 @@ def gemm(
         block = views[begin : begin + step]
         rotations = np.matmul(turns[None], block[:, None]).reshape(-1, 3, 3)
         for state, slices in enumerate(slicer(rotations)):
-            model = sampling.weigh(slices).reshape(len(rotations), -1)
-            gain = 2 * patterns @ model.T - np.einsum("op,op->o", model, model)
-            halves = gain.reshape(len(images), 2 * len(block), n_phi // 2)
-            shift = halves.argmax(axis=2)
-            gain = np.take_along_axis(halves, shift[..., None], axis=2)[..., 0]
+            gain, shift = _gemm_block(images, sampling, slices, n_phi, workers)
             view, half = np.divmod(np.arange(2 * len(block)), 2)
             best = best.merged(gain, state * len(views) + begin + view, shift + half * (n_phi // 2))
-    return best.candidates(views, n_phi, norm)
+    return best.candidates(views, n_phi, _norms(images, sampling, workers))
+
+
+def _gemm_block(
+    images: Any, sampling: Sampling, slices: Float32, n_phi: int, workers: Workers
+) -> tuple[Float32, Int64]:
+    """Return the largest gain of every half turn (N_IMG, 2 N_VIEW), and its shift, for slices (N_VIEW * N_PHI, ...)."""
+    columns = 2 * len(slices) // n_phi
+
+    def match_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:  # noqa: ARG001 - as every body
+        xp = here.xp
+        patterns = sampling.weigh(sampling.patterns(block))
+        model = xp.reshape(sampling.weigh(here.array(slices)), (len(slices), -1))
+        product = xp.matmul(xp.reshape(patterns, (patterns.shape[0], -1)), xp.permute_dims(model, (1, 0)))
+        gain = xp.reshape(2.0 * product - squared_norms(model), (-1, columns, n_phi // 2))
+        return xp.max(gain, axis=2), xp.argmax(gain, axis=2)
+
+    outputs = [Rows((columns,), np.float32), Rows((columns,), np.int64)]
+    gain, shift = workers.run(match_tile, len(images), outputs, tile=GEMM_PATTERNS, split=[images])
+    return gain, shift
+
+
+def _norms(images: Any, sampling: Sampling, workers: Workers) -> Float32:
+    """Return the squared norm (N_IMG,) of every weighed pattern."""
+
+    def norm_tile(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - as every body
+        patterns = sampling.weigh(sampling.patterns(block))
+        return (squared_norms(here.xp.reshape(patterns, (patterns.shape[0], -1))),)
+
+    (norm,) = workers.run(norm_tile, len(images), [Rows((), np.float32)], tile=TILE_PATTERNS, split=[images])
+    return np.asarray(norm)
 
 
 def polar(
-    images: Float32,
+    images: Any,
     sampling: Sampling,
     slicer: Slicer,
     views: Float64,
@@ -87,7 +116,7 @@ def polar(
     *,
     n_candidates: int,
     highest: int,
-    threads: int,
+    workers: Workers,
 ) -> Candidates:
     """Match by correlation over the in-plane angle on rings; `sampling` must have rings of N_PHI samples.
 
@@ -96,28 +125,36 @@ def polar(
     The best shift of each half turn is kept, as with `gemm`: at low q a pattern and its half turn look alike.
     """
     correlator = Correlator(n_phi, highest)
-    parts = [view_harmonics(sampling.weigh(block), correlator.order, threads=threads) for block in slicer(views)]
-    stack = parts[0].stack if len(parts) == 1 else np.concatenate([part.stack for part in parts], axis=2)
-    norm_of_views = np.concatenate([part.norm for part in parts])
+    sliced = slicer(views)
+    n_view, n_candidates = sliced.shape[0] * len(views), min(n_candidates, 2 * sliced.shape[0] * len(views))
+    slices = sampling.weigh(sliced).reshape(n_view, *sliced.shape[2:])
+    harmonics = view_harmonics(slices, correlator.order, tile=TILE_VIEWS, workers=workers)
+    n_column = harmonics.norm.size
 
-    def match_tile(part: slice) -> tuple[_Best, Float32]:
-        patterns = sampling.weigh(sampling.patterns(images[part]))
-        harmonics = pattern_harmonics(patterns, correlator.order)
-        gain = np.empty((2, len(patterns), len(norm_of_views)), np.float32)
-        for begin in range(0, len(norm_of_views), TILE_VIEWS):
-            tile = slice(begin, begin + TILE_VIEWS)
-            gain[..., tile] = correlator.best(harmonics, stack[..., tile])
-        gain *= 2
-        gain -= norm_of_views
-        best = _Best.of(gain.transpose(1, 0, 2).reshape(len(patterns), -1), n_candidates)
-        half, view = np.divmod(best.view, len(norm_of_views))
-        shift = correlator.best_shift(harmonics, stack, view, half)
-        return _Best(best.gain, view, shift), np.einsum("irp,irp->i", patterns, patterns)
+    def match_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:  # noqa: ARG001 - as every body
+        xp = here.xp
+        patterns = sampling.weigh(sampling.patterns(block))
+        own, stack = pattern_harmonics(patterns, correlator.order), here.array(harmonics.stack)
+        correlation = xp.concat([correlator.best(own, stack[tile]) for tile in range(stack.shape[0])], axis=2)
+        gain = 2.0 * correlation - here.array(harmonics.norm.ravel())
+        gain = xp.reshape(xp.permute_dims(gain, (1, 0, 2)), (gain.shape[1], -1))
+        best = largest(gain, n_candidates)
+        half, view = best // n_column, best % n_column
+        chosen = xp.stack(
+            [
+                xp.stack([stack[int(v) // TILE_VIEWS, :, :, int(v) % TILE_VIEWS] for v in row], axis=-1)
+                for row in to_host(view)
+            ],
+            axis=2,
+        )
+        shift = correlator.best_shift(own, chosen, half)
+        norm = squared_norms(xp.reshape(patterns, (patterns.shape[0], -1)))
+        return xp.take_along_axis(gain, best, axis=1), view, shift, norm
 
-    tiles = list(over_tiles(match_tile, len(images), TILE_PATTERNS, threads=threads))
-    norm = np.concatenate([norm for _, norm in tiles])
-    gathered = [np.concatenate([getattr(best, name) for best, _ in tiles]) for name in ("gain", "view", "shift")]
-    return _Best(*gathered).candidates(views, n_phi, norm)
+    row = (n_candidates,)
+    outputs = [Rows(row, np.float32), Rows(row, np.int64), Rows(row, np.int64), Rows((), np.float32)]
+    gain, view, shift, norm = workers.run(match_tile, len(images), outputs, tile=TILE_PATTERNS, split=[images])
+    return _Best(gain, view, shift).candidates(views, n_phi, norm)
 
 
 @dataclass(frozen=True)
@@ -133,20 +170,12 @@ class _Best:
         shape = (count, n_candidates)
         return _Best(np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
 
-    @staticmethod
-    def of(gain: Float32, n_candidates: int) -> _Best:
-        """Return the best columns of gain (n, columns)."""
-        n_candidates = min(n_candidates, gain.shape[1])
-        order = np.argpartition(-gain, n_candidates - 1, axis=1)[:, :n_candidates]
-        order = np.take_along_axis(order, np.argsort(-np.take_along_axis(gain, order, axis=1), axis=1), axis=1)
-        return _Best(np.take_along_axis(gain, order, axis=1), order, np.zeros_like(order))
-
     def merged(self, gain: Float32, view: Int64, shift: Int64) -> _Best:
         """Return the best of these and of further columns: gain and shift (n, columns), view (columns,)."""
         gains = np.concatenate([self.gain, gain], axis=1)
         views = np.concatenate([self.view, np.broadcast_to(view, gain.shape)], axis=1)
         shifts = np.concatenate([self.shift, shift], axis=1)
-        order = _Best.of(gains, self.gain.shape[1]).view
+        order = largest(gains, self.gain.shape[1])
         return _Best(*(np.take_along_axis(array, order, axis=1) for array in (gains, views, shifts)))
 
     def candidates(self, views: Float64, n_phi: int, norm: Float32) -> Candidates:

@@ -9,24 +9,28 @@ The normal operator is a convolution (Wajer and Pruessmann, ISMRM 2001; Fessler 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import mul
+from typing import Any
 
 import numpy as np
 
+from spilegate.backend import Array, array_module, from_host
 from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
+from spilegate.geometry.sampling import Sampling
 from spilegate.kernels import cg, fft, nufft
+from spilegate.kernels.elementwise import elementwise
+from spilegate.kernels.workers import Here, Total, Workers, block_rows
 from spilegate.settings import MergingOptions
-from spilegate.state import Bool, Float32, Float64
+from spilegate.state import Bool, Float32, Float64, Int64
 
 # The kernel's error is multiplied by the condition number of the normal equations: tighter than slices.
 TOLERANCE = 1e-6
-# Points summed at once: their positions and strengths take 40 bytes each.
-BLOCK_POINTS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Normal:
-    """The normal equations of a set of patterns; those of disjoint sets add.
+    """The normal equations of one state.
 
     kernel : (2 M - 1,)^3 float64, `sum_j w_j cos(2 pi q_j.x)`, centre at M - 1
     right : (M, M, M) float64, `sum_j w_j d_j cos(2 pi q_j.x)`
@@ -34,9 +38,6 @@ class Normal:
 
     kernel: Float64
     right: Float64
-
-    def __add__(self, other: Normal) -> Normal:
-        return Normal(self.kernel + other.kernel, self.right + other.right)
 
 
 def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> Bool:
@@ -46,63 +47,115 @@ def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> 
 
 
 def normal_equations(
-    patterns: Float32,
-    weight: Float32,
+    images: Any,
+    sampling: Sampling,
+    labels: Int64,
     rotations: Float64,
-    q: Float64,
+    n_states: int,
     size: int,
     voxel_angstrom: float,
     *,
-    threads: int,
-) -> Normal:
-    """Sum patterns into the normal equations of one state.
+    workers: Workers,
+) -> list[Normal | None]:
+    """Sum all patterns into the normal equations of their states; None for a state without patterns.
 
-    patterns : (N, ...) float32, about BLOCK_POINTS values at most; weight : float32, broadcastable to them
-    rotations : (N, 3, 3) float64, particle to laboratory; q : (..., 3) float64 [1/angstrom]
+    images : (N_IMG, N_PIX) float32; labels : (N_IMG,) int64, the state of each
+    rotations : (N_IMG, 3, 3) float64, particle to laboratory
+    Rotated pixels crowd towards the centre as 1 / |q|; the weight |q| evens them out, so that CG converges fast.
+    """
+    radius = np.linalg.norm(sampling.q, axis=-1)
+    weight = (radius / radius.mean()).astype(np.float32)
+    # The sampling's offset is the patterns' mean at every pixel.
+    total = float(weight @ np.abs(sampling.offset)) * len(images)
+    kernel, right = (2 * size - 1,) * 3, (size,) * 3
+    outputs = [Total((n_states, *kernel), 4.0 * weight.sum() * len(images)), Total((n_states, *right), 4.0 * total)]
+
+    def sum_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
+        patterns = sampling.patterns(block)
+        sums = []
+        for state in range(n_states):
+            mine = np.flatnonzero(labels[part] == state)
+            own = here.xp.take(patterns, here.array(mine), axis=0)
+            sums.append(_part(here, own, weight, rotations[part][mine], sampling.q, size, voxel_angstrom))
+        return here.xp.stack([kernel for kernel, _ in sums]), here.xp.stack([right for _, right in sums])
+
+    tile = block_rows(*images.shape)
+    kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images])
+    number = np.bincount(labels, minlength=n_states)
+    return [Normal(kernels[k], rights[k]) if number[k] else None for k in range(n_states)]
+
+
+def normal_equations_of_slices(
+    slices: Float32, weight: Float32, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
+) -> Normal:
+    """Sum slices with weights of their own into normal equations.
+
+    slices : (N, ...) float32; weight : float32, broadcast to them
+    rotations : (N, 3, 3) float64; q : (..., 3) float64 [1/angstrom]
+    """
+    weight = np.broadcast_to(weight, slices.shape)
+    kernel, right = _part(Here(np, 1), slices, weight, rotations, q, size, voxel_angstrom)
+    return Normal(kernel, right)
+
+
+def _part(
+    here: Here, patterns: Any, weight: Float32, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
+) -> tuple[Any, Any]:
+    """Return what patterns (N, ...) add to kernel and right-hand side; weight has their shape, or that of one.
 
     Kernel and right-hand side are the even parts of two real sums, so they share one complex transform with the
     strengths `w + i w d`: the even part of its real part is the kernel's, of its imaginary part the right-hand side's.
     """
-    points = rotated_points(rotations, q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).reshape(3, -1)
-    weights = np.broadcast_to(weight, patterns.shape).ravel()
-    # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
-    unit = float(np.sqrt(np.mean(np.square(patterns, dtype=np.float64)))) or 1.0
-    strengths = np.empty(points.shape[1], np.complex128)
-    strengths.real = weights
-    strengths.imag = weights * (patterns.ravel() / unit)
-    volume = nufft.adjoint(strengths, points, 2 * size - 1, tolerance=TOLERANCE, threads=threads)
-    even = (volume + volume[::-1, ::-1, ::-1]) / 2
+    xp = here.xp
     inner = slice(size // 2, size // 2 + size)
-    return Normal(even.real.copy(), even.imag[inner, inner, inner] * unit)
+    if not len(rotations):
+        return xp.zeros((2 * size - 1,) * 3, dtype=xp.float64), xp.zeros((size,) * 3, dtype=xp.float64)
+    scaled = here.array(q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom))
+    points = xp.reshape(rotated_points(here.array(rotations), scaled), (3, -1))
+    values = xp.astype(xp.reshape(patterns, (len(rotations), -1)), xp.float64)
+    # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
+    unit = float(xp.mean(values * values)) ** 0.5 or 1.0
+    weights = xp.reshape(here.array(weight, np.float64), (-1, values.shape[1]))
+    strengths = weights * (xp.astype(values / unit, xp.complex128) * 1j + 1.0)
+    volume = nufft.adjoint(xp.reshape(strengths, (-1,)), points, 2 * size - 1, tolerance=TOLERANCE)
+    even = (volume + xp.flip(volume)) / 2
+    return xp.real(even), xp.imag(even)[inner, inner, inner] * unit
 
 
 def solve(
-    normal: Normal, support: Bool, start: Float32, options: MergingOptions, *, threads: int
-) -> tuple[Float32, dict[str, float]]:
-    """Solve the normal equations by conjugate gradients in float64.
+    normal: Normal, support: Array, start: Array, options: MergingOptions, *, threads: int
+) -> tuple[Array, dict[str, float]]:
+    """Solve the normal equations, arrays of any module, by conjugate gradients in float64.
 
-    support : (M, M, M) bool; start : (M, M, M) float32, first guess
+    support : (M, M, M) bool; start : (M, M, M) float32, first guess; both of the same module, or NumPy arrays
     Returns the autocorrelation (M, M, M) float32 and the figures cg_iterations and merge_residual, the relative
     residual |b - N A| / |b| at the end.
     """
-    size = len(support)
+    xp, shape, size = array_module(normal.right), normal.right.shape, normal.right.shape[0]
+    inside, first = (xp.asarray(from_host(array, normal.right), dtype=xp.float64) for array in (support, start))
     padded = fft.fast_size(2 * size - 1)
-    corner = np.zeros((padded,) * 3)
+    corner = xp.zeros((padded,) * 3, dtype=xp.float64)
     corner[: 2 * size - 1, : 2 * size - 1, : 2 * size - 1] = normal.kernel
-    spectrum = fft.rfftn(np.roll(corner, (1 - size,) * 3, (0, 1, 2)), threads=threads).real.copy()
-    ridge = options.regularisation * float(spectrum.max())
+    # The plus sign makes a copy without the gaps that imaginary parts leave.
+    spectrum = +xp.real(fft.rfftn(xp.roll(corner, (1 - size,) * 3, axis=(0, 1, 2)), threads=threads))
+    ridge = options.regularisation * float(xp.max(spectrum))
 
-    def apply(x: Float64) -> Float64:
-        volume = x.reshape(support.shape)
-        product = fft.irfftn(fft.rfftn(volume, size=padded, threads=threads) * spectrum, padded, threads=threads)
-        result: Float64 = (product[:size, :size, :size] * support + ridge * volume).ravel()
-        return result
+    def apply(x: Array) -> Array:
+        volume = xp.reshape(x, shape)
+        product = elementwise(mul, fft.rfftn(volume, size=padded, threads=threads), spectrum)
+        inner = fft.irfftn(product, padded, threads=threads)[:size, :size, :size]
+        return xp.reshape(elementwise(_regularised, inner, inside, volume, scalars=(ridge,)), (-1,))
 
     solution, figures = cg.solve(
         apply,
-        (normal.right * support).ravel(),
-        (start * support).astype(np.float64).ravel(),
+        xp.reshape(normal.right * inside, (-1,)),
+        xp.reshape(first * inside, (-1,)),
         tolerance=options.tolerance,
         iterations=options.iterations,
     )
-    return solution.reshape(support.shape).astype(np.float32), figures
+    return xp.asarray(xp.reshape(solution, shape), dtype=xp.float32), figures
+
+
+def _regularised(product: Array, inside: Array, volume: Array, ridge: float) -> Array:
+    """Return the normal operator's value, cut to the support, and the penalty on |A|^2."""
+    return product * inside + ridge * volume

@@ -2,20 +2,22 @@
 
 Cycles of error reduction and HIO (Fienup, Appl. Opt. 21:2758, 1982) or RAAR (Luke, Inverse Problems 21:37, 2005) with
 positivity and a support that shrink-wrap (Marchesini et al., Phys. Rev. B 68:140101, 2003) fits to the density.
-Amplitudes outside what was measured are free.
+Amplitudes outside what was measured are free. Volumes are arrays of any module.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from operator import mul
 
 import numpy as np
 
+from spilegate.backend import Array, array_module, from_host
 from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.kernels import fft
+from spilegate.kernels.elementwise import elementwise, total
 from spilegate.settings import PhasingOptions
-from spilegate.state import Bool, Float32
+from spilegate.state import Bool, Float32, Float64
 
 ITERATIONS_ER, ITERATIONS_GLOBAL = 20, 40
 # Shrink-wrap: voxels above this part of the maximum of the density blurred by a Gaussian of BLUR_VOXELS.
@@ -25,50 +27,53 @@ BLUR_VOXELS = 1.0
 
 @dataclass(frozen=True)
 class Phased:
-    """density (..., M, M, M) float32, support (..., M, M, M) bool, r_factor (...) float64 over measured amplitudes."""
+    """density (..., M, M, M) float32, support (..., M, M, M) bool, r_factor (...) float64 over measured amplitudes.
 
-    density: Float32
-    support: Bool
-    r_factor: np.ndarray
+    r_factor is a NumPy array, whatever the module of the volumes.
+    """
+
+    density: Array
+    support: Array
+    r_factor: Float64
 
 
 @dataclass(frozen=True)
 class Amplitudes:
     """amplitude (..., M, M, M // 2 + 1) float32 in `rfftn` order; measured bool, where it binds, same shape."""
 
-    amplitude: Float32
-    measured: Bool
+    amplitude: Array
+    measured: Array
 
 
 def amplitudes(
-    autocorrelation: Float32, voxel_angstrom: float, *, q_min: float, q_max: float, threads: int
+    autocorrelation: Array, voxel_angstrom: float, *, q_min: float, q_max: float, threads: int
 ) -> Amplitudes:
     """Return amplitudes sqrt(max(F A, 0)) of autocorrelations (..., M, M, M); free where not q_min <= |q| <= q_max."""
     size = autocorrelation.shape[-1]
-    intensity = fft.rfftn(fft.to_corner(autocorrelation), threads=threads).real
+    amplitude = elementwise(_root, fft.rfftn(fft.to_corner(autocorrelation), threads=threads))
     q = frequency_radius(size, half=True) / voxel_angstrom
-    measured = (q >= q_min) & (q <= q_max) & (q > 0)
-    amplitude = np.sqrt(np.maximum(intensity, 0)).astype(np.float32)
-    return Amplitudes(amplitude, np.broadcast_to(measured, amplitude.shape))
+    measured = from_host((q >= q_min) & (q <= q_max) & (q > 0), amplitude)
+    return Amplitudes(amplitude, array_module(amplitude).broadcast_to(measured, amplitude.shape))
 
 
-def autocorrelation(density: Float32, *, threads: int) -> Float32:
+def autocorrelation(density: Array, *, threads: int) -> Array:
     """Return the autocorrelation F^-1 |F rho|^2 (..., M, M, M) float32 of densities, centre at M // 2."""
-    spectrum = fft.rfftn(density, threads=threads)
-    result: Float32 = fft.to_centre(fft.irfftn(np.abs(spectrum) ** 2, density.shape[-1], threads=threads))
-    return result.astype(np.float32)
+    intensity = elementwise(_intensity, fft.rfftn(density, threads=threads))
+    result = fft.to_centre(fft.irfftn(intensity, density.shape[-1], threads=threads))
+    xp = array_module(result)
+    return xp.asarray(result, dtype=xp.float32)
 
 
 def random_start(shape: tuple[int, ...], support: Bool, rng: np.random.Generator) -> Float32:
-    """Return random densities of `shape` inside the support."""
+    """Return random densities of `shape` inside the support, NumPy arrays: the same for every array module."""
     return rng.random(shape, dtype=np.float32) * support
 
 
 def phase(
     target: Amplitudes,
-    density: Float32,
-    support: Bool,
-    limit: Bool,
+    density: Array,
+    support: Array,
+    limit: Array,
     options: PhasingOptions,
     *,
     cycles: int,
@@ -78,21 +83,19 @@ def phase(
 
     density : (..., M, M, M) float32, support : same shape bool, both with the centre at M // 2
     limit : (M, M, M) bool, the support never grows beyond it
+    All three may be NumPy arrays, whatever the module of the amplitudes.
     """
-    rho, inside = fft.to_corner(density), fft.to_corner(support)
-    bound = fft.to_corner(limit)
+    rho, inside, bound = (fft.to_corner(from_host(array, target.amplitude)) for array in (density, support, limit))
+    blur = from_host(_blur(rho.shape[-1]), rho)
     for _ in range(cycles):
         for count, kind in ((ITERATIONS_ER, "er"), (ITERATIONS_GLOBAL, options.method), (ITERATIONS_ER, "er")):
             for _ in range(count):
                 rho = _update(rho, _with_amplitudes(rho, target, threads), inside, kind, options.beta)
-        inside = _shrink_wrap(rho, bound, threads)
+        inside = _shrink_wrap(rho, bound, blur, threads)
         rho, inside = _recentred(rho, inside)
     for _ in range(ITERATIONS_ER):
         rho = _update(rho, _with_amplitudes(rho, target, threads), inside, "er", options.beta)
-    spectrum = np.abs(fft.rfftn(rho, threads=threads))
-    misfit = (np.abs(spectrum - target.amplitude) * target.measured).sum(fft.AXES)
-    r_factor = misfit / np.maximum((target.amplitude * target.measured).sum(fft.AXES), 1e-30)
-    return Phased(fft.to_centre(rho), fft.to_centre(inside), r_factor.astype(np.float64))
+    return Phased(fft.to_centre(rho), fft.to_centre(inside), _r_factor(rho, target, threads))
 
 
 def combine(phased: Phased, sound: float) -> Phased:
@@ -101,77 +104,138 @@ def combine(phased: Phased, sound: float) -> Phased:
     The best one is kept, and averaged with every other whose misfit is at most `sound` times its own, once it has been
     brought to the same hand and place: amplitudes determine neither.
     """
-    best = phased.r_factor.argmin(axis=1)
+    xp = array_module(phased.density)
     densities, supports = [], []
-    for k, reference in enumerate(best):
-        fixed = phased.density[k, reference]
-        chosen = np.flatnonzero(phased.r_factor[k] <= sound * phased.r_factor[k, reference])
-        moved = [fixed if i == reference else _superposed(phased.density[k, i], fixed) for i in chosen]
-        densities.append(np.mean(moved, axis=0, dtype=np.float32))
-        supports.append(phased.support[k, reference])
-    return Phased(np.stack(densities), np.stack(supports), phased.r_factor.min(axis=1))
+    for k, reference in enumerate(phased.r_factor.argmin(axis=1).tolist()):
+        fixed = phased.density[k, reference, ...]
+        chosen = np.flatnonzero(phased.r_factor[k] <= sound * phased.r_factor[k, reference]).tolist()
+        moved = [fixed if i == reference else _superposed(phased.density[k, i, ...], fixed) for i in chosen]
+        densities.append(xp.mean(xp.stack(moved), axis=0))
+        supports.append(phased.support[k, reference, ...])
+    return Phased(xp.stack(densities), xp.stack(supports), phased.r_factor.min(axis=1))
 
 
-def _superposed(moving: Float32, fixed: Float32) -> Float32:
+def _superposed(moving: Array, fixed: Array) -> Array:
     """Return the density (M, M, M) in the hand and at the whole-voxel shift that correlate best with another."""
-    size = fixed.shape[-1]
+    xp = array_module(fixed)
     spectrum = fft.rfftn(fixed, threads=1)
     best, result = -np.inf, moving
-    for hand in (moving, moving[::-1, ::-1, ::-1]):
-        correlation = fft.irfftn(spectrum * fft.rfftn(hand, threads=1).conj(), size, threads=1)
-        shift = np.unravel_index(int(correlation.argmax()), correlation.shape)
-        if correlation[shift] > best:
-            best, result = float(correlation[shift]), np.roll(hand, shift, (0, 1, 2))
+    for hand in (moving, xp.flip(moving)):
+        product = elementwise(_correlation, spectrum, fft.rfftn(hand, threads=1))
+        correlation = fft.irfftn(product, fixed.shape[-1], threads=1)
+        if (height := float(xp.max(correlation))) > best:
+            shift = np.unravel_index(int(xp.argmax(correlation)), correlation.shape)
+            best, result = height, xp.roll(hand, tuple(map(int, shift)), axis=(0, 1, 2))
     return result
 
 
-def _with_amplitudes(rho: Float32, target: Amplitudes, threads: int) -> Float32:
+def _with_amplitudes(rho: Array, target: Amplitudes, threads: int) -> Array:
     """Project onto the measured amplitudes, phases kept."""
-    spectrum = fft.rfftn(rho, threads=threads)
-    magnitude = np.abs(spectrum)
-    factor = np.where(target.measured, target.amplitude / np.maximum(magnitude, 1e-20), np.float32(1))
-    spectrum *= factor
-    result: Float32 = fft.irfftn(spectrum, rho.shape[-1], threads=threads)
-    return result
+    spectrum = elementwise(_bound, fft.rfftn(rho, threads=threads), target.amplitude, target.measured)
+    return fft.irfftn(spectrum, rho.shape[-1], threads=threads)
 
 
-def _update(
-    rho: Float32, projected: Float32, inside: Bool, kind: Literal["er", "hio", "raar"] | str, beta: float
-) -> Float32:
+def _update(rho: Array, projected: Array, inside: Array, kind: str, beta: float) -> Array:
     """Return the next density by one of the three updates."""
     if kind == "er":
-        return np.where(inside, np.maximum(projected, 0), np.float32(0))
-    feedback = np.float32(beta)
-    if kind == "hio":
-        return np.where(inside & (projected > 0), projected, rho - feedback * projected)
-    keep = inside & (2 * projected - rho > 0)
-    return np.where(keep, projected, feedback * rho + (1 - 2 * feedback) * projected)
+        return elementwise(_error_reduction, projected, inside)
+    # Rounded once, or 1 - 2 beta would differ from what single precision makes of it.
+    feedback = float(np.float32(beta))
+    return elementwise(_hio if kind == "hio" else _raar, rho, projected, inside, scalars=(feedback,))
 
 
-def _shrink_wrap(rho: Float32, bound: Bool, threads: int) -> Bool:
+def _blur(size: int) -> Float32:
+    """Return the transform (M, M, M // 2 + 1) of the Gaussian of BLUR_VOXELS."""
+    blur: Float32 = np.exp(-2 * np.pi**2 * BLUR_VOXELS**2 * frequency_radius(size, half=True) ** 2)
+    return blur
+
+
+def _shrink_wrap(rho: Array, bound: Array, blur: Array, threads: int) -> Array:
     """Return where the blurred density stands out."""
-    size = rho.shape[-1]
-    blur = np.exp(-2 * np.pi**2 * BLUR_VOXELS**2 * frequency_radius(size, half=True) ** 2)
-    smooth = fft.irfftn(fft.rfftn(np.abs(rho), threads=threads) * blur, size, threads=threads)
-    inside: Bool = (smooth > SHRINK_THRESHOLD * smooth.max(axis=fft.AXES, keepdims=True)) & bound
-    return inside
+    xp = array_module(rho)
+    spectrum = elementwise(mul, fft.rfftn(xp.abs(rho), threads=threads), blur)
+    smooth = fft.irfftn(spectrum, rho.shape[-1], threads=threads)
+    return elementwise(_stands_out, smooth, xp.max(smooth, axis=fft.AXES, keepdims=True), bound)
 
 
-def _recentred(rho: Float32, inside: Bool) -> tuple[Float32, Bool]:
+def _recentred(rho: Array, inside: Array) -> tuple[Array, Array]:
     """Roll every density so that its centre of mass, on the circle of each axis, is at index 0."""
-    size = rho.shape[-1]
+    xp, size = array_module(rho), rho.shape[-1]
     wave = np.exp(2j * np.pi * np.arange(size) / size)
-    flat, support = rho.reshape(-1, size, size, size), inside.reshape(-1, size, size, size)
-    rolled, rolled_support = np.empty_like(flat), np.empty_like(support)
-    for index, volume in enumerate(flat):
-        angles = [np.angle(volume.sum(tuple({0, 1, 2} - {axis})) @ wave) for axis in range(3)]
-        shift = [-int(np.round(angle / (2 * np.pi) * size)) for angle in angles]
-        rolled[index] = np.roll(volume, shift, (0, 1, 2))
-        rolled_support[index] = np.roll(support[index], shift, (0, 1, 2))
-    return rolled.reshape(rho.shape), rolled_support.reshape(inside.shape)
+    rolled, rolled_support = xp.empty_like(rho), xp.empty_like(inside)
+    for index in np.ndindex(*rho.shape[:-3]):
+        volume = rho[(*index, ...)]
+        angles = [np.angle(total(volume, tuple({0, 1, 2} - {axis})) @ wave) for axis in range(3)]
+        shift = tuple(-int(np.round(angle / (2 * np.pi) * size)) for angle in angles)
+        rolled[(*index, ...)] = xp.roll(volume, shift, axis=(0, 1, 2))
+        rolled_support[(*index, ...)] = xp.roll(inside[(*index, ...)], shift, axis=(0, 1, 2))
+    return rolled, rolled_support
+
+
+def _r_factor(rho: Array, target: Amplitudes, threads: int) -> Float64:
+    """Return sum |a - |F rho|| / sum a over measured amplitudes a, as a NumPy array (...)."""
+    misfit = elementwise(_misfit, fft.rfftn(rho, threads=threads), target.amplitude, target.measured)
+    measured = elementwise(_binding, target.amplitude, target.measured)
+    ratio = total(misfit, fft.AXES) / np.maximum(total(measured, fft.AXES), 1e-30)
+    return np.asarray(ratio, dtype=np.float64)
 
 
 def ball(size: int, voxel_angstrom: float, radius_angstrom: float) -> Bool:
-    """Return (size,)*3 bool: the ball of that radius about the centre."""
+    """Return (size,)*3 bool: the ball of that radius about the centre, a NumPy array."""
     inside: Bool = radius_grid(size) * voxel_angstrom <= radius_angstrom
     return inside
+
+
+def _root(spectrum: Array) -> Array:
+    """Return the amplitude that belongs to an intensity."""
+    xp = array_module(spectrum)
+    return xp.asarray(xp.sqrt(xp.maximum(xp.real(spectrum), 0.0)), dtype=xp.float32)
+
+
+def _intensity(spectrum: Array) -> Array:
+    """Return the intensity that belongs to a spectrum."""
+    return array_module(spectrum).abs(spectrum) ** 2
+
+
+def _correlation(fixed: Array, moving: Array) -> Array:
+    """Return the spectrum of a cross-correlation."""
+    return fixed * array_module(moving).conj(moving)
+
+
+def _bound(spectrum: Array, amplitude: Array, measured: Array) -> Array:
+    """Return the spectrum with measured amplitudes."""
+    xp = array_module(spectrum)
+    return spectrum * xp.where(measured, amplitude / xp.maximum(xp.abs(spectrum), 1e-20), 1.0)
+
+
+def _error_reduction(projected: Array, inside: Array) -> Array:
+    """Return the projection, positive and inside the support."""
+    xp = array_module(projected)
+    return xp.where(inside, xp.maximum(projected, 0.0), 0.0)
+
+
+def _hio(rho: Array, projected: Array, inside: Array, feedback: float) -> Array:
+    """Return the hybrid input-output update."""
+    return array_module(rho).where(inside & (projected > 0), projected, rho - feedback * projected)
+
+
+def _raar(rho: Array, projected: Array, inside: Array, feedback: float) -> Array:
+    """Return the update by relaxed averaged alternating reflections."""
+    relaxed = feedback * rho + (1 - 2 * feedback) * projected
+    return array_module(rho).where(inside & (2 * projected - rho > 0), projected, relaxed)
+
+
+def _stands_out(smooth: Array, highest: Array, bound: Array) -> Array:
+    """Return where a blurred density is above the threshold, within bounds."""
+    return (smooth > SHRINK_THRESHOLD * highest) & bound
+
+
+def _misfit(spectrum: Array, amplitude: Array, measured: Array) -> Array:
+    """Return how far a spectrum is from the measured amplitudes."""
+    xp = array_module(spectrum)
+    return xp.where(measured, xp.abs(xp.abs(spectrum) - amplitude), 0.0)
+
+
+def _binding(amplitude: Array, measured: Array) -> Array:
+    """Return the amplitudes that bind."""
+    return array_module(amplitude).where(measured, amplitude, 0.0)

@@ -7,16 +7,20 @@ by `-(p x grad I(p)) . delta`: three unknowns per pattern, solved by Levenberg-M
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from spilegate.backend import to_host
 from spilegate.geometry import orientations
+from spilegate.geometry.orientations import rotated_points
 from spilegate.geometry.sampling import Sampling
 from spilegate.kernels import nufft
-from spilegate.kernels.tiles import over_tiles
-from spilegate.state import Float32, Float64, Int64
+from spilegate.kernels.algebra import squared_norms
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers, tiles
+from spilegate.state import Bool, Float32, Float64, Int64
 
 Complex64 = NDArray[np.complex64]
 
@@ -28,80 +32,153 @@ SETTLED = 3.5e-4
 
 
 @dataclass(frozen=True)
-class Refined:
-    """quaternions (n, 4) float64 and distance (n,) float64, D over the squared norm of the weighed pattern."""
+class Shortlist:
+    """The candidates of every pattern that are worth refining.
+
+    quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64; keep : (N_IMG, N_CAND) bool, which count;
+    every pattern has at least one
+    """
 
     quaternions: Float64
+    state: Int64
+    keep: Bool
+
+
+@dataclass(frozen=True)
+class Refined:
+    """The best candidate of every pattern, refined.
+
+    quaternions : (N_IMG, 4) float64; state : (N_IMG,) int64
+    distance : (N_IMG,) float64, D over the squared norm of the weighed pattern
+    """
+
+    quaternions: Float64
+    state: Int64
     distance: Float64
 
 
 def refine(
-    images: Float32,
-    index: Int64,
+    images: Any,
     sampling: Sampling,
-    autocorrelation: Float32,
+    autocorrelations: Float32,
     voxel_angstrom: float,
-    quaternions: Float64,
+    shortlist: Shortlist,
     *,
     iterations: int,
     largest_turn: float,
-    threads: int,
+    workers: Workers,
 ) -> Refined:
-    """Refine orientations of patterns `images[index]` against one state's autocorrelation.
+    """Refine the orientations of all patterns against the autocorrelations of all states.
 
-    images : (N_IMG, N_PIX) float32; index : (n,) int64, a pattern may occur more than once
-    autocorrelation : (M, M, M) float32; quaternions : (n, 4) float64, where to start
+    images : (N_IMG, N_PIX) float32; autocorrelations : (K, M, M, M) float32
     iterations : most Gauss-Newton steps, 0 only measures the distance; largest_turn : of one step [radians]
-    A step that makes a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
+    Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
+    a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
-    volumes = _value_and_gradient_volumes(autocorrelation)
+    volumes = [_value_and_gradient_volumes(volume) for volume in autocorrelations]
     q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
+    step = max(1, nufft.block_points(autocorrelations.shape[-1]) // len(q))
 
-    def refine_block(part: slice) -> Refined:
-        patterns = sampling.weigh(sampling.patterns(images[index[part]]))
-        return _refine_block(patterns, sampling, volumes, q, quaternions[part], iterations, largest_turn)
-
-    step = max(1, nufft.block_points(autocorrelation.shape[-1]) // len(q))
-    parts = list(over_tiles(refine_block, len(index), step, threads=threads))
-    if not parts:
-        return Refined(quaternions, np.empty(0))
-    return Refined(np.concatenate([p.quaternions for p in parts]), np.concatenate([p.distance for p in parts]))
-
-
-def _refine_block(
-    patterns: Float32,
-    sampling: Sampling,
-    volumes: Complex64,
-    q: Float32,
-    start: Float64,
-    iterations: int,
-    largest_turn: float,
-) -> Refined:
-    """Refine the orientations `start` of weighed patterns (n, N_PIX); q (N_PIX, 3) in radians per voxel."""
-    best = start.copy()
-    trial = start.copy()
-    cost = np.full(len(start), np.inf)
-    damping = np.full(len(start), 1e-3)
-    hessian, gradient = np.zeros((len(start), 3, 3)), np.zeros((len(start), 3))
-    active = np.arange(len(start))
-    for iteration in range(iterations + 1):
-        rotations = orientations.matrices(trial[active]).astype(np.float32)
-        trial_cost, trial_hessian, trial_gradient = _linearise(
-            patterns[active], sampling, volumes, q, rotations, iteration < iterations
+    def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any, Any]:
+        patterns = sampling.weigh(sampling.patterns(block))
+        fit = _Fit(here, patterns, sampling, volumes, q, step, largest_turn)
+        index, column = np.nonzero(shortlist.keep[part])
+        start, state = shortlist.quaternions[part][index, column], shortlist.state[part][index, column]
+        score = np.zeros(len(index))
+        contested = np.bincount(index)[index] > 1
+        start[contested], score[contested] = fit.improved(
+            index[contested], start[contested], state[contested], min(1, iterations)
         )
-        better = trial_cost < cost[active]
-        won = active[better]
-        best[won], cost[won] = trial[won], trial_cost[better]
-        if iteration == iterations:
-            break
-        hessian[won], gradient[won] = trial_hessian[better], trial_gradient[better]
-        damping[active] *= np.where(better, 0.2, 20.0)
-        turn = _steps(hessian[active], gradient[active], damping[active], largest_turn)
-        trial[active] = _turned(best[active], turn)
-        active = active[np.linalg.norm(turn, axis=1) > SETTLED]
-        if not len(active):
-            break
-    return Refined(best, cost / np.einsum("ip,ip->i", patterns, patterns))
+        order = np.lexsort((score, index))
+        chosen = order[np.unique(index[order], return_index=True)[1]]
+        better, distance = fit.improved(index[chosen], start[chosen], state[chosen], iterations)
+        return better, state[chosen], distance
+
+    outputs = [Rows((4,), np.float64), Rows((), np.int64), Rows((), np.float64)]
+    # Whole groups of patterns, so that two workers share them evenly.
+    tile = max(1, round(step / GROUP)) * GROUP
+    return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images]))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A tile of weighed patterns (n, N_PIX) and the models they are fitted to; q (N_PIX, 3) in radians per voxel."""
+
+    here: Here
+    patterns: Any
+    sampling: Sampling
+    volumes: list[Complex64]
+    q: Float32
+    step: int
+    largest_turn: float
+
+    def improved(self, index: Int64, start: Float64, state: Int64, iterations: int) -> tuple[Float64, Float64]:
+        """Return quaternions (n, 4) and distances (n,) of patterns `index`, `step` of them at a time."""
+        better, distance = start.copy(), np.empty(len(index))
+        for k, volume in enumerate(self.volumes):
+            mine = np.flatnonzero(state == k)
+            for part in tiles(0, len(mine), self.step):
+                own = mine[part]
+                patterns = self.here.xp.take(self.patterns, self.here.array(index[own]), axis=0)
+                better[own], distance[own] = self._refined(patterns, self.here.array(volume), start[own], iterations)
+        return better, distance
+
+    def _refined(self, patterns: Any, volumes: Any, start: Float64, iterations: int) -> tuple[Float64, Float64]:
+        """Return refined orientations and distances of patterns (n, N_PIX), a candidate for each."""
+        count = len(start)
+        best, trial, cost = start.copy(), start.copy(), np.full(count, np.inf)
+        damping = np.full(count, 1e-3)
+        hessian, gradient = np.zeros((count, 3, 3)), np.zeros((count, 3))
+        active = np.arange(count)
+        for iteration in range(iterations + 1):
+            trial_cost, trial_hessian, trial_gradient = self._linearised(
+                patterns, active, volumes, trial[active], iteration < iterations
+            )
+            better = trial_cost < cost[active]
+            won = active[better]
+            best[won], cost[won] = trial[won], trial_cost[better]
+            if iteration == iterations:
+                break
+            hessian[won], gradient[won] = trial_hessian[better], trial_gradient[better]
+            damping[active] *= np.where(better, 0.2, 20.0)
+            turn = _steps(hessian[active], gradient[active], damping[active], self.largest_turn)
+            trial[active] = _turned(best[active], turn)
+            active = active[np.linalg.norm(turn, axis=1) > SETTLED]
+            if not len(active):
+                break
+        return best, cost / to_host(squared_norms(patterns))
+
+    def _linearised(
+        self, patterns: Any, active: Int64, volumes: Any, quaternions: Float64, with_gradient: bool
+    ) -> tuple[Float64, Float64, Float64]:
+        """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
+        xp, array = self.here.xp, self.here.array
+        count, n_pixel = len(active), len(self.q)
+        points = rotated_points(array(orientations.matrices(quaternions), np.float32), array(self.q))
+        spectra = nufft.forward(
+            volumes if with_gradient else volumes[:1, ...],
+            xp.reshape(points, (3, -1)),
+            tolerance=TOLERANCE,
+            threads=self.here.threads,
+        )
+        spectra = xp.reshape(spectra, (-1, count, n_pixel))
+        cost, hessian, gradient = np.empty(count), np.empty((count, 3, 3)), np.empty((count, 3))
+        for part in tiles(0, count, TILE_PATTERNS):
+            own = xp.take(patterns, array(active[part]), axis=0)
+            residual = own - self.sampling.weigh(xp.real(spectra[0, part, :]))
+            cost[part] = to_host(squared_norms(residual))
+            if not with_gradient:
+                continue
+            px, py, pz = (points[axis, part, :] for axis in range(3))
+            # One copy out of the complex arrays, so that the products below run over contiguous memory.
+            gradients = [xp.imag(spectra[0, part, :]), xp.real(spectra[1, part, :]), xp.imag(spectra[1, part, :])]
+            stacked = xp.stack(gradients)
+            gx, gy, gz = (stacked[axis, ...] for axis in range(3))
+            jacobian = xp.stack([pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy], axis=1)
+            jacobian *= array(self.sampling.root_weight)
+            hessian[part] = to_host(xp.matmul(jacobian, xp.permute_dims(jacobian, (0, 2, 1))))
+            gradient[part] = to_host(xp.matmul(jacobian, residual[..., None])[..., 0])
+        return cost, hessian, gradient
 
 
 def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
@@ -115,32 +192,6 @@ def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
     value_x = autocorrelation * (1 + x)
     y_z = autocorrelation * (z - 1j * y)
     return np.stack([value_x, y_z]).astype(np.complex64)
-
-
-def _linearise(
-    patterns: Float32, sampling: Sampling, volumes: Complex64, q: Float32, rotations: Float32, with_gradient: bool
-) -> tuple[Float64, Float64, Float64]:
-    """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
-    count = len(rotations)
-    points = orientations.rotated_points(rotations, q)
-    spectra = nufft.forward(
-        volumes if with_gradient else volumes[:1], points.reshape(3, -1), tolerance=TOLERANCE, threads=1
-    ).reshape(-1, count, len(q))
-    cost, hessian, gradient = np.empty(count), np.empty((count, 3, 3)), np.empty((count, 3))
-    for begin in range(0, count, TILE_PATTERNS):
-        part = slice(begin, begin + TILE_PATTERNS)
-        residual = patterns[part] - sampling.weigh(spectra[0, part].real)
-        cost[part] = np.einsum("ip,ip->i", residual, residual)
-        if not with_gradient:
-            continue
-        px, py, pz = points[:, part]
-        # One copy out of the complex arrays, so that the products below run over contiguous memory.
-        gx, gy, gz = spectra[0, part].imag.copy(), spectra[1, part].real.copy(), spectra[1, part].imag.copy()
-        jacobian = np.stack([pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy], axis=1)
-        jacobian *= sampling.root_weight
-        hessian[part] = np.matmul(jacobian, jacobian.transpose(0, 2, 1))
-        gradient[part] = np.matmul(jacobian, residual[..., None])[..., 0]
-    return cost, hessian, gradient
 
 
 def _steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: float) -> Float64:

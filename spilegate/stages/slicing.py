@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
-from spilegate.kernels.tiles import over_tiles
+from spilegate.kernels.workers import Here, Rows, Workers
 from spilegate.state import Float32, Float64
 
 # float32 slices: the noise of a pattern is far above 1e-4 of its intensity, and finufft's speed depends on it.
 TOLERANCE = 1e-4
 
 
-def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, q: Float64, *, threads: int) -> Float32:
+def slices(
+    autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, q: Float64, *, workers: Workers
+) -> Float32:
     """Return the model intensities of one state at the rotated points `R^T q`.
 
     autocorrelation : (M, M, M) float32
@@ -23,14 +27,16 @@ def slices(autocorrelation: Float32, voxel_angstrom: float, rotations: Float64, 
     """
     volume = autocorrelation.astype(np.complex64)
     flat = (q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).astype(np.float32)
-    result = np.empty((len(rotations), len(flat)), np.float32)
 
-    def slice_block(part: slice) -> None:
-        points = rotated_points(rotations[part].astype(np.float32), flat).reshape(3, -1)
-        spectrum = nufft.forward(volume, points, tolerance=TOLERANCE, threads=1)
-        result[part] = spectrum.real.reshape(-1, len(flat))
+    def slice_tile(here: Here, part: slice) -> tuple[Any]:
+        xp = here.xp
+        points = rotated_points(here.array(rotations[part], np.float32), here.array(flat))
+        spectrum = nufft.forward(
+            here.array(volume), xp.reshape(points, (3, -1)), tolerance=TOLERANCE, threads=here.threads
+        )
+        return (xp.reshape(xp.real(spectrum), (-1, len(flat))),)
 
     step = max(1, nufft.block_points(len(volume)) // len(flat))
-    for _ in over_tiles(slice_block, len(rotations), step, threads=threads):
-        pass
-    return result.reshape(len(rotations), *q.shape[:-1])
+    (result,) = workers.run(slice_tile, len(rotations), [Rows((len(flat),), np.float32)], tile=step)
+    sliced: Float32 = result.reshape(len(rotations), *q.shape[:-1])
+    return sliced

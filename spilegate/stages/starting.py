@@ -8,14 +8,16 @@ one GEMM per angular harmonic each way. With T = tau (mean D - D_min) of each pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
-from numpy.typing import NDArray
 
 from spilegate.geometry.sampling import Sampling
+from spilegate.kernels import fft
+from spilegate.kernels.algebra import squared_norms
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.tiles import over_tiles
+from spilegate.kernels.workers import Here, Total, Workers
 from spilegate.state import Float32, Float64
 
 TILE_PATTERNS = 32
@@ -37,50 +39,50 @@ class Expectation:
     entropy: float
 
 
-def expect(images: Float32, sampling: Sampling, slices: Float32, temperature: float, *, threads: int) -> Expectation:
+def expect(images: Any, sampling: Sampling, slices: Float32, temperature: float, *, workers: Workers) -> Expectation:
     """Assign patterns softly to the views of all states and average them.
 
     images : (N_IMG, N_PIX) float32; sampling : rings
     slices : (N_VIEW, N_R, N_PHI) float32, model slices of the views, all states one after the other
     """
-    n_view, _, n_phi = slices.shape
+    count = len(images)
+    n_view, n_ring, n_phi = slices.shape
     correlator = Correlator(n_phi, n_phi // 2)
     order = correlator.order
-    views = view_harmonics(sampling.weigh(slices), order, threads=threads)
+    views = view_harmonics(sampling.weigh(slices), order, tile=n_view, workers=workers)
 
-    def expect_tile(part: slice) -> tuple[NDArray[np.complex64], Float32, Float32]:
-        patterns = sampling.patterns(images[part])
+    def expect_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:  # noqa: ARG001 - as every body
+        xp = here.xp
+        patterns = sampling.patterns(block)
         weighed = sampling.weigh(patterns)
-        norm = np.einsum("irp,irp->i", weighed, weighed)
-        distance = correlator.full(pattern_harmonics(weighed, order), views.stack)
-        distance *= -2
-        distance += views.norm + norm[:, None]
-        least = distance.min(axis=(0, 2))
-        scale = temperature * (distance.mean(axis=(0, 2)) - least)
+        norm = squared_norms(xp.reshape(weighed, (weighed.shape[0], -1)))
+        distance = correlator.full(pattern_harmonics(weighed, order), here.array(views.stack[0]))
+        distance *= -2.0
+        distance += here.array(views.norm[0]) + norm[:, None]
+        least = xp.min(distance, axis=(0, 2))
+        scale = temperature * (xp.mean(distance, axis=(0, 2)) - least)
         distance -= least[:, None]
-        distance /= -np.maximum(scale, 1e-30)[:, None]
-        np.exp(distance, out=distance)
-        total = distance.sum(axis=(0, 2))
-        distance /= total[:, None]
-        surprise = np.einsum("siv,siv->i", distance, np.log(np.maximum(distance, 1e-30)))
-        spectrum = scipy.fft.rfft(distance, axis=0)
-        raw = scipy.fft.rfft(patterns, axis=-1).transpose(2, 1, 0)
-        sums = np.matmul(raw, spectrum)
-        return sums, distance.sum(axis=(0, 1)), np.stack([least, norm, surprise])
+        distance *= -1.0 / xp.clip(scale, min=1e-30)[:, None]
+        probability = xp.exp(distance)
+        total = xp.sum(probability, axis=(0, 2))
+        probability /= total[:, None]
+        # The logarithm of the probability without a logarithm for each.
+        surprise = xp.sum(probability * distance, axis=(0, 2)) - xp.log(total)
+        raw = xp.permute_dims(fft.rfft(patterns), (2, 1, 0))
+        sums = xp.matmul(raw, fft.rfft(probability, axis=0))
+        weight = xp.sum(probability, axis=(0, 1))
+        return xp.real(sums), xp.imag(sums), weight, xp.stack([xp.sum(least), xp.sum(norm), xp.sum(surprise)])
 
-    spectrum = np.zeros((n_phi // 2 + 1, slices.shape[1], n_view), np.complex64)
-    weight, numbers = np.zeros(n_view), np.zeros(3)
-    for tile_spectrum, tile_weight, tile_numbers in over_tiles(
-        expect_tile, len(images), TILE_PATTERNS, threads=threads
-    ):
-        spectrum += tile_spectrum
-        weight += tile_weight
-        numbers += tile_numbers.sum(axis=1)
-    least, norm, surprise = numbers / len(images)
-    spectrum /= np.maximum(weight, 1e-6).astype(np.float32)
-    mean = scipy.fft.irfft(spectrum, n=n_phi, axis=0).transpose(2, 1, 0)
+    # No harmonic of a mean exceeds the patterns' own: 16 times their mean at every sample, and ten times that to spare.
+    brightest = 16.0 * float(np.abs(sampling.offset).max()) * n_phi
+    spectrum = (n_phi // 2 + 1, n_ring, n_view)
+    outputs = [Total(spectrum, 10 * count * brightest), Total(spectrum, 10 * count * brightest)]
+    outputs += [Total((n_view,), count), Total((3,), 1e3 * count * sampling.root_weight.size)]
+    real, imaginary, weight, numbers = workers.run(expect_tile, count, outputs, tile=TILE_PATTERNS, split=[images])
+    least, norm, surprise = numbers / count
+    mean = scipy.fft.irfft((real + 1j * imaginary) / np.maximum(weight, 1e-6), n=n_phi, axis=0).transpose(2, 1, 0)
     return Expectation(
-        np.ascontiguousarray(mean),
+        np.ascontiguousarray(mean, np.float32),
         weight,
         float(least / norm),
         float(-surprise / np.log(n_view * n_phi)),

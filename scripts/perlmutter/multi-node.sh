@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=spilegate
+#SBATCH --qos=regular
+#SBATCH --constraint=gpu
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --time=01:00:00
+# NOT run on Perlmutter from where it was written.
+#
+# Reconstruct on all GPUs of several nodes, one rank a node, started by srun. From the repository, after
+# install-conda.sh gasnet (or install-wheels.sh, then name its folder in SPILEGATE_WHEELS); the account is yours to name:
+#     export SBATCH_ACCOUNT=m1234
+#     sbatch --nodes=16 scripts/perlmutter/multi-node.sh data.h5 --output out/
+set -euo pipefail
+: "${SLURM_JOB_ID:?submit this with sbatch, with SBATCH_ACCOUNT set to your project}"
+cd "${SLURM_SUBMIT_DIR:?}"
+# Activation scripts of packages use variables that are not set.
+set +u
+if [[ -n "${SPILEGATE_WHEELS:-}" ]]; then
+    # shellcheck disable=SC1091 # written by install-wheels.sh
+    source "$SPILEGATE_WHEELS/bin/activate-spilegate"
+else
+    module load conda
+    # With it come LEGATE_MPI_WRAPPER, REALM_GASNETEX_WRAPPER and GASNet's settings for Slingshot.
+    conda activate "${SPILEGATE_CONDA:-spilegate-gasnet}"
+fi
+set -u
+
+# Of 256 GB on the node and 40 GB on each GPU; cuFINUFFT, CuPy and cuFFT take theirs outside of Legate's.
+legate --nodes "$SLURM_JOB_NUM_NODES" --ranks-per-node 1 --launcher srun --gpus 4 --cpus 1 --sysmem 100000 --zcmem 4000 \
+    --fbmem 24000 spilegate/main.py reconstruct "$@"

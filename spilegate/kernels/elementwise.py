@@ -1,0 +1,83 @@
+"""Functions of the elements of arrays, and sums, for arrays of any module.
+
+cuPyNumeric makes a task of every operation, and on CPUs takes ten times as long as NumPy wherever a scalar or a slice
+is an operand. So a function of several operations is one task here, which works on blocks of its part of the arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from spilegate.backend import Array, array_module, to_host
+from spilegate.kernels import stores
+
+# Elements of a block: those of a few arrays fit into the cache of a core.
+BLOCK = 2**15
+
+_functions: list[Callable[..., Array]] = []
+
+
+def elementwise(function: Callable[..., Array], *arrays: Array, scalars: tuple[float, ...] = ()) -> Array:
+    """Return `function(*arrays, *scalars)` for a function in which every element stands for itself.
+
+    function : of a module, not made inside another function; it writes to none of its arguments
+    arrays : of one module, their shapes are broadcast; scalars : further arguments
+    """
+    xp = array_module(arrays[0])
+    if xp.__name__ != "cupynumeric":
+        return function(*arrays, *scalars)
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    dtype = function(*(np.empty((0,) * len(shape), array.dtype) for array in arrays), *scalars).dtype
+    target = xp.empty(shape, dtype=dtype)
+    _launch(function, [xp.broadcast_to(array, shape) for array in arrays], target, scalars)
+    return target
+
+
+def total(array: Array, axes: tuple[int, ...]) -> Any:
+    """Return the sum over some axes as a NumPy array, which waits for whatever computes `array`.
+
+    NumPy sums in pairs and keeps the type; elsewhere float32 would stop growing at 2^24 and float64 is summed.
+    """
+    xp = array_module(array)
+    if xp is np:
+        return np.sum(array, axis=axes)
+    return to_host(xp.sum(array, axis=axes, dtype=xp.float64))
+
+
+def _launch(function: Callable[..., Array], sources: list[Array], target: Array, scalars: tuple[float, ...]) -> None:
+    """Run the task for a function on all parts of the arrays."""
+    from legate.core import get_legate_runtime, types
+
+    if function not in _functions:
+        _functions.append(function)
+    launch = get_legate_runtime().create_auto_task(*_task(len(sources), len(scalars)))
+    result = stores.store_of(target)
+    launch.add_output(result)
+    for source in sources:
+        store = stores.store_of(source)
+        launch.add_input(store)
+        launch.add_alignment(result, store)
+    launch.add_scalar_arg(_functions.index(function), types.int64)
+    for scalar in scalars:
+        launch.add_scalar_arg(scalar, types.float64)
+    launch.execute()
+
+
+@lru_cache(maxsize=32)
+def _task(sources: int, scalars: int) -> tuple[Any, Any]:
+    """Register the task for functions with so many arguments: Legate counts them at every launch."""
+    return stores.register(_apply, sources, (int, *[float] * scalars))
+
+
+def _apply(xp: Any, sources: list[Array], target: Array, number: int, *scalars: float) -> None:
+    """Apply a function to a part of the arrays, on CPUs in blocks along the first axis with more than one element."""
+    axis = next((axis for axis, extent in enumerate(target.shape) if extent > 1), 0)
+    extent = target.shape[axis]
+    step = max(1, extent * BLOCK // target.size) if xp is np else extent
+    for begin in range(0, extent, step):
+        block = (slice(None),) * axis + (slice(begin, begin + step),)
+        target[block] = _functions[number](*(source[block] for source in sources), *scalars)

@@ -1,0 +1,69 @@
+"""Who does the work of a run: decided by how the program was started, never by editing code."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from spilegate.errors import InputError
+
+if TYPE_CHECKING:
+    from spilegate.kernels.workers import Workers
+
+Backend = Literal["auto", "numpy", "legate"]
+
+# The launcher hands its options to the runtime in this variable.
+LAUNCHED = "LEGATE_CONFIG"
+INSTALL = "pip install 'spilegate[legate]'; spilegate doctor says what else is missing"
+
+
+def start(backend: Backend, threads: int | None, split_voxels: int) -> Workers:
+    """Return the workers of this process: those of the launcher it was started by, or the threads it may use.
+
+    backend : "auto", or what was asked for; threads : None for all available cores
+    split_voxels : volumes with at least as many voxels are split over all processors, where there are several
+    Raises InputError if Legate is asked for and cannot be had.
+    """
+    from spilegate.kernels.workers import Threads
+
+    if backend == "numpy" or (backend == "auto" and LAUNCHED not in os.environ):
+        return Threads(threads or available_cores())
+    if find_spec("legate") is None or find_spec("cupynumeric") is None:
+        raise InputError(f"--backend legate: legate and cupynumeric are not both installed; expected both; {INSTALL}")
+    if LAUNCHED not in os.environ:
+        raise InputError(
+            "--backend legate: not started by the legate launcher, so it is not known which processors to use; "
+            "expected e.g. legate --cpus 2 --gpus 0 spilegate/main.py ..., or LEGATE_CONFIG='--cpus 2 --gpus 0'"
+        )
+    try:
+        from spilegate.kernels.tasks import LegateWorkers
+    except (ImportError, OSError, RuntimeError) as error:
+        raise InputError(f"--backend legate: the runtime does not start ({error}); {INSTALL}") from error
+    return LegateWorkers(threads, split_voxels)
+
+
+def workers_for(array: Any, threads: int | None, split_voxels: int) -> Workers:
+    """Return those who hold an array: the processors of the Legate run, or the threads of this process."""
+    from spilegate.backend import array_module
+    from spilegate.kernels.workers import Threads
+
+    if array_module(array).__name__ != "cupynumeric":
+        return Threads(threads or available_cores())
+    from spilegate.kernels.tasks import LegateWorkers
+
+    return LegateWorkers(threads, split_voxels)
+
+
+def is_writer() -> bool:
+    """Tell whether this process writes files and talks to the user: of the processes of a run, the first."""
+    if LAUNCHED not in os.environ or find_spec("legate") is None:
+        return True
+    from legate.core import get_legate_runtime
+
+    return int(get_legate_runtime().node_id) == 0
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

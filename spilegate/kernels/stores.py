@@ -1,0 +1,78 @@
+"""Stores of cuPyNumeric arrays, and Python tasks on them.
+
+Legate is imported by the functions and not by the module, because importing it starts the runtime. A function that gets
+a cuPyNumeric array finds it started.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from spilegate.backend import Array
+
+# What a task does: body(array module, sources, target, *scalars) writes the target, both being arrays of the module.
+Body = Callable[..., None]
+
+
+def store_of(array: Array) -> Any:
+    """Return the logical store of a cuPyNumeric array."""
+    (field,) = array.__legate_data_interface__["data"].values()
+    return field.data
+
+
+def on_gpus() -> bool:
+    """Tell whether tasks run on GPUs: where there are any, and CuPy to work on them."""
+    from legate.core import TaskTarget, get_machine
+
+    return get_machine().count(TaskTarget.GPU) > 0 and find_spec("cupy") is not None
+
+
+def processors() -> int:
+    """Return how many processors share the work of a task, over all ranks."""
+    from legate.core import TaskTarget, get_machine
+
+    return int(get_machine().count(TaskTarget.GPU if on_gpus() else TaskTarget.CPU))
+
+
+def register(body: Body, sources: int, scalars: tuple[type, ...]) -> tuple[Any, Any]:
+    """Register a task with so many sources, one target and scalars (int or float); return its library and number.
+
+    Every rank has to register the same tasks in the same order.
+    """
+    from legate.core import TaskContext, VariantCode
+    from legate.core.task import InputStore, OutputStore, PyTask
+
+    arrays = [*(f"source_{number}" for number in range(sources)), "target"]
+    values = {f"scalar_{number}": kind for number, kind in enumerate(scalars)}
+
+    def run(context: Any, **arguments: Any) -> None:
+        xp = _module(context.get_variant_kind() == VariantCode.GPU, context)
+        views = [xp.asarray(arguments[name].get_inline_allocation()) for name in arrays]
+        if views[-1].size:
+            body(xp, views[:-1], views[-1], *(arguments[name] for name in values))
+
+    kinds: list[Any] = [TaskContext, *[InputStore] * sources, OutputStore]
+    annotations = dict(zip(["context", *arrays], kinds, strict=True)) | values
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, place, annotation=annotation) for name, annotation in annotations.items()],
+        return_annotation=None,
+    )
+    run.__annotations__ = {**annotations, "return": None}
+    task = PyTask(func=run, variants=(VariantCode.CPU, *((VariantCode.GPU,) if on_gpus() else ())))
+    return task.library, task.complete_registration()
+
+
+def _module(gpu: bool, context: Any) -> Any:
+    """Return the array module of the processor that a task runs on."""
+    if not gpu:
+        return np
+    import cupy
+
+    cupy.cuda.ExternalStream(context.task_stream).use()
+    return cupy

@@ -1,0 +1,312 @@
+"""Work on tiles of rows by Legate tasks, on the processors of one node or of many.
+
+Arrays of patterns are split along their first axis, once and for all: a processor keeps its rows and a body comes to
+them. Everything else a body needs lies on the host of every rank, because every rank runs the same program. Work that
+touches no split array is not worth a launch on CPUs: every rank does it by itself, with the same result.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import count as counter
+from pathlib import Path
+from typing import Any
+
+import cupynumeric
+import numpy as np
+from legate.core import TaskContext, TaskTarget, VariantCode, get_legate_runtime, get_machine
+from legate.core import types as legate_types
+from legate.core.task import ADD, InputStore, OutputStore, PyTask, ReductionStore
+
+from spilegate.errors import InputError
+from spilegate.kernels.cg import solver_name
+from spilegate.kernels.packing import Pack
+from spilegate.kernels.workers import Body, Here, Output, Rows, Threads, block_rows, libraries, put, tiles
+
+TYPES = {
+    np.dtype(name): getattr(legate_types, name)
+    for name in ("bool_", "uint8", "int32", "int64", "float32", "float64", "complex64", "complex128")
+}
+
+THREADS_OF_PROCESS = Path("/proc/self/task")
+LOWEST_PRIORITY = 19
+# Longer messages are cut.
+MESSAGE_BYTES = 4096
+
+Launched = Callable[[Any, int, list[Any], list[Any], Any], None]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A registered task with so many inputs, outputs and sums; its bodies by number while they are running."""
+
+    library: Any
+    number: Any
+    bodies: dict[int, Launched]
+
+
+_numbers = counter()
+
+
+@lru_cache(maxsize=64)
+def _task(inputs: int, outputs: int) -> _Task:
+    """Register the task with so many stores: Legate counts them at every launch."""
+    names = [*(f"input_{i}" for i in range(inputs)), *(f"output_{i}" for i in range(outputs)), "sums"]
+    kinds: list[Any] = [*[InputStore] * inputs, *[OutputStore] * outputs, ReductionStore[ADD]]
+    bodies: dict[int, Launched] = {}
+
+    def run(context: TaskContext, **arguments: Any) -> None:
+        xp = _module(context)
+        arrays = [xp.asarray(arguments[name].get_inline_allocation()) for name in names]
+        bodies[arguments["body"]](xp, context.task_index[0], arrays[:inputs], arrays[inputs:-1], arrays[-1])
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    annotations = {"context": TaskContext, **dict(zip(names, kinds, strict=True)), "body": int}
+    parameters = [inspect.Parameter(name, kind, annotation=annotation) for name, annotation in annotations.items()]
+    run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
+    run.__annotations__ = {**annotations, "return": None}
+    task = PyTask(func=run, variants=(VariantCode.CPU, *((VariantCode.GPU,) if _gpus() else ())))
+    return _Task(task.library, task.complete_registration(), bodies)
+
+
+def _gpus() -> int:
+    """Return the number of GPUs that tasks may run on."""
+    return int(get_machine().count(TaskTarget.GPU))
+
+
+def _module(context: TaskContext) -> Any:
+    """Return the array module of the processor that a task runs on."""
+    if context.get_variant_kind() != VariantCode.GPU:
+        return np
+    import cupy
+
+    cupy.cuda.ExternalStream(context.task_stream).use()
+    return cupy
+
+
+class LegateWorkers:
+    """The processors of a Legate run: GPUs where there are any, else CPUs.
+
+    threads : for work that every rank does by itself, on its host; as many as its CPU processors if None
+    split_voxels : volumes with at least as many voxels are arrays split over all processors
+    """
+
+    def __init__(self, threads: int | None, split_voxels: int) -> None:
+        self.split_voxels = split_voxels
+        runtime, machine = get_legate_runtime(), get_machine()
+        self.gpus = _gpus()
+        self.processors = self.gpus or int(machine.count(TaskTarget.CPU))
+        own = max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
+        self.host = Threads(threads or own)
+        # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
+        libraries().limit(limits=1, user_api="blas")
+        if int(runtime.node_count) > 1:
+            _yield_cores()
+
+    @property
+    def threads(self) -> int:
+        """Threads of this rank's host."""
+        return self.host.threads
+
+    def run(
+        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+    ) -> list[Any]:
+        """Apply a body to all tiles, one task for each processor; see `Workers`.
+
+        Raises what a body raised on this rank, RuntimeError if a body failed on another one.
+        """
+        spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
+        if not (spread or self.gpus):
+            return self.host.run(body, count, outputs, tile=tile)
+        rows = self._rows(spread[0]) if spread else math.ceil(math.ceil(count / tile) / self.processors) * tile
+        return self._launch(body, count, outputs, split, tile, rows)
+
+    def _launch(
+        self, body: Body, count: int, outputs: Sequence[Output], split: Sequence[Any], tile: int, rows: int
+    ) -> list[Any]:
+        """Launch one task for every `rows` rows and collect what they return."""
+        pack = Pack.of(outputs)
+        kept = [_new((count, *o.shape), o.dtype) for o in outputs if isinstance(o, Rows) and o.split]
+        packed = [_new((count, pack.row_bytes), np.uint8)] if pack.row_bytes else []
+        errors: list[Exception] = []
+        launched = _launched(body, count, outputs, pack, tile, rows, errors)
+        totals = _submit(
+            launched,
+            math.ceil(count / rows),
+            [(_store(array), rows) for array in split],
+            [(store, rows) for store in kept + packed],
+            pack.sum_length,
+        )
+        if totals[-1]:
+            raise errors[0] if errors else RuntimeError("the work of another rank failed; its message says why")
+        return pack.unpacked(outputs, _read(packed[0]) if packed else None, totals, map(cupynumeric.asarray, kept))
+
+    def volumes(
+        self, body: Body, count: int, outputs: Sequence[Output], size: int, *, solver: bool = False
+    ) -> list[Any]:
+        """Apply a body to volumes: by one processor each, or as split arrays from `split_voxels` voxels on.
+
+        A solver of another library, where there is one, takes split arrays of any size.
+        """
+        if size**3 < self.split_voxels and not (solver and find_spec("legate_sparse")):
+            return self.run(body, count, outputs, tile=1)
+        results: list[Any] = [
+            np.empty((count, *output.shape), output.dtype) for output in outputs if isinstance(output, Rows)
+        ]
+        for number in range(count):
+            put(
+                outputs,
+                results,
+                body(Here(cupynumeric, self.threads), slice(number, number + 1)),
+                slice(number, number + 1),
+            )
+        return results
+
+    def take(self, array: Any, first: int, step: int) -> Any:
+        """Return the rows first, first + step, ... of a split array as a split array; no row leaves its processor."""
+        rows = self._rows(array.shape)
+
+        def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:  # noqa: ARG001
+            results[0][...] = inputs[0][first::step]
+
+        taken = _new((len(range(first, len(array), step)), *array.shape[1:]), array.dtype)
+        _submit(launched, math.ceil(len(array) / rows), [(_store(array), rows)], [(taken, rows // step)], 1)
+        return cupynumeric.asarray(taken)
+
+    def _rows(self, shape: tuple[int, ...]) -> int:
+        """Return how many rows of a split array of that shape a processor holds."""
+        block = block_rows(shape[0], math.prod(shape[1:]))
+        return math.ceil(math.ceil(shape[0] / block) / self.processors) * block
+
+    @property
+    def writer(self) -> bool:
+        """Whether this is the first rank."""
+        return int(get_legate_runtime().node_id) == 0
+
+    def description(self) -> dict[str, Any]:
+        """Return processors, ranks and versions."""
+        kind = "GPUs" if self.gpus else "CPUs"
+        split = find_spec("legate_sparse") is not None
+        return {
+            "backend": f"Legate {version('legate')}, cuPyNumeric {version('nvidia-cupynumeric')}",
+            "processors": f"{self.processors} {kind}",
+            "ranks": int(get_legate_runtime().node_count),
+            "merge_solver": solver_name(cupynumeric.zeros(1) if split else np.empty(0)),
+        }
+
+    def once(self, check: Callable[[], None]) -> None:
+        """Call a function on one rank and raise its InputError on all of them."""
+
+        def body(here: Here, part: slice) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+            try:
+                check()
+            except InputError as error:
+                return (_as_bytes(str(error))[None],)
+            return (_as_bytes("")[None],)
+
+        (text,) = self._launch(body, 1, [Rows((MESSAGE_BYTES,), np.uint8)], (), 1, 1)
+        if message := text.tobytes().rstrip(b"\0").decode(errors="ignore"):
+            raise InputError(message)
+
+
+def _as_bytes(text: str) -> Any:
+    """Return a text as an array of MESSAGE_BYTES bytes."""
+    return np.frombuffer(text.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0"), np.uint8)
+
+
+def _submit(
+    launched: Launched,
+    launches: int,
+    inputs: list[tuple[Any, int]],
+    outputs: list[tuple[Any, int]],
+    sum_length: int,
+) -> Any:
+    """Launch tasks, each on so many rows of every store, wait for them, and return their sums (sum_length,) float64."""
+    runtime = get_legate_runtime()
+    sums = _new((sum_length,), np.float64)
+    runtime.issue_fill(sums, 0.0)
+    task, number = _task(len(inputs), len(outputs)), next(_numbers)
+    task.bodies[number] = launched
+    launch = runtime.create_manual_task(task.library, task.number, (launches,))
+    for stores, add in ((inputs, launch.add_input), (outputs, launch.add_output)):
+        for store, rows in stores:
+            add(store.partition_by_tiling((rows, *tuple(store.shape)[1:])))
+    launch.add_reduction(sums, ADD)
+    launch.add_scalar_arg(number, legate_types.int64)
+    runtime.submit(launch)
+    # Reading waits for all tasks, so that the body is needed no longer.
+    totals = _read(sums)
+    del task.bodies[number]
+    return totals
+
+
+def _new(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return a new store."""
+    return get_legate_runtime().create_store(TYPES[np.dtype(dtype)], shape)
+
+
+def _launched(
+    body: Body, count: int, outputs: Sequence[Output], pack: Pack, tile: int, rows: int, errors: list[Exception]
+) -> Launched:
+    """Return what a task does: its rows tile by tile, failures noted instead of raised, which would end the process."""
+
+    def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:
+        begin = index * rows
+        try:
+            for part in tiles(begin, min(begin + rows, count), tile):
+                own = slice(part.start - begin, part.stop - begin)
+                values = body(Here(xp, 1), part, *(array[own] for array in inputs))
+                pack.put(outputs, values, [array[own] for array in results], sums)
+        except Exception as error:
+            errors.append(error)
+            sums[-1] += 1
+
+    return launched
+
+
+@lru_cache(maxsize=1)
+def _yield_cores() -> None:
+    """Give the lowest priority to the runtime's threads that never sleep, waiting for messages.
+
+    Where ranks share few cores, such threads would take half of them from the work; on spare cores it changes nothing.
+    """
+    if not THREADS_OF_PROCESS.is_dir():
+        return
+    before = _ticks()
+    time.sleep(0.1)
+    for thread, ticks in _ticks().items():
+        if thread != os.getpid() and ticks > before.get(thread, ticks):
+            os.setpriority(os.PRIO_PROCESS, thread, LOWEST_PRIORITY)
+
+
+def _ticks() -> dict[int, int]:
+    """Return the clock ticks that every thread of this process has been running."""
+    ticks = {}
+    for thread in THREADS_OF_PROCESS.iterdir():
+        fields = (thread / "stat").read_text().rpartition(")")[2].split()
+        ticks[int(thread.name)] = int(fields[11]) + int(fields[12])
+    return ticks
+
+
+def _is_kept(output: Output) -> bool:
+    """Tell whether an output stays where it was made."""
+    return isinstance(output, Rows) and output.split
+
+
+def _store(array: Any) -> Any:
+    """Return the logical store of a cuPyNumeric array."""
+    (field,) = array.__legate_data_interface__["data"].values()
+    return field.data
+
+
+def _read(store: Any) -> Any:
+    """Return a copy of a store in host memory, on every rank."""
+    return np.array(store.get_physical_store().get_inline_allocation())

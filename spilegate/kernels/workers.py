@@ -1,0 +1,209 @@
+"""Work on tiles of rows (patterns, views, volumes) by whatever there is to work with: here, the threads of one process.
+
+A body is a function of an array module: it gets the tile's arrays and returns, for every output, either its rows or its
+part of a sum. It never asks where it runs. Sums are exact, so that neither the number of workers nor the order in which
+they finish can change a result: every part is rounded to a multiple of one power of two, so small that nothing is lost
+and so large that the whole sum still fits into the 53 bits of a double (Demmel and Nguyen, IEEE ARITH 21, 163, 2013).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from spilegate.backend import to_host
+from spilegate.kernels.cg import solver_name
+from spilegate.state import Float64
+
+# Bits of a double less the sign and one for the bound's rounding.
+BITS = 51
+# Patterns that always stay together: whatever is summed over a tile of patterns uses a tile that divides this.
+GROUP = 64
+# Detector pixels of a block of patterns at most; a NUFFT of fewer points is mostly the FFT of its grid.
+BLOCK_POINTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a body runs: the array module of its arrays, and the threads its libraries may use."""
+
+    xp: Any
+    threads: int
+
+    def array(self, values: Any, dtype: Any = None) -> Any:
+        """Return host values as an array of the module."""
+        return self.xp.asarray(np.asarray(values, dtype))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An output with one row of `shape` for each row of the work; kept where it was made if `split`."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    split: bool = False
+
+
+@dataclass(frozen=True)
+class Total:
+    """An output of `shape`, float64, summed over all rows of the work.
+
+    bound : upper bound of the absolute value of every element of the sum; beyond it sums are merely not exact
+    """
+
+    shape: tuple[int, ...]
+    bound: float
+
+    def rounded(self, part: Any) -> Float64:
+        """Return a part of the sum, rounded so that adding parts is exact."""
+        step = math.ldexp(1.0, math.frexp(self.bound)[1] - BITS) if self.bound > 0 else 1.0
+        result: Float64 = np.rint(np.asarray(to_host(part), np.float64) / step) * step
+        return result
+
+
+Output = Rows | Total
+Body = Callable[..., tuple[Any, ...]]
+
+
+class Workers(Protocol):
+    """Those who do the work of a run; what they are decides how fast it is, and nothing else."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that a library called outside of any tile may use."""
+
+    def run(
+        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+    ) -> list[Any]:
+        """Apply a body to all tiles of `range(count)` and return its outputs, host arrays unless `split`.
+
+        body : `body(here, part, *arrays) -> outputs`; part is the tile as a slice of all rows, arrays are the tile's
+            rows of the arrays in `split`; whatever else it needs it brings along as host arrays
+        tile : rows of a tile at most; a divisor of GROUP where results depend on which rows share a tile
+        split : arrays with `count` rows that may be spread over many processors
+        """
+
+    def volumes(
+        self, body: Body, count: int, outputs: Sequence[Output], size: int, *, solver: bool = False
+    ) -> list[Any]:
+        """Apply a body to `count` volumes of size^3, one by one: each by one worker or, if it is large, split over all.
+
+        body : `body(here, part)`, written for split arrays too; solver : it solves linear equations
+        """
+
+    def take(self, array: Any, first: int, step: int) -> Any:
+        """Return the rows first, first + step, ... of an array that may be spread over many processors.
+
+        step : a divisor of GROUP
+        """
+
+    @property
+    def writer(self) -> bool:
+        """Whether this process writes the files and talks to the user: exactly one process of a run does."""
+
+    def description(self) -> dict[str, Any]:
+        """Return who they are, for the record of a run: `backend`, `processors`, `ranks`, `merge_solver`."""
+
+    def once(self, check: Callable[[], None]) -> None:
+        """Call a function in one process of the run; the InputError it raises is raised in all of them."""
+
+
+def block_rows(count: int, n_pixel: int) -> int:
+    """Return how many of `count` patterns make a block: sums of blocks are the same wherever they are made.
+
+    The number of blocks is a power of two, or the largest that leaves every block GROUP patterns; it depends on the
+    data alone.
+    """
+    blocks = 2 ** math.ceil(math.log2(max(2.0, count * n_pixel / BLOCK_POINTS)))
+    return int(max(1, math.ceil(count / blocks / GROUP)) * GROUP)
+
+
+@lru_cache(maxsize=1)
+def libraries() -> ThreadpoolController:
+    """Return the BLAS libraries of this process; looking for them takes milliseconds."""
+    return ThreadpoolController()
+
+
+def tiles(begin: int, end: int, tile: int) -> Iterator[slice]:
+    """Yield the tiles of `range(begin, end)`."""
+    for first in range(begin, end, tile):
+        yield slice(first, min(first + tile, end))
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The threads of this process, on arrays of one module in its memory.
+
+    threads : how many; xp : the array module, NumPy unless a body is to be tried with another
+    """
+
+    threads: int
+    xp: Any = np
+
+    def run(
+        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+    ) -> list[Any]:
+        """Apply a body to all tiles, `threads` at a time; see `Workers`."""
+        results = [np.zeros(o.shape) if isinstance(o, Total) else np.empty((count, *o.shape), o.dtype) for o in outputs]
+        parts = list(tiles(0, count, tile))
+        # One tile alone may use all threads; several share them.
+        here = Here(self.xp, self.threads if len(parts) == 1 else 1)
+
+        def work(part: slice) -> tuple[slice, tuple[Any, ...]]:
+            return part, body(here, part, *(self.xp.asarray(array[part]) for array in split))
+
+        # A tile's arrays fit into the cache of its core, so the tiles run in parallel and BLAS inside a tile does not.
+        with libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
+            for part, values in pool.map(work, parts):
+                put(outputs, results, values, part)
+        return results
+
+    def volumes(
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        size: int,  # noqa: ARG002 - the signature of all workers
+        *,
+        solver: bool = False,  # noqa: ARG002 - likewise
+    ) -> list[Any]:
+        """Apply a body to volumes, `threads` at a time."""
+        return self.run(body, count, outputs, tile=1)
+
+    def take(self, array: Any, first: int, step: int) -> Any:
+        """Return every step-th row."""
+        return np.ascontiguousarray(array[first::step])
+
+    @property
+    def writer(self) -> bool:
+        """There is but one process."""
+        return True
+
+    def description(self) -> dict[str, Any]:
+        """Return the number of threads and versions."""
+        return {
+            "backend": f"NumPy {np.__version__}",
+            "processors": f"{self.threads} threads",
+            "ranks": 1,
+            "merge_solver": solver_name(np.empty(0)),
+        }
+
+    def once(self, check: Callable[[], None]) -> None:
+        """Call a function."""
+        check()
+
+
+def put(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> None:
+    """Add what a body returned for a tile to the results: rows in their places, parts to their sums."""
+    for output, result, value in zip(outputs, results, values, strict=True):
+        if isinstance(output, Total):
+            result += output.rounded(value)
+        else:
+            result[part] = to_host(value)
