@@ -54,12 +54,12 @@ def _message(error: Exception) -> str:
 
 def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoReturn:
     """Print one line (after the traceback, if asked for) and exit."""
-    if debug:
+    if debug and launch.is_writer():
         traceback.print_exception(error)
     kind = "" if code == 130 else "error: "
     if launch.is_writer():
         sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
-    sys.exit(code)
+    launch.leave(code)
 
 
 app = typer.Typer(

@@ -52,6 +52,7 @@ def reconstruct(
         diameter_estimated=experiment.diameter_estimated,
         q_max=experiment.q_max,
         figures=record.figures,
+        peak_memory_mib=experiment.workers.peak_memory_mib(),
         half_set_q=halves.q if halves else np.empty(0),
         half_set_fsc=halves.correlation if halves else np.empty(0),
     )

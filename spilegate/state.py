@@ -108,6 +108,7 @@ class Reconstruction:
     diameter_angstrom, diameter_estimated : the largest diameter used, and whether it came from the patterns
     q_max : the largest q matched and merged [1/angstrom]
     figures : last value of every figure of merit by name
+    peak_memory_mib : largest memory of the process behind every processor
     half_set_q, half_set_fsc : (N_SHELL,) the half-set curve, empty if not asked for
     """
 
@@ -116,5 +117,6 @@ class Reconstruction:
     diameter_estimated: bool
     q_max: float
     figures: dict[str, float]
+    peak_memory_mib: list[float]
     half_set_q: Float64
     half_set_fsc: Float64

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +206,8 @@ def summarise(
             "stages": {name: round(value, 3) for name, value in seconds_by(monitor.records, "stage").items()},
             "generations": [round(per_generation[number], 3) for number in sorted(per_generation)],
         },
-        "peak_memory_mib": round(peak_memory_mib(), 1),
+        "peak_memory_mib": round(max(result.peak_memory_mib), 1),
+        "peak_memory_mib_by_processor": [round(value, 1) for value in result.peak_memory_mib],
     }
 
 
@@ -226,12 +225,6 @@ def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
     if curve is None:
         return None
     return {"resolution_angstrom": resolution_angstrom(curve, 0.143), "threshold": 0.143}
-
-
-def peak_memory_mib() -> float:
-    """Return the largest memory this process has held [MiB]."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:

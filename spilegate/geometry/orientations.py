@@ -35,9 +35,9 @@ def rotated_points(rotations: Any, q: Any) -> Any:
     rotations : (N, 3, 3), particle to laboratory; q : (N_POINT, 3); both of one dtype and module, which the result has
     """
     xp = array_module(rotations)
-    # A contiguous stack of matrices, or NumPy would not hand the product to BLAS.
-    turned = xp.stack([rotations[:, :, axis] for axis in range(3)])
-    return xp.matmul(turned, xp.permute_dims(q, (1, 0)))
+    # One product for each rotation and axis: its rounding does not depend on which rotations share a tile.
+    turned = xp.stack([rotations[:, :, axis] for axis in range(3)])[:, :, None, :]
+    return xp.matmul(turned, xp.stack([q[:, axis] for axis in range(3)]))[:, :, 0, :]
 
 
 def about_beam(angles: Float64) -> Float64:

@@ -1,11 +1,13 @@
 """Functions of the elements of arrays, and sums, for arrays of any module.
 
 cuPyNumeric makes a task of every operation, and on CPUs takes ten times as long as NumPy wherever a scalar or a slice
-is an operand. So a function of several operations is one task here, which works on blocks of its part of the arrays.
+is an operand. So a function of several operations is one task here. On CPUs it works on blocks that fit into the cache,
+as it does for NumPy arrays.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 from spilegate.backend import Array, array_module, to_host
 from spilegate.kernels import stores
 
-# Elements of a block: those of a few arrays fit into the cache of a core.
+# Elements of a block.
 BLOCK = 2**15
 
 _functions: list[Callable[..., Array]] = []
@@ -28,12 +30,17 @@ def elementwise(function: Callable[..., Array], *arrays: Array, scalars: tuple[f
     arrays : of one module, their shapes are broadcast; scalars : further arguments
     """
     xp = array_module(arrays[0])
-    if xp.__name__ != "cupynumeric":
+    if xp is not np and xp.__name__ != "cupynumeric":
         return function(*arrays, *scalars)
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    if xp is np and math.prod(shape) <= BLOCK:
+        return function(*arrays, *scalars)
     dtype = function(*(np.empty((0,) * len(shape), array.dtype) for array in arrays), *scalars).dtype
-    target = xp.empty(shape, dtype=dtype)
-    _launch(function, [xp.broadcast_to(array, shape) for array in arrays], target, scalars)
+    sources, target = [xp.broadcast_to(array, shape) for array in arrays], xp.empty(shape, dtype=dtype)
+    if xp is np:
+        _apply_blocks(function, sources, target, scalars)
+    else:
+        _launch(function, sources, target, scalars)
     return target
 
 
@@ -74,10 +81,19 @@ def _task(sources: int, scalars: int) -> tuple[Any, Any]:
 
 
 def _apply(xp: Any, sources: list[Array], target: Array, number: int, *scalars: float) -> None:
-    """Apply a function to a part of the arrays, on CPUs in blocks along the first axis with more than one element."""
+    """Apply a function to a part of the arrays: what one task does."""
+    if xp is np:
+        _apply_blocks(_functions[number], sources, target, scalars)
+    else:
+        target[...] = _functions[number](*sources, *scalars)
+
+
+def _apply_blocks(
+    function: Callable[..., Array], sources: list[Array], target: Array, scalars: tuple[float, ...]
+) -> None:
+    """Apply a function in blocks along the first axis that has more than one element."""
     axis = next((axis for axis, extent in enumerate(target.shape) if extent > 1), 0)
-    extent = target.shape[axis]
-    step = max(1, extent * BLOCK // target.size) if xp is np else extent
-    for begin in range(0, extent, step):
+    step = max(1, target.shape[axis] * BLOCK // target.size)
+    for begin in range(0, target.shape[axis], step):
         block = (slice(None),) * axis + (slice(begin, begin + step),)
-        target[block] = _functions[number](*(source[block] for source in sources), *scalars)
+        target[block] = function(*(source[block] for source in sources), *scalars)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from spilegate.errors import InputError
 
@@ -15,6 +17,8 @@ Backend = Literal["auto", "numpy", "legate"]
 
 # The launcher hands its options to the runtime in this variable.
 LAUNCHED = "LEGATE_CONFIG"
+# How long the other ranks of a failed run wait to be ended.
+SECONDS_FOR_THE_WRITER = 10.0
 INSTALL = "pip install 'spilegate[legate]'; spilegate doctor says what else is missing"
 
 
@@ -62,6 +66,24 @@ def is_writer() -> bool:
     from legate.core import get_legate_runtime
 
     return int(get_legate_runtime().node_id) == 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process after an error.
+
+    Other ranks may be waiting for this one, and a usual exit would wait for them; so the writer, whose words are out,
+    just ends, and the launcher ends the others.
+    """
+    if LAUNCHED in os.environ and find_spec("legate") is not None:
+        from legate.core import get_legate_runtime
+
+        if int(get_legate_runtime().node_count) > 1:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if not is_writer():
+                time.sleep(SECONDS_FOR_THE_WRITER)
+            os._exit(code)
+    sys.exit(code)
 
 
 def available_cores() -> int:

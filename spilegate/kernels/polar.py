@@ -53,7 +53,7 @@ def view_harmonics(slices: Float32, order: list[int], *, tile: int, workers: Wor
         if missing:
             stack = xp.concat([stack, xp.zeros((*stack.shape[:2], missing), dtype=stack.dtype)], axis=2)
             norm = xp.concat([norm, xp.full((missing,), xp.inf, dtype=norm.dtype)])
-        return stack[None], norm[None]
+        return stack[None, ...], norm[None, ...]
 
     outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((tile,), np.float32)]
     return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1))
@@ -122,7 +122,7 @@ class Correlator:
         """
         xp = array_module(patterns)
         count, n_cand = half.shape
-        chosen = xp.permute_dims(views, (0, 2, 1, 3))[:, None]
+        chosen = xp.permute_dims(views, (0, 2, 1, 3))[:, None, ...]
         product = xp.matmul(xp.reshape(patterns, (len(self.order), 2, count, 1, -1)), chosen)
         even, odd = self.halves(xp.reshape(product, (len(self.order), 2, -1)))
         flat = xp.reshape(half, (-1,))

@@ -29,7 +29,18 @@ from legate.core.task import ADD, InputStore, OutputStore, PyTask, ReductionStor
 from spilegate.errors import InputError
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.packing import Pack
-from spilegate.kernels.workers import Body, Here, Output, Rows, Threads, block_rows, libraries, put, tiles
+from spilegate.kernels.workers import (
+    Body,
+    Here,
+    Output,
+    Rows,
+    Threads,
+    block_rows,
+    libraries,
+    peak_memory_mib,
+    put,
+    tiles,
+)
 
 TYPES = {
     np.dtype(name): getattr(legate_types, name)
@@ -201,6 +212,16 @@ class LegateWorkers:
             "ranks": int(get_legate_runtime().node_count),
             "merge_solver": solver_name(cupynumeric.zeros(1) if split else np.empty(0)),
         }
+
+    def peak_memory_mib(self) -> list[float]:
+        """Return the largest memory that the process behind every processor has held."""
+
+        def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:  # noqa: ARG001
+            results[0][...] = peak_memory_mib()
+
+        memory = _new((self.processors,), np.float64)
+        _submit(launched, self.processors, [], [(memory, 1)], 1)
+        return [float(value) for value in _read(memory)]
 
     def once(self, check: Callable[[], None]) -> None:
         """Call a function on one rank and raise its InputError on all of them."""

@@ -9,6 +9,8 @@ and so large that the whole sum still fits into the 53 bits of a double (Demmel 
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,6 +113,9 @@ class Workers(Protocol):
     def description(self) -> dict[str, Any]:
         """Return who they are, for the record of a run: `backend`, `processors`, `ranks`, `merge_solver`."""
 
+    def peak_memory_mib(self) -> list[float]:
+        """Return the largest memory that the process behind every processor has held [MiB]."""
+
     def once(self, check: Callable[[], None]) -> None:
         """Call a function in one process of the run; the InputError it raises is raised in all of them."""
 
@@ -195,9 +200,19 @@ class Threads:
             "merge_solver": solver_name(np.empty(0)),
         }
 
+    def peak_memory_mib(self) -> list[float]:
+        """Return the largest memory of this process."""
+        return [peak_memory_mib()]
+
     def once(self, check: Callable[[], None]) -> None:
         """Call a function."""
         check()
+
+
+def peak_memory_mib() -> float:
+    """Return the largest memory this process has held [MiB]."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def put(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> None:

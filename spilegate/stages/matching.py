@@ -20,7 +20,7 @@ from spilegate.geometry import orientations
 from spilegate.geometry.sampling import Sampling
 from spilegate.kernels.algebra import largest, squared_norms
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.workers import Here, Rows, Workers
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers
 from spilegate.state import Float32, Float64, Int64
 
 # Model slices (K, N, ...) float32 of all states for rotations (N, 3, 3).
@@ -31,8 +31,6 @@ TILE_PATTERNS = 32
 TILE_VIEWS = 128
 # Orientations sliced at once by `gemm`.
 BLOCK_ORIENTATIONS = 512
-# Patterns multiplied at once by `gemm`; their products with a block of orientations take 0.5 MiB.
-GEMM_PATTERNS = 256
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _gemm_block(
         return xp.max(gain, axis=2), xp.argmax(gain, axis=2)
 
     outputs = [Rows((columns,), np.float32), Rows((columns,), np.int64)]
-    gain, shift = workers.run(match_tile, len(images), outputs, tile=GEMM_PATTERNS, split=[images])
+    gain, shift = workers.run(match_tile, len(images), outputs, tile=GROUP, split=[images])
     return gain, shift
 
 
@@ -135,7 +133,7 @@ def polar(
         xp = here.xp
         patterns = sampling.weigh(sampling.patterns(block))
         own, stack = pattern_harmonics(patterns, correlator.order), here.array(harmonics.stack)
-        correlation = xp.concat([correlator.best(own, stack[tile]) for tile in range(stack.shape[0])], axis=2)
+        correlation = xp.concat([correlator.best(own, stack[tile, ...]) for tile in range(stack.shape[0])], axis=2)
         gain = 2.0 * correlation - here.array(harmonics.norm.ravel())
         gain = xp.reshape(xp.permute_dims(gain, (1, 0, 2)), (gain.shape[1], -1))
         best = largest(gain, n_candidates)

@@ -1,0 +1,159 @@
+"""One text, one result: stages and runs on NumPy, on a strict array module and, under the launcher, on its arrays."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from conftest import as_dataset, spread
+
+from spilegate import steps
+from spilegate.backend import to_host
+from spilegate.geometry import diameter, orientations, sampling
+from spilegate.kernels.polar import view_harmonics
+from spilegate.kernels.workers import Threads, Workers
+from spilegate.mtip import reconstruct
+from spilegate.preparation import Experiment, prepare
+from spilegate.settings import Settings
+from spilegate.simulation.experiment import Simulation
+from spilegate.stages import matching, merging, refining, slicing, starting
+from spilegate.state import State
+
+STRICT = Threads(2, array_api_strict)
+COUNT = 70
+
+
+def stage_results(experiment: Experiment, volume: np.ndarray, images: np.ndarray, workers: Workers) -> dict[str, Any]:
+    """What every stage that works on patterns gives with these workers."""
+    plan = experiment.plans[2]
+    patterns = spread(images, workers)
+    rings, pixels = experiment.rings(plan), experiment.pixels(plan.q_match)
+    rng = np.random.default_rng(0)
+    views = orientations.view_grid(plan.n_views, rng)
+    voxel = experiment.plans[-1].voxel_angstrom
+
+    def slicer(on: sampling.Sampling) -> Any:
+        return lambda rotations: slicing.slices(volume, voxel, rotations, on.q, workers=workers)[None]
+
+    slices = slicer(rings)(views)[0]
+    harmonics = view_harmonics(slices, list(range(8)), tile=100, workers=workers)
+    keywords = {"n_candidates": 2, "highest": plan.highest, "workers": workers}
+    polar = matching.polar(patterns, rings, slicer(rings), views, plan.n_phi, **keywords)
+    gemm = matching.gemm(patterns, pixels, slicer(pixels), views[:20], 32, **keywords)
+    shortlist = refining.Shortlist(polar.quaternions, polar.state, np.ones(polar.state.shape, bool))
+    refined = refining.refine(
+        patterns, pixels, volume[None], voxel, shortlist, iterations=2, largest_turn=0.05, workers=workers
+    )
+    first = experiment.plans[0]
+    start_rings = experiment.rings(first)
+    few = orientations.view_grid(first.n_views, rng)
+    model = slicing.slices(volume, voxel, few, start_rings.q, workers=workers)
+    expected = starting.expect(patterns, start_rings, model, 0.2, workers=workers)
+    (normal,) = merging.normal_equations(
+        patterns,
+        pixels,
+        np.zeros(len(images), int),
+        orientations.matrices(polar.quaternions[:, 0]),
+        1,
+        15,
+        voxel,
+        workers=workers,
+    )
+    assert normal is not None
+    profile = sampling.radial_profile(patterns, experiment.q, experiment.usable, 0.004, workers=workers)
+    texture = diameter.texture_power(
+        patterns, experiment.q, experiment.usable, profile, q_max=experiment.q_max, workers=workers
+    )
+    return {
+        "slices": slices,
+        "view harmonics": harmonics.stack,
+        "polar distance": polar.distance,
+        "polar orientation": polar.quaternions,
+        "gemm distance": gemm.distance,
+        "gemm orientation": gemm.quaternions,
+        "refined distance": refined.distance,
+        "refined orientation": refined.quaternions,
+        "expected pattern": expected.mean,
+        "expected weight": expected.weight,
+        "entropy": np.array([expected.entropy, expected.mean_distance]),
+        "kernel": normal.kernel,
+        "right-hand side": normal.right,
+        "profile": np.stack([profile.mean, profile.variance]),
+        "texture": texture[1],
+    }
+
+
+@pytest.fixture(scope="module")
+def on_numpy(experiment: Experiment, true_autocorrelation: np.ndarray) -> dict[str, Any]:
+    return stage_results(experiment, true_autocorrelation, to_host(experiment.images)[:COUNT], Threads(2))
+
+
+def test_every_body_is_written_for_any_array_module(
+    experiment: Experiment, true_autocorrelation: np.ndarray, on_numpy: dict[str, Any]
+) -> None:
+    images = to_host(experiment.images)[:COUNT]
+    strict = stage_results(experiment, true_autocorrelation, images, STRICT)
+    for name, expected in on_numpy.items():
+        np.testing.assert_allclose(strict[name], expected, atol=1e-5 * np.abs(expected).max(), rtol=0, err_msg=name)
+
+
+@pytest.mark.backend
+def test_every_stage_gives_the_same_bits_here_as_on_numpy(
+    experiment: Experiment, true_autocorrelation: np.ndarray, on_numpy: dict[str, Any], workers: Workers
+) -> None:
+    images = to_host(experiment.images)[:COUNT]
+    here = stage_results(experiment, true_autocorrelation, images, workers)
+    for name, expected in on_numpy.items():
+        np.testing.assert_array_equal(here[name], expected, err_msg=name)
+
+
+def options(**more: Any) -> Settings:
+    quick = {"start": {"iterations": 8, "count": 1}, "phasing": {"cycles": 2, "starts": 2}}
+    return Settings.model_validate({"seed": 3, "compute": {"threads": 2}, **quick, **more})
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("more", [{}, {"matching": {"states": 2}}, {"resolution": {"half_sets": True}}], ids=str)
+def test_whole_runs_give_the_same_bits_here_as_on_numpy(
+    simulation: Simulation, workers: Workers, more: dict[str, Any]
+) -> None:
+    settings = options(prepare={"diameter_angstrom": 62.0, "q_max": 0.06}, **more)
+    results = [reconstruct(as_dataset(simulation, who), settings) for who in (Threads(2), workers)]
+    for field in fields(State):
+        first, second = (getattr(result.state, field.name) for result in results)
+        np.testing.assert_array_equal(first, second, err_msg=field.name)
+    np.testing.assert_array_equal(results[0].half_set_fsc, results[1].half_set_fsc)
+    assert results[0].figures == results[1].figures
+
+
+@pytest.mark.backend
+def test_the_diameter_is_estimated_the_same_here_as_on_numpy(simulation: Simulation, workers: Workers) -> None:
+    both = [prepare(as_dataset(simulation, who), options(), who) for who in (Threads(2), workers)]
+    assert both[0].diameter_angstrom == both[1].diameter_angstrom
+    np.testing.assert_array_equal(both[0].profile.variance, both[1].profile.variance)
+
+
+@pytest.mark.backend
+def test_merging_and_phasing_with_split_volumes_agree(simulation: Simulation, workers: Workers) -> None:
+    """Volumes split over all processors: sums in another order, so a few times the precision of a single stage."""
+    states = []
+    for split in (10**9, 0):
+        settings = options(prepare={"diameter_angstrom": 62.0, "q_max": 0.06})
+        settings = settings.model_copy(update={"compute": settings.compute.model_copy(update={"split_voxels": split})})
+        dataset = as_dataset(simulation, workers)
+        experiment = prepare(dataset, settings)
+        plan = experiment.plans[2]
+        state = steps.random_state(experiment, experiment.plans[1], settings, np.random.default_rng(5))
+        state = replace(state, quaternions=simulation.quaternions, generation=1)
+        figures: dict[str, float] = {}
+        state = steps.merge(experiment, plan, state, settings.merging, figures)
+        states.append((state, figures))
+    (first, before), (second, after) = states
+    largest = np.abs(first.autocorrelation).max()
+    # CG stops at 1e-4; both stop after the same iterations or nearly so.
+    np.testing.assert_allclose(second.autocorrelation, first.autocorrelation, atol=2e-3 * largest)
+    assert after["merge_residual"] <= 1.1e-4
+    assert abs(after["cg_iterations"] - before["cg_iterations"]) <= 6
