@@ -43,8 +43,17 @@ def start(backend: Backend, threads: int | None, split_voxels: int) -> Workers:
     try:
         from spilegate.kernels.tasks import LegateWorkers
     except (ImportError, OSError, RuntimeError) as error:
-        raise InputError(f"--backend legate: the runtime does not start ({error}); {INSTALL}") from error
+        raise InputError(
+            f"--backend legate: the runtime does not start ({_reason(error)}); expected the processors there are, "
+            f"e.g. legate --cpus 2 --gpus 0 where there is no GPU; {INSTALL}"
+        ) from error
     return LegateWorkers(threads, split_voxels)
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the stack that the runtime's messages end in."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return next((line.partition("#0 ")[2] for line in lines if "#0 " in line), lines[0])
 
 
 def workers_for(array: Any, threads: int | None, split_voxels: int) -> Workers:
@@ -61,11 +70,27 @@ def workers_for(array: Any, threads: int | None, split_voxels: int) -> Workers:
 
 def is_writer() -> bool:
     """Tell whether this process writes files and talks to the user: of the processes of a run, the first."""
-    if LAUNCHED not in os.environ or find_spec("legate") is None:
-        return True
-    from legate.core import get_legate_runtime
+    runtime = _runtime()
+    return runtime is None or int(runtime.node_id) == 0
 
-    return int(get_legate_runtime().node_id) == 0
+
+def ranks() -> int:
+    """Return how many processes the run has."""
+    runtime = _runtime()
+    return 1 if runtime is None else int(runtime.node_count)
+
+
+def _runtime() -> Any | None:
+    """Return the runtime, started if need be, if this process was started by its launcher."""
+    if LAUNCHED not in os.environ or find_spec("legate") is None:
+        return None
+    try:
+        from legate.core import get_legate_runtime
+
+        return get_legate_runtime()
+    except (ImportError, OSError, RuntimeError):
+        # `start` says why.
+        return None
 
 
 def leave(code: int) -> NoReturn:
@@ -74,15 +99,12 @@ def leave(code: int) -> NoReturn:
     Other ranks may be waiting for this one, and a usual exit would wait for them; so the writer, whose words are out,
     just ends, and the launcher ends the others.
     """
-    if LAUNCHED in os.environ and find_spec("legate") is not None:
-        from legate.core import get_legate_runtime
-
-        if int(get_legate_runtime().node_count) > 1:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            if not is_writer():
-                time.sleep(SECONDS_FOR_THE_WRITER)
-            os._exit(code)
+    if ranks() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not is_writer():
+            time.sleep(SECONDS_FOR_THE_WRITER)
+        os._exit(code)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spilegate.errors import InputError
+from spilegate.kernels import launch
 
 
 class Output:
@@ -22,7 +23,9 @@ class Output:
     """
 
     def __init__(self, *, quiet: bool = False, log: Path | None = None, folder: Path | None = None) -> None:
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        # Several ranks write into a terminal that is made up; what is drawn over itself there ends up in a file.
+        terminal = False if launch.ranks() > 1 else None
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, force_terminal=terminal)
         self._path = log
         self._file: TextIO | None = None
         self._waiting: list[str] = []
