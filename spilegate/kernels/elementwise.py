@@ -23,11 +23,14 @@ BLOCK = 2**15
 _functions: list[Callable[..., Array]] = []
 
 
-def elementwise(function: Callable[..., Array], *arrays: Array, scalars: tuple[float, ...] = ()) -> Array:
+def elementwise(
+    function: Callable[..., Array], *arrays: Array, scalars: tuple[float, ...] = (), reuse: Array | None = None
+) -> Array:
     """Return `function(*arrays, *scalars)` for a function in which every element stands for itself.
 
     function : of a module, not made inside another function; it writes to none of its arguments
     arrays : of one module, their shapes are broadcast; scalars : further arguments
+    reuse : an array of the result's shape and type, which nobody needs any more; may be one of `arrays`
     """
     xp = array_module(arrays[0])
     if xp is not np and xp.__name__ != "cupynumeric":
@@ -35,8 +38,11 @@ def elementwise(function: Callable[..., Array], *arrays: Array, scalars: tuple[f
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
     if xp is np and math.prod(shape) <= BLOCK:
         return function(*arrays, *scalars)
-    dtype = function(*(np.empty((0,) * len(shape), array.dtype) for array in arrays), *scalars).dtype
-    sources, target = [xp.broadcast_to(array, shape) for array in arrays], xp.empty(shape, dtype=dtype)
+    target = reuse
+    if target is None:
+        types = (np.empty((0,) * len(shape), array.dtype) for array in arrays)
+        target = xp.empty(shape, dtype=function(*types, *scalars).dtype)
+    sources = [xp.broadcast_to(array, shape) for array in arrays]
     if xp is np:
         _apply_blocks(function, sources, target, scalars)
     else:
@@ -82,10 +88,16 @@ def _task(sources: int, scalars: int) -> tuple[Any, Any]:
 
 def _apply(xp: Any, sources: list[Array], target: Array, number: int, *scalars: float) -> None:
     """Apply a function to a part of the arrays: what one task does."""
+    parts = [xp.broadcast_to(source[_repeated(source, target)], target.shape) for source in sources]
     if xp is np:
-        _apply_blocks(_functions[number], sources, target, scalars)
+        _apply_blocks(_functions[number], parts, target, scalars)
     else:
-        target[...] = _functions[number](*sources, *scalars)
+        target[...] = _functions[number](*parts, *scalars)
+
+
+def _repeated(source: Array, target: Array) -> tuple[slice, ...]:
+    """Return the elements to broadcast again: along an axis that was broadcast a task sees the whole array."""
+    return tuple(slice(None if n == m else 1) for n, m in zip(source.shape, target.shape, strict=True))
 
 
 def _apply_blocks(

@@ -43,20 +43,19 @@ def rfftn(volumes: Array, *, threads: int, size: int | None = None) -> Array:
     return library.rfftn(volumes, s=None if size is None else (size,) * 3, axes=AXES, **options)
 
 
-def irfftn(spectra: Array, size: int, *, threads: int) -> Array:
-    """Invert `rfftn` to volumes of `size`^3."""
+def irfftn(spectra: Array, size: int, *, threads: int, keep: int | None = None) -> Array:
+    """Invert `rfftn` to volumes of `size`^3, of which the first `keep` voxels along each axis are wanted."""
     library, options = _library(spectra, threads)
-    return library.irfftn(spectra, s=(size,) * 3, axes=AXES, **options)
+    if library is slabs:
+        return slabs.irfftn(spectra, s=(size,) * 3, keep=keep)
+    spectra = _as_complex(spectra, library)
+    return library.irfftn(spectra, s=(size,) * 3, axes=AXES, **options)[..., :keep, :keep, :keep]
 
 
 def fftn(volumes: Array, *, threads: int) -> Array:
     """Transform the last three axes of real or complex volumes whose origin is at index 0."""
     library, options = _library(volumes, threads)
-    if library not in (scipy.fft, slabs):
-        # Not every module takes real volumes.
-        xp = array_module(volumes)
-        volumes = xp.asarray(volumes, dtype=xp.result_type(volumes.dtype, xp.complex64))
-    return library.fftn(volumes, axes=AXES, **options)
+    return library.fftn(_as_complex(volumes, library), axes=AXES, **options)
 
 
 def ifftn(spectra: Array, *, threads: int) -> Array:
@@ -93,3 +92,11 @@ def _library(array: Array, threads: int) -> tuple[Any, dict[str, int]]:
         return scipy.fft, {"workers": threads}
     xp = array_module(array)
     return (slabs if xp.__name__ == "cupynumeric" else xp.fft), {}
+
+
+def _as_complex(array: Array, library: Any) -> Array:
+    """Return the array as it is if the library takes real arrays for complex ones, as scipy does; else complex."""
+    if library in (scipy.fft, slabs):
+        return array
+    xp = array_module(array)
+    return xp.asarray(array, dtype=xp.result_type(array.dtype, xp.complex64))

@@ -28,12 +28,15 @@ def rfftn(volumes: Array, s: tuple[int, int, int] | None = None, axes: tuple[int
     return _lines("fft", planes, x, planes if x == volumes.shape[-3] else None)
 
 
-def irfftn(spectra: Array, s: tuple[int, int, int], axes: tuple[int, int, int] = AXES) -> Array:
-    """Invert `rfftn` to volumes of the shape s, which the spectra have to fit."""
+def irfftn(
+    spectra: Array, s: tuple[int, int, int], axes: tuple[int, int, int] = AXES, *, keep: int | None = None
+) -> Array:
+    """Invert `rfftn` to volumes of the shape s, which the spectra have to fit; see `fft.irfftn` for keep."""
     x, y, z = _shape(spectra, s, axes)
     if spectra.shape[-3:] != (x, y, z // 2 + 1):
         raise ValueError(f"spectra of {spectra.shape[-3:]} samples do not belong to volumes of {s} voxels")
-    return _planes("irfftn", _lines("ifft", spectra, x), (y, z), z, np.zeros(0, spectra.dtype).real.dtype)
+    planes = _lines("ifft", spectra, x)[..., :keep, :, :]
+    return _planes("irfftn", planes, (keep or y, keep or z), z, np.zeros(0, spectra.dtype).real.dtype)
 
 
 def fftn(volumes: Array, axes: tuple[int, int, int] = AXES) -> Array:
@@ -46,7 +49,8 @@ def fftn(volumes: Array, axes: tuple[int, int, int] = AXES) -> Array:
 def ifftn(spectra: Array, axes: tuple[int, int, int] = AXES) -> Array:
     """Invert `fftn`."""
     x, y, z = _shape(spectra, None, axes)
-    return _planes("ifftn", _lines("ifft", spectra, x), (y, z), z, spectra.dtype)
+    lines = _lines("ifft", spectra, x)
+    return _planes("ifftn", lines, (y, z), z, lines.dtype)
 
 
 def _shape(array: Array, s: tuple[int, int, int] | None, axes: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -68,12 +72,12 @@ def _planes(kind: str, source: Array, shape: tuple[int, int], size: int, dtype: 
 
 
 def _lines(kind: str, source: Array, size: int, target: Array | None = None) -> Array:
-    """Transform complex lines along x, padded with zeros to `size`, in slabs along y; into `target` if there is one."""
-    xp = array_module(source)
+    """Transform lines along x, padded with zeros to `size`, in slabs along y; into `target` if there is one."""
+    xp, dtype = array_module(source), np.result_type(source.dtype, np.complex64)
     if stores.on_gpus():
-        return getattr(xp.fft, kind)(source, n=size, axis=-3)
+        return getattr(xp.fft, kind)(source.astype(dtype), n=size, axis=-3)
     if target is None:
-        target = xp.empty((*source.shape[:-3], size, *source.shape[-2:]), dtype=source.dtype)
+        target = xp.empty((*source.shape[:-3], size, *source.shape[-2:]), dtype=dtype)
     _launch(_lines_task(), source, target, -2, LINES.index(kind))
     return target
 
@@ -111,9 +115,14 @@ def _lines_task() -> tuple[Any, Any]:
 
 
 def transform_planes(xp: Any, sources: list[Array], target: Array, kind: int, size: int) -> None:
-    """Transform the planes of a slab; kind : the place of the transform in PLANES, size : voxels along z."""
+    """Transform the planes of a slab, padded with zeros before or cut after.
+
+    kind : the place of the transform in PLANES; size : voxels along z
+    """
+    source, (rows, columns) = sources[0], target.shape[-2:]
     library = scipy.fft if xp is np else xp.fft
-    target[...] = getattr(library, PLANES[kind])(sources[0], s=(target.shape[-2], size), axes=(-2, -1))
+    planes = getattr(library, PLANES[kind])(source, s=(max(source.shape[-2], rows), size), axes=(-2, -1))
+    target[...] = planes[..., :rows, :columns]
 
 
 def transform_lines(xp: Any, sources: list[Array], target: Array, kind: int) -> None:

@@ -40,32 +40,44 @@ def processors() -> int:
 
 
 def register(body: Body, sources: int, scalars: tuple[type, ...]) -> tuple[Any, Any]:
-    """Register a task with so many sources, one target and scalars (int or float); return its library and number.
+    """Register a task with so many sources, one target and scalars (int or float); return its library and number."""
+    from legate.core.task import InputStore, OutputStore
 
-    Every rank has to register the same tasks in the same order.
+    def run(context: Any, xp: Any, views: list[Array], values: list[Any]) -> None:  # noqa: ARG001 - as every task
+        if views[-1].size:
+            body(xp, views[:-1], views[-1], *values)
+
+    return define(run, [*[InputStore] * sources, OutputStore], scalars)
+
+
+def define(
+    run: Callable[[Any, Any, list[Array], list[Any]], None], kinds: list[Any], scalars: tuple[type, ...]
+) -> tuple[Any, Any]:
+    """Register a task with stores of these kinds and scalars; return its library and number.
+
+    run : called with the task's context, the array module, views of the stores, and the scalars
+    Legate counts the stores at every launch, and every rank has to register the same tasks in the same order.
     """
     from legate.core import TaskContext, VariantCode
-    from legate.core.task import InputStore, OutputStore, PyTask
+    from legate.core.task import PyTask
 
-    arrays = [*(f"source_{number}" for number in range(sources)), "target"]
+    arrays = [f"array_{number}" for number in range(len(kinds))]
     values = {f"scalar_{number}": kind for number, kind in enumerate(scalars)}
 
-    def run(context: Any, **arguments: Any) -> None:
+    def task(context: Any, **arguments: Any) -> None:
         xp = _module(context.get_variant_kind() == VariantCode.GPU, context)
         views = [xp.asarray(arguments[name].get_inline_allocation()) for name in arrays]
-        if views[-1].size:
-            body(xp, views[:-1], views[-1], *(arguments[name] for name in values))
+        run(context, xp, views, [arguments[name] for name in values])
 
-    kinds: list[Any] = [TaskContext, *[InputStore] * sources, OutputStore]
-    annotations = dict(zip(["context", *arrays], kinds, strict=True)) | values
+    annotations = dict(zip(["context", *arrays], [TaskContext, *kinds], strict=True)) | values
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    task.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(name, place, annotation=annotation) for name, annotation in annotations.items()],
         return_annotation=None,
     )
-    run.__annotations__ = {**annotations, "return": None}
-    task = PyTask(func=run, variants=(VariantCode.CPU, *((VariantCode.GPU,) if on_gpus() else ())))
-    return task.library, task.complete_registration()
+    task.__annotations__ = {**annotations, "return": None}
+    made = PyTask(func=task, variants=(VariantCode.CPU, *((VariantCode.GPU,) if on_gpus() else ())))
+    return made.library, made.complete_registration()
 
 
 def _module(gpu: bool, context: Any) -> Any:

@@ -7,7 +7,6 @@ touches no split array is not worth a launch on CPUs: every rank does it by itse
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import time
@@ -22,11 +21,12 @@ from typing import Any
 
 import cupynumeric
 import numpy as np
-from legate.core import TaskContext, TaskTarget, VariantCode, get_legate_runtime, get_machine
+from legate.core import TaskTarget, get_legate_runtime, get_machine
 from legate.core import types as legate_types
-from legate.core.task import ADD, InputStore, OutputStore, PyTask, ReductionStore
+from legate.core.task import ADD, InputStore, OutputStore, ReductionStore
 
 from spilegate.errors import InputError
+from spilegate.kernels import stores
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import (
@@ -69,38 +69,14 @@ _numbers = counter()
 
 @lru_cache(maxsize=64)
 def _task(inputs: int, outputs: int) -> _Task:
-    """Register the task with so many stores: Legate counts them at every launch."""
-    names = [*(f"input_{i}" for i in range(inputs)), *(f"output_{i}" for i in range(outputs)), "sums"]
-    kinds: list[Any] = [*[InputStore] * inputs, *[OutputStore] * outputs, ReductionStore[ADD]]
+    """Register the task with so many stores."""
     bodies: dict[int, Launched] = {}
 
-    def run(context: TaskContext, **arguments: Any) -> None:
-        xp = _module(context)
-        arrays = [xp.asarray(arguments[name].get_inline_allocation()) for name in names]
-        bodies[arguments["body"]](xp, context.task_index[0], arrays[:inputs], arrays[inputs:-1], arrays[-1])
+    def run(context: Any, xp: Any, views: list[Any], values: list[Any]) -> None:
+        bodies[values[0]](xp, context.task_index[0], views[:inputs], views[inputs:-1], views[-1])
 
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    annotations = {"context": TaskContext, **dict(zip(names, kinds, strict=True)), "body": int}
-    parameters = [inspect.Parameter(name, kind, annotation=annotation) for name, annotation in annotations.items()]
-    run.__signature__ = inspect.Signature(parameters, return_annotation=None)  # type: ignore[attr-defined]
-    run.__annotations__ = {**annotations, "return": None}
-    task = PyTask(func=run, variants=(VariantCode.CPU, *((VariantCode.GPU,) if _gpus() else ())))
-    return _Task(task.library, task.complete_registration(), bodies)
-
-
-def _gpus() -> int:
-    """Return the number of GPUs that tasks may run on."""
-    return int(get_machine().count(TaskTarget.GPU))
-
-
-def _module(context: TaskContext) -> Any:
-    """Return the array module of the processor that a task runs on."""
-    if context.get_variant_kind() != VariantCode.GPU:
-        return np
-    import cupy
-
-    cupy.cuda.ExternalStream(context.task_stream).use()
-    return cupy
+    kinds = [*[InputStore] * inputs, *[OutputStore] * outputs, ReductionStore[ADD]]
+    return _Task(*stores.define(run, kinds, (int,)), bodies)
 
 
 class LegateWorkers:
@@ -113,8 +89,8 @@ class LegateWorkers:
     def __init__(self, threads: int | None, split_voxels: int) -> None:
         self.split_voxels = split_voxels
         runtime, machine = get_legate_runtime(), get_machine()
-        self.gpus = _gpus()
-        self.processors = self.gpus or int(machine.count(TaskTarget.CPU))
+        self.gpus = stores.on_gpus()
+        self.processors = stores.processors()
         own = max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
         self.host = Threads(threads or own)
         # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
@@ -152,7 +128,7 @@ class LegateWorkers:
         totals = _submit(
             launched,
             math.ceil(count / rows),
-            [(_store(array), rows) for array in split],
+            [(stores.store_of(array), rows) for array in split],
             [(store, rows) for store in kept + packed],
             pack.sum_length,
         )
@@ -189,7 +165,7 @@ class LegateWorkers:
             results[0][...] = inputs[0][first::step]
 
         taken = _new((len(range(first, len(array), step)), *array.shape[1:]), array.dtype)
-        _submit(launched, math.ceil(len(array) / rows), [(_store(array), rows)], [(taken, rows // step)], 1)
+        _submit(launched, math.ceil(len(array) / rows), [(stores.store_of(array), rows)], [(taken, rows // step)], 1)
         return cupynumeric.asarray(taken)
 
     def _rows(self, shape: tuple[int, ...]) -> int:
@@ -257,8 +233,8 @@ def _submit(
     task, number = _task(len(inputs), len(outputs)), next(_numbers)
     task.bodies[number] = launched
     launch = runtime.create_manual_task(task.library, task.number, (launches,))
-    for stores, add in ((inputs, launch.add_input), (outputs, launch.add_output)):
-        for store, rows in stores:
+    for split, add in ((inputs, launch.add_input), (outputs, launch.add_output)):
+        for store, rows in split:
             add(store.partition_by_tiling((rows, *tuple(store.shape)[1:])))
     launch.add_reduction(sums, ADD)
     launch.add_scalar_arg(number, legate_types.int64)
@@ -320,12 +296,6 @@ def _ticks() -> dict[int, int]:
 def _is_kept(output: Output) -> bool:
     """Tell whether an output stays where it was made."""
     return isinstance(output, Rows) and output.split
-
-
-def _store(array: Any) -> Any:
-    """Return the logical store of a cuPyNumeric array."""
-    (field,) = array.__legate_data_interface__["data"].values()
-    return field.data
 
 
 def _read(store: Any) -> Any:

@@ -142,8 +142,9 @@ def solve(
 
     def apply(x: Array) -> Array:
         volume = xp.reshape(x, shape)
-        product = elementwise(mul, fft.rfftn(volume, size=padded, threads=threads), spectrum)
-        inner = fft.irfftn(product, padded, threads=threads)[:size, :size, :size]
+        product = fft.rfftn(volume, size=padded, threads=threads)
+        product = elementwise(mul, product, spectrum, reuse=product)
+        inner = fft.irfftn(product, padded, threads=threads, keep=size)
         return xp.reshape(elementwise(_regularised, inner, inside, volume, scalars=(ridge,)), (-1,))
 
     solution, figures = cg.solve(

@@ -131,17 +131,19 @@ def _superposed(moving: Array, fixed: Array) -> Array:
 
 def _with_amplitudes(rho: Array, target: Amplitudes, threads: int) -> Array:
     """Project onto the measured amplitudes, phases kept."""
-    spectrum = elementwise(_bound, fft.rfftn(rho, threads=threads), target.amplitude, target.measured)
+    spectrum = fft.rfftn(rho, threads=threads)
+    spectrum = elementwise(_bound, spectrum, target.amplitude, target.measured, reuse=spectrum)
     return fft.irfftn(spectrum, rho.shape[-1], threads=threads)
 
 
 def _update(rho: Array, projected: Array, inside: Array, kind: str, beta: float) -> Array:
-    """Return the next density by one of the three updates."""
+    """Return the next density by one of the three updates, in the memory of the projected one."""
     if kind == "er":
-        return elementwise(_error_reduction, projected, inside)
+        return elementwise(_error_reduction, projected, inside, reuse=projected)
     # Rounded once, or 1 - 2 beta would differ from what single precision makes of it.
     feedback = float(np.float32(beta))
-    return elementwise(_hio if kind == "hio" else _raar, rho, projected, inside, scalars=(feedback,))
+    function = _hio if kind == "hio" else _raar
+    return elementwise(function, rho, projected, inside, scalars=(feedback,), reuse=projected)
 
 
 def _blur(size: int) -> Float32:
