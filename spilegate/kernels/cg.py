@@ -56,7 +56,7 @@ def solve(
         operator = LinearOperator((right.size, right.size), matvec=apply, dtype=np.float64)
         x, _ = scipy_cg(operator, right, x0=start, **options)
     elif library := _legate_sparse(right):
-        x = _by_legate_sparse(library, apply, right, start, **options)
+        x = by_legate_sparse(library, apply, right, start, **options)
     if x is None:
         count = 0
         x, _ = conjugate_gradients(apply, right, start, conv_test_iters=CONVERGENCE_TEST_ITERATIONS, **options)
@@ -121,7 +121,7 @@ def _legate_sparse(array: Array) -> ModuleType | None:
     return sys.modules["legate_sparse"]
 
 
-def _by_legate_sparse(
+def by_legate_sparse(
     library: Any, apply: Apply, right: Array, start: Array, *, rtol: float, **options: Any
 ) -> Array | None:
     """Solve by legate-sparse; None if it fails.

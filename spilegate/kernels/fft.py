@@ -61,7 +61,7 @@ def fftn(volumes: Array, *, threads: int) -> Array:
 def ifftn(spectra: Array, *, threads: int) -> Array:
     """Invert `fftn`."""
     library, options = _library(spectra, threads)
-    return library.ifftn(spectra, axes=AXES, **options)
+    return library.ifftn(_as_complex(spectra, library), axes=AXES, **options)
 
 
 def to_corner(volumes: Array) -> Array:

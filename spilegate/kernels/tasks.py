@@ -113,7 +113,13 @@ class LegateWorkers:
         spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
         if not (spread or self.gpus):
             return self.host.run(body, count, outputs, tile=tile)
-        rows = self._rows(spread[0]) if spread else math.ceil(math.ceil(count / tile) / self.processors) * tile
+        if not spread:
+            rows = math.ceil(math.ceil(count / tile) / self.processors) * tile
+        else:
+            rows = self._rows(spread[0])
+            if self.gpus:
+                # What fills the cache of a core leaves a GPU idle. Blocks are still the same for any number of GPUs.
+                tile = max(tile, block_rows(count, math.prod(spread[0][1:])))
         return self._launch(body, count, outputs, split, tile, rows)
 
     def _launch(
