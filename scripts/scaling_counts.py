@@ -188,7 +188,14 @@ def phasing_updates(load: Load) -> int:
 
 def terms(load: Load, *, gpu: bool) -> list[Term]:
     """Return all terms of a generation, but for what goes over the network."""
-    return [*_search(load, gpu), _match(load), _refine(load), *_merge(load), *_volumes(load), _bookkeeping(load)]
+    return [
+        *_search(load, gpu),
+        _match(load, gpu),
+        _refine(load, gpu),
+        *_merge(load),
+        *_volumes(load),
+        _bookkeeping(load),
+    ]
 
 
 def _search(load: Load, gpu: bool) -> list[Term]:
@@ -218,9 +225,14 @@ def _search(load: Load, gpu: bool) -> list[Term]:
     ]
 
 
-def _match(load: Load) -> Term:
+def _tile(load: Load, of_stage: int, gpu: bool) -> int:
+    """Return the patterns of a tile: a stage's own number fits the cache of a core, GPUs take whole blocks."""
+    return min(max(of_stage, load.block) if gpu else of_stage, load.patterns)
+
+
+def _match(load: Load, gpu: bool) -> Term:
     """Return the search of all patterns, in tiles of patterns and of views."""
-    tile = min(matching.TILE_PATTERNS, load.patterns)
+    tile = _tile(load, matching.TILE_PATTERNS, gpu)
     tiles = load.patterns / tile
     view_tiles = math.ceil(load.views / matching.TILE_VIEWS)
     pairs = load.patterns * view_tiles * matching.TILE_VIEWS
@@ -237,11 +249,11 @@ def _match(load: Load) -> Term:
     return Term("match: patterns x views", "patterns", load.blocks, amounts)
 
 
-def _refine(load: Load) -> Term:
+def _refine(load: Load, gpu: bool) -> Term:
     """Return Gauss-Newton on the pixels, in tiles of patterns, their parts and parts of these."""
     size = load.plan.size
     step = max(1, nufft.block_points(size) // load.used_match)
-    tile = min(max(1, round(step / GROUP)) * GROUP, load.patterns)
+    tile = _tile(load, max(1, round(step / GROUP)) * GROUP, gpu)
     tiles = load.patterns / tile
     # Every part is evaluated until its last pattern settles.
     rounds = math.ceil(load.gradients) + math.ceil(load.values)

@@ -17,6 +17,7 @@ from spilegate.geometry import orientations
 from spilegate.kernels import nufft
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.polar import Correlator
+from spilegate.kernels.workers import libraries
 from spilegate.simulation.experiment import detector_q
 from spilegate.stages import matching, merging, refining
 from spilegate.state import Float64, State
@@ -116,7 +117,7 @@ THIS_MACHINE = Machine(
     per_rank=1,
     evaluate=1.2e7,
     gather=3.6e6,
-    gemm=4e10,
+    gemm=7e10,
     fft=7e9,
     memory=1.4e10,
     call=7e-7,
@@ -134,6 +135,12 @@ THIS_MACHINE = Machine(
 
 def measured(load: Load) -> Machine:
     """Return this machine with the rates of one of its cores on arrays like those of a load, in a few seconds."""
+    with libraries().limit(limits=1, user_api="blas"):
+        return _measured(load)
+
+
+def _measured(load: Load) -> Machine:
+    """Measure with one thread."""
     plan = load.plan
     q = detector_q(round(load.stored**0.5), 100.0, 0.01)[0].reshape(-1, 3)
     length = np.linalg.norm(q, axis=1)

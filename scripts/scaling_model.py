@@ -221,7 +221,7 @@ def remarks(machine: Machine, cases: list[tuple[Load, int]]) -> list[str]:
         f"every rank's host keeps about {HOST_BYTES_PER_PATTERN} bytes of each (rows, candidates, quaternions). At "
         f"{powers(load.patterns)} patterns these are {with_unit(rows * load.patterns)} and "
         f"{with_unit(HOST_BYTES_PER_PATTERN * load.patterns)} a rank, and {machine.pattern * load.patterns:.0f} s of "
-        "bookkeeping that no further processor takes over. Once the patterns themselves fit, this breaks first.",
+        "bookkeeping that no other processor takes over. Where enough processors hold the patterns, it breaks first.",
         "The number of blocks of patterns is about a power of two, and no block is divided. Processors beyond the "
         f"blocks idle: {'; '.join(idle) or 'in none of these cases'}.",
         "Efficiency compares with one processor, as if its memory sufficed.",

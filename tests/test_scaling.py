@@ -165,7 +165,7 @@ def test_refinement_evaluates_the_points_counted(own: Experiment, transforms: di
     load = load_of(own, plan)
     load = replace(load, used_match=len(sampling.q), contested=2 / 3, gradients=1.0, values=1.0)
     assert counts.refine_points(load) == pytest.approx(sum(transforms["forward"]), rel=1e-12)
-    grids = counts._refine(load).amounts["fft"] / counts.fft_operations(fft.fast_size(2 * plan.size))
+    grids = counts._refine(load, gpu=False).amounts["fft"] / counts.fft_operations(fft.fast_size(2 * plan.size))
     assert grids == pytest.approx(sum(transforms["grids"]), rel=1e-12)
 
 
@@ -262,6 +262,15 @@ def test_calls_of_a_step_are_those_counted(
     # Copies from and to the host, which are none here: offsets, weights, patterns chosen, and what is returned.
     copies, expected = (7, counts.CALLS_OF_GRADIENT) if with_gradient else (4, counts.CALLS_OF_VALUE)
     assert operations.total() + copies == expected
+
+
+def test_gpus_take_whole_blocks_at_once() -> None:
+    load = counts.full_radius(10**6, 128, 8.0)
+    on_cpus, on_gpus = (counts._match(load, gpu).amounts for gpu in (False, True))
+    fewer = load.block / matching.TILE_PATTERNS
+    assert on_cpus["link"] / on_gpus["link"] == pytest.approx(fewer, rel=1e-12)
+    assert on_cpus["gemm"] == on_gpus["gemm"]
+    assert on_gpus["call"] < on_cpus["call"]
 
 
 def test_hosts_keep_the_bytes_counted() -> None:

@@ -96,7 +96,7 @@ class LegateWorkers:
         # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
         libraries().limit(limits=1, user_api="blas")
         if int(runtime.node_count) > 1:
-            _yield_cores()
+            _share_cores()
 
     @property
     def threads(self) -> int:
@@ -276,14 +276,18 @@ def _launched(
 
 
 @lru_cache(maxsize=1)
-def _yield_cores() -> None:
-    """Give the lowest priority to the runtime's threads that never sleep, waiting for messages.
+def _share_cores() -> None:
+    """Let the ranks of one computer share its cores.
 
-    Where ranks share few cores, such threads would take half of them from the work; on spare cores it changes nothing.
+    Every rank's runtime pins its processors as if it were alone, so that all ranks would work on the same cores: its
+    threads may use all cores the process was given. And threads that never sleep, waiting for messages, get the lowest
+    priority, or they would take half of the cores from the work; on spare cores that changes nothing.
     """
     if not THREADS_OF_PROCESS.is_dir():
         return
-    before = _ticks()
+    before, cores = _ticks(), os.sched_getaffinity(0)
+    for thread in before:
+        os.sched_setaffinity(thread, cores)
     time.sleep(0.1)
     for thread, ticks in _ticks().items():
         if thread != os.getpid() and ticks > before.get(thread, ticks):
