@@ -41,7 +41,11 @@ class Here:
 
     def array(self, values: Any, dtype: Any = None) -> Any:
         """Return host values as an array of the module."""
-        return self.xp.asarray(np.asarray(values, dtype))
+        host = np.asarray(values, dtype)
+        if self.xp.__name__ != "cupynumeric":
+            return self.xp.asarray(host)
+        # Its `asarray` refuses some views, and would work on the host's memory at a later time.
+        return self.xp.array(np.ascontiguousarray(host))
 
 
 @dataclass(frozen=True)
