@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.geometry.detector import rings
-from spilegate.geometry.diameter import estimate_diameter, pixel_spacing
+from spilegate.geometry.calibration import calibrate
+from spilegate.geometry.detector import Detector, pixel_spacing, rings
+from spilegate.geometry.diameter import estimate_diameter
+from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
 from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
@@ -22,21 +24,27 @@ RINGS_PER_SPECKLE = 2.2
 FEWEST_RINGS = 8
 # Inside half a speckle every slice is the same.
 FIRST_RING = 0.5
+# Patterns of more photons are matched by squared distances: as good there, and faster.
+BRIGHT_PHOTONS = 10_000
 
 
 @dataclass(frozen=True)
 class Experiment:
     """The data of a run and what was measured of them before it, the same in every generation.
 
-    images : (N_IMG, N_PIX) float32, maybe spread over many processors; q : (N_PIX, 3) float64; usable : (N_PIX,) bool
+    images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
+        processors
+    detector : the pixels; scale : (N_IMG,) float64, first estimate, of mean 1
+    statistics : "gaussian" or "poisson"
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     """
 
     images: Any
-    q: Float64
-    usable: Bool
+    detector: Detector
+    scale: Float64
+    statistics: Literal["gaussian", "poisson"]
     profile: Profile
     q_min: float
     q_max: float
@@ -45,16 +53,29 @@ class Experiment:
     plans: list[Plan]
     workers: Workers
 
-    def rings(self, plan: Plan) -> Sampling:
-        """Return the rings a generation searches on."""
+    def rings(self, plan: Plan) -> Likelihood:
+        """Return how patterns are compared on the rings a generation searches on."""
         spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
         first = max(self.q_min, FIRST_RING / self.diameter_angstrom)
-        grid = rings(self.q, self.usable, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi)
-        return on_rings(grid, self.profile)
+        detector = self.detector
+        grid = rings(
+            detector.q, detector.matched, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi
+        )
+        return self._likelihood(on_rings(grid, detector, self.profile))
 
-    def pixels(self, q_last: float) -> Sampling:
-        """Return the detector's own pixels up to a radius."""
-        return on_pixels(self.q, self.usable, self.profile, q_first=self.q_min, q_last=q_last)
+    def pixels(self, q_last: float) -> Likelihood:
+        """Return how patterns are compared on the detector's own pixels up to a radius."""
+        return self._likelihood(self._on_pixels(q_last, matching=True))
+
+    def merged(self, q_last: float) -> Sampling:
+        """Return the detector's own pixels up to a radius, also those that are not for matching."""
+        return self._on_pixels(q_last, matching=False)
+
+    def _on_pixels(self, q_last: float, *, matching: bool) -> Sampling:
+        return on_pixels(self.detector, self.profile, q_first=self.q_min, q_last=q_last, matching=matching)
+
+    def _likelihood(self, sampling: Sampling) -> Likelihood:
+        return Poisson(sampling) if self.statistics == "poisson" else Gaussian(sampling)
 
 
 def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None) -> Experiment:
@@ -65,17 +86,21 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     Raises InputError if the detector shows too few speckles of the particle to start from.
     """
     workers = workers or workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
-    usable = dataset.weight > 0
+    options = settings.prepare
+    first = detector_of(dataset)
     q_length = np.linalg.norm(dataset.q, axis=-1)
-    q_max = inscribed_radius(dataset)
-    if settings.prepare.q_max is not None:
-        q_max = min(settings.prepare.q_max, float(q_length[usable].max()))
-    q_min = float(max(settings.prepare.q_min, 0.999 * q_length[usable].min()))
-    profile = radial_profile(dataset.images, dataset.q, usable, pixel_spacing(dataset.q[usable]), workers=workers)
-    diameter = settings.prepare.diameter_angstrom
+    q_max = inscribed_radius(dataset.q, first.matched)
+    if options.q_max is not None:
+        q_max = min(options.q_max, float(q_length[first.matched].max()))
+    q_min = float(max(options.q_min, 0.999 * q_length[first.merged].min()))
+    estimate = options.background == "estimate" or (options.background == "auto" and dataset.background is None)
+    scale, detector = calibrate(dataset.images, first, q_max, estimate=estimate, workers=workers)
+    spacing = pixel_spacing(dataset.q[detector.matched])
+    profile = radial_profile(dataset.images, detector, scale, spacing, workers=workers)
+    diameter = options.diameter_angstrom
     found = diameter
     if found is None:
-        found = estimate_diameter(dataset.images, dataset.q, usable, profile, q_max=q_max, workers=workers)
+        found = estimate_diameter(dataset.images, detector, scale, profile, q_max=q_max, workers=workers)
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
     if q_max * found < 2:
@@ -83,10 +108,16 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
             f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "
             f"{found:.3g} angstrom; expected at least 2 speckles (q x diameter >= 2); check diameter_angstrom and q_max"
         )
+    statistics = settings.matching.statistics
+    if statistics == "auto":
+        inside = detector.matched & (q_length <= q_max)
+        photons = float(profile.at(q_length[inside])[0].sum())
+        statistics = "poisson" if dataset.counts and photons < BRIGHT_PHOTONS else "gaussian"
     return Experiment(
         dataset.images,
-        dataset.q,
-        usable,
+        detector,
+        scale,
+        statistics,
         profile,
         q_min,
         q_max,
@@ -97,15 +128,26 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     )
 
 
-def inscribed_radius(dataset: Dataset) -> float:
+def detector_of(dataset: Dataset) -> Detector:
+    """Return the pixels of a data set."""
+    none = np.zeros(len(dataset.q))
+    return Detector(
+        dataset.q,
+        dataset.weight > 0,
+        dataset.weight > 0,
+        np.ones(len(dataset.q)),
+        none if dataset.background is None else dataset.background,
+    )
+
+
+def inscribed_radius(q: Float64, usable: Bool) -> float:
     """Return the largest |q| [1/angstrom] up to which usable pixels surround the beam.
 
     The directions about the beam are cut into sectors, each as wide as two pixels at the edge of a square detector; the
     sector that ends first decides. Sectors without pixels (a gap through the beam) do not count.
     """
-    usable = dataset.weight > 0
-    q_length = np.linalg.norm(dataset.q[usable], axis=-1)
-    angle = np.arctan2(dataset.q[usable, 1], dataset.q[usable, 0])
+    q_length = np.linalg.norm(q[usable], axis=-1)
+    angle = np.arctan2(q[usable, 1], q[usable, 0])
     sectors = max(8, int(2 * np.sqrt(len(q_length))))
     sector = np.floor((angle + np.pi) / (2 * np.pi) * sectors).astype(int) % sectors
     furthest = np.zeros(sectors)

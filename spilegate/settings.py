@@ -26,6 +26,9 @@ class PrepareOptions(_Options):
     q_max: float | None = Field(
         None, gt=0, description="Ignore pixels beyond this [1/angstrom]; the detector's inscribed circle if left out."
     )
+    background: Literal["auto", "estimate", "file"] = Field(
+        "auto", description="Background: the file's, or estimated from how patterns differ in brightness; auto: either."
+    )
 
 
 class StartOptions(_Options):
@@ -50,6 +53,9 @@ class MatchingOptions(_Options):
 
     method: Literal["polar", "gemm"] = Field(
         "polar", description="Grid search by angular correlation (polar) or by brute force (gemm)."
+    )
+    statistics: Literal["auto", "gaussian", "poisson"] = Field(
+        "auto", description="Squared distances (gaussian) or photon statistics (poisson); auto: by the photons there are."
     )
     states: int = Field(1, ge=1, description="Number of conformations K.")
     candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")

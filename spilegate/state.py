@@ -26,8 +26,9 @@ Bool = NDArray[np.bool_]
 class Dataset:
     """Measured patterns and where their pixels lie in reciprocal space. Holds nothing of the truth.
 
-    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0; a NumPy array, or an array
-        that is spread over many processors
+    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0; or, of few photons, (N_IMG,
+        N_EVENT) int32, the pixel of every photon, N_PIX for none; a NumPy array, or one spread over many processors
+    counts : whether the values are whole numbers of photons
     q : (N_PIX, 3) float64 [1/angstrom], laboratory frame, beam along +z, on the Ewald sphere
     weight : (N_PIX,) float32, 0 for a pixel that is never used, 1 otherwise
     panel_shape : (panels, y, x) of the pixels before flattening (after binning)
@@ -43,6 +44,8 @@ class Dataset:
     pixel_index_map: Int64
     digest: str
     source: str
+    counts: bool = False
+    background: Float64 | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class State:
     voxel_angstrom : edge of a voxel of the three volumes [angstrom]; `voxel_angstrom * M` stays the same all run
     quaternions : (N_IMG, 4) float64, unit, (w, x, y, z); R(quaternion) takes the particle to the laboratory frame
     state : (N_IMG,) int64, the conformation each pattern belongs to
-    scale : (N_IMG,) float64, pattern = scale * model slice
-    distance : (N_IMG,) float64, weighted squared distance to the best slice over the weighted squared norm of the
-        pattern (0 = perfect)
+    scale : (N_IMG,) float64, of mean 1; pattern = scale * model slice + background
+    weight : (N_IMG,) float64, 1 for a pattern of the particle, 0 for an outlier
+    distance : (N_IMG,) float64, misfit of the best slice: 0 is perfect, 1 no better than the mean of all patterns
     autocorrelation : (K, M, M, M) float32 in (x, y, z) index order, real, centrosymmetric, centre at M // 2
     density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before a phasing
     support : (K, M, M, M) bool, where the density may be non-zero
@@ -66,6 +69,7 @@ class State:
     quaternions: Float64
     state: Int64
     scale: Float64
+    weight: Float64
     distance: Float64
     autocorrelation: Float32
     density: Float32

@@ -70,7 +70,8 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
         voxel_angstrom=plan.voxel_angstrom,
         quaternions=orientations.random_quaternions(count, rng),
         state=rng.integers(states, size=count),
-        scale=np.ones(count),
+        scale=experiment.scale,
+        weight=np.ones(count),
         distance=np.ones(count),
         autocorrelation=np.zeros(shape, np.float32),
         density=np.zeros(shape, np.float32),
@@ -83,14 +84,20 @@ def anneal(
     experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
 ) -> State:
     """Return the state after one soft assignment to a freshly turned grid of views."""
-    sampling = experiment.rings(plan)
+    likelihood = experiment.rings(plan)
+    sampling = likelihood.sampling
     views = orientations.view_grid(plan.n_views, rng)
     slices = _slicer(experiment, state, sampling)(views)
     expected = starting.expect(
-        experiment.images, sampling, slices.reshape(-1, *slices.shape[2:]), temperature, workers=experiment.workers
+        experiment.images,
+        likelihood,
+        slices.reshape(-1, *slices.shape[2:]),
+        state.scale,
+        state.weight,
+        temperature,
+        workers=experiment.workers,
     )
-    area = sampling.rings.area if sampling.rings is not None else np.ones(1)
-    weight = (expected.weight[:, None, None] * area[:, None]).astype(np.float32)
+    weight = expected.weight * sampling.cell
     mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
     normals: list[merging.Normal | None] = [
         merging.normal_equations_of_slices(*pair, views, sampling.q, plan.size, plan.voxel_angstrom)
@@ -100,6 +107,8 @@ def anneal(
     figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
     return replace(
         state,
+        quaternions=expected.quaternions(views, plan.n_phi),
+        state=expected.view // len(views),
         autocorrelation=merged,
         distance=np.full_like(state.distance, expected.mean_distance),
     )
@@ -115,12 +124,12 @@ def match(
 ) -> Candidates:
     """Return the best orientations of every pattern on a freshly turned search grid."""
     matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
-    sampling = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
+    likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
     views = orientations.view_grid(plan.n_views, rng)
     candidates = matcher(
         experiment.images,
-        sampling,
-        _slicer(experiment, state, sampling),
+        likelihood,
+        _slicer(experiment, state, likelihood.sampling),
         views,
         plan.n_phi,
         n_candidates=options.candidates,
@@ -145,6 +154,7 @@ def refine(
     refined = refining.refine(
         experiment.images,
         experiment.pixels(plan.q_match),
+        state.scale,
         state.autocorrelation,
         state.voxel_angstrom,
         shortlist(state, candidates, np.degrees(plan.view_spacing)),
@@ -154,10 +164,20 @@ def refine(
     )
     turned = orientations.angle_between(refined.quaternions, state.quaternions)
     far = (turned > np.degrees(plan.view_spacing)) | (refined.state != state.state)
+    good = state.weight > 0
     figures.update(
-        mean_distance=float(refined.distance.mean()), moved=float(far.mean()), median_turn_deg=float(np.median(turned))
+        mean_distance=float(refined.distance[good].mean()),
+        moved=float(far[good].mean()),
+        median_turn_deg=float(np.median(turned[good])),
     )
-    return replace(state, quaternions=refined.quaternions, state=refined.state, distance=refined.distance)
+    scale = state.scale * refined.factor
+    return replace(
+        state,
+        quaternions=refined.quaternions,
+        state=refined.state,
+        scale=scale / scale[good].mean(),
+        distance=refined.distance,
+    )
 
 
 def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
@@ -165,9 +185,11 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
     start = _regridded(state.autocorrelation, plan.size, experiment.workers.threads)
     normals = merging.normal_equations(
         experiment.images,
-        experiment.pixels(plan.q_merge),
+        experiment.merged(plan.q_merge),
         state.state,
         orientations.matrices(state.quaternions),
+        state.scale,
+        state.weight,
         len(start),
         plan.size,
         plan.voxel_angstrom,

@@ -231,7 +231,7 @@ def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
     """Return the first line of a run."""
     kind = "estimated" if experiment.diameter_estimated else "given"
     what = (
-        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.usable.sum())} pixels, "
+        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
         f"{len(experiment.plans)} generations, seed {job.settings.seed}"
     )

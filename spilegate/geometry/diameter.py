@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from spilegate.geometry.sampling import Profile
+from spilegate.geometry.detector import Detector, pixel_spacing
+from spilegate.geometry.sampling import Profile, on_pixels
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Total, Workers
-from spilegate.state import Bool, Float64
+from spilegate.state import Float64
 
 # Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
@@ -24,15 +24,15 @@ FIT_BOUNDS = (0.02, 0.15)
 
 
 def estimate_diameter(
-    images: Any, q: Float64, usable: Bool, profile: Profile, *, q_max: float, workers: Workers
+    images: Any, detector: Detector, scale: Float64, profile: Profile, *, q_max: float, workers: Workers
 ) -> float:
     """Return the largest diameter [angstrom].
 
-    images : (N_IMG, N_PIX) float32; q : (N_PIX, 3) float64 [1/angstrom]; usable : (N_PIX,) bool
+    images : (N_IMG, N_PIX), patterns or lists of their photons; scale : (N_IMG,) float64
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    displacement, power = texture_power(images, q, usable, profile, q_max=q_max, workers=workers)
-    largest = 0.5 / pixel_spacing(q[usable])
+    displacement, power = texture_power(images, detector, scale, profile, q_max=q_max, workers=workers)
+    largest = 0.5 / pixel_spacing(detector.q[detector.matched])
     inside = displacement <= largest
     displacement, power = displacement[inside], power[inside]
     floor = np.median(power[displacement > 0.85 * largest])
@@ -44,28 +44,26 @@ def estimate_diameter(
     return float(np.clip(-line[1] / line[0], displacement[first], largest))
 
 
-def pixel_spacing(q: Float64) -> float:
-    """Return the typical distance between neighbouring pixels (N, 3) [1/angstrom]."""
-    distance, _ = cKDTree(q).query(q, k=2)
-    return float(np.median(distance[:, 1]))
-
-
 def texture_power(
-    images: Any, q: Float64, usable: Bool, profile: Profile, *, q_max: float, workers: Workers
+    images: Any, detector: Detector, scale: Float64, profile: Profile, *, q_max: float, workers: Workers
 ) -> tuple[Float64, Float64]:
     """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
-    q_length = np.linalg.norm(q, axis=-1)
-    pixels = np.flatnonzero(usable & (q_length <= q_max))
+    q = detector.q
+    sampling = on_pixels(detector, profile, q_first=0.0, q_last=q_max, matching=True)
+    q_length, pixels = np.linalg.norm(q, axis=-1), np.flatnonzero(detector.matched)
+    pixels = pixels[q_length[pixels] <= q_max]
     step = 1 / (4 * q_max)
     half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
     points = np.ascontiguousarray((2 * np.pi * step * q[pixels, :2].T).astype(np.float32))
-    mean, variance = profile.at(q_length[pixels])
-    scale = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(variance)).astype(np.float32)
+    window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(sampling.variance)).astype(np.float32)
     side = 2 * half + 1
 
-    def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+    def add(here: Here, part: slice, block: Any) -> tuple[Any]:
         xp = here.xp
-        white = (xp.take(block, here.array(pixels), axis=1) - here.array(mean, np.float32)) * here.array(scale)
+        own = here.array(scale[part])
+        white = sampling.normalised(sampling.counts(block), own) - here.array(sampling.mean)
+        # A pattern counts as much as its scale.
+        white *= here.array(window) * xp.astype(xp.sqrt(own), white.dtype)[:, None]
         # Two real patterns in one complex transform: its power, averaged over x and -x, is the sum of theirs.
         if white.shape[0] % 2:
             white = xp.concat([white, xp.zeros((1, white.shape[1]), dtype=white.dtype)])
@@ -76,9 +74,9 @@ def texture_power(
         return (xp.sum(power, axis=0),)
 
     # Whitened, a pixel's mean square is about 1 over the window, and its power in a picture at most the pixels' number.
-    bound = 16.0 * len(images) * len(pixels) ** 2
+    bound = 16.0 * scale.sum() * len(pixels) ** 2
     (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
-    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / len(images)
+    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / scale.sum()
     return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import array_module, from_host
-from spilegate.geometry.detector import Rings
+from spilegate.geometry.detector import Detector, Rings
+from spilegate.kernels.events import dense
 from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
-from spilegate.state import Bool, Float32, Float64
+from spilegate.state import Float32, Float64
 
 # Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
 MODEL_ERROR = 0.05
@@ -35,41 +36,68 @@ class Profile:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The points a pattern is compared on: all usable detector pixels within a radius, or rings.
+    """The points a pattern is compared on: usable detector pixels within a radius, or rings.
 
+    All but `q` are (...) float32, one value for each point:
     q : (..., 3) float64 [1/angstrom], laboratory frame
-    offset : (...) float32, subtracted before comparing, so that what all slices share does not drown the rest
-    root_weight : (...) float32, square root of the weight: 1 / variance of the patterns at that |q|, times the area
+    mean, variance : of the patterns at scale 1 at that |q|
+    response : counts for each unit of intensity, from polarisation and solid angle
+    background : counts that every pattern has there, whatever its scale
+    cell : area of the detector that the point stands for [pixels]; coverage : 1 where there are pixels, else 0
+    n_pixel : pixels of a whole pattern
     pixels : (n,) int64, the pixels used; None for rings
     rings : the rings; None for pixels
     """
 
     q: Float64
-    offset: Float32
-    root_weight: Float32
+    mean: Float32
+    variance: Float32
+    response: Float32
+    background: Float32
+    cell: Float32
+    coverage: Float32
+    n_pixel: int
     pixels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     rings: Rings | None = None
 
-    def patterns(self, images: Any) -> Any:
-        """Return patterns (N, N_PIX) at the points, (N, ...) float32, not yet weighed."""
+    def counts(self, images: Any) -> Any:
+        """Return patterns, or lists of their photons, at the points: (N, ...) float32 as they were measured."""
+        images = dense(images, self.n_pixel)
         if self.rings is not None:
             return self.rings.patterns(images)
         return array_module(images).take(images, from_host(self.pixels, images), axis=1)
 
-    def weigh(self, intensities: Any) -> Any:
-        """Return intensities (N, ...), patterns or slices, less the offset and times the root of the weight."""
-        weighed = intensities - from_host(self.offset, intensities)
-        weighed *= from_host(self.root_weight, intensities)
-        return weighed
+    def normalised(self, counts: Any, scale: Any) -> Any:
+        """Return what counts (N, ...) of patterns with scales (N,) say about the intensity."""
+        return normalised(counts, scale, self.background, self.response)
+
+    def level(self, intensities: Any) -> Any:
+        """Return intensities (N, ...) as counts per unit response at scale 1: positive, with background and error."""
+        xp = array_module(intensities)
+        ground = MODEL_ERROR * np.abs(self.mean) + self.background / self.response
+        return xp.maximum(intensities, 0.0) + from_host(ground.astype(np.float32), intensities)
 
 
-def radial_profile(images: Any, q: Float64, usable: Bool, spacing: float, *, workers: Workers) -> Profile:
-    """Return mean and variance of patterns (N_IMG, N_PIX) over shells of |q| about `spacing` wide."""
-    q_length = np.linalg.norm(q[usable], axis=-1)
+def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
+    """Return (d - b) / (c s) of counts d (N, ...), scales s (N,), background b and response c (...), as d's dtype."""
+    xp = array_module(counts)
+    intensity = counts - from_host(background.astype(counts.dtype), counts)
+    intensity *= from_host((1 / response).astype(counts.dtype), counts)
+    intensity /= xp.reshape(xp.astype(scale, counts.dtype), (-1, *(1,) * (counts.ndim - 1)))
+    return intensity
+
+
+def radial_profile(images: Any, detector: Detector, scale: Float64, spacing: float, *, workers: Workers) -> Profile:
+    """Return mean and variance of patterns (N_IMG, N_PIX) at scale 1 over shells of |q| about `spacing` wide.
+
+    Patterns count as much as their scale (N_IMG,) says: the brighter, the less noise.
+    """
+    usable = detector.merged
+    q_length = np.linalg.norm(detector.q[usable], axis=-1)
     first, last = q_length.min(), q_length.max()
     count = max(3, int((last - first) / spacing))
     shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    mean_pixel, square_pixel = (moment[usable] for moment in _moments(images, workers))
+    mean_pixel, square_pixel = (moment[usable] for moment in moments(images, detector, scale, workers))
     number = np.bincount(shell, minlength=count)
     filled = number > 0
     number = number[filled]
@@ -79,35 +107,49 @@ def radial_profile(images: Any, q: Float64, usable: Bool, spacing: float, *, wor
     return Profile(centre, mean, np.maximum(variance, np.maximum((MODEL_ERROR * mean) ** 2, 1e-12 * variance.max())))
 
 
-def _moments(images: Any, workers: Workers) -> tuple[Float64, Float64]:
-    """Return the mean and the mean square (N_PIX,) of patterns (N_IMG, N_PIX) at every pixel."""
-    count, n_pixel = images.shape
+def moments(images: Any, detector: Detector, scale: Float64, workers: Workers) -> tuple[Float64, Float64]:
+    """Return the mean and the mean square (N_PIX,) of normalised patterns at every pixel, weighed by their scales."""
+    count, n_pixel = len(images), len(detector.q)
+    background, response = detector.background, detector.response
 
     def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
-        return (here.xp.max(block, axis=1),)
+        return (here.xp.max(dense(block, n_pixel), axis=1),)
 
-    def moments(here: Here, part: slice, block: Any) -> tuple[Any, Any]:  # noqa: ARG001
+    def add(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
         xp = here.xp
-        values = xp.astype(block, xp.float64)
-        return xp.sum(values, axis=0), xp.sum(values * values, axis=0)
+        weight = here.array(scale[part])
+        counts = xp.astype(dense(block, n_pixel), xp.float64)
+        values = normalised(counts, weight, background, response)
+        values *= xp.sqrt(weight)[:, None]
+        return xp.matmul(xp.sqrt(weight), values), xp.sum(values * values, axis=0)
 
     (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
-    bound = float(most.max())
-    outputs = [Total((n_pixel,), count * bound), Total((n_pixel,), count * bound**2)]
-    total, square = workers.run(moments, count, outputs, tile=GROUP, split=[images])
-    return total / count, square / count
+    bound = 4.0 * count * (float((most / scale).max()) + float(np.abs(detector.background).max()) / scale.min())
+    bound /= detector.response.min()
+    outputs = [Total((n_pixel,), bound * scale.max()), Total((n_pixel,), bound**2 / count * scale.max())]
+    total, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
+    return total / scale.sum(), square / scale.sum()
 
 
-def on_pixels(q: Float64, usable: Bool, profile: Profile, *, q_first: float, q_last: float) -> Sampling:
-    """Compare on the usable detector pixels with q_first <= |q| <= q_last."""
-    q_length = np.linalg.norm(q, axis=-1)
+def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: float, matching: bool) -> Sampling:
+    """Compare on the detector pixels with q_first <= |q| <= q_last: those for matching, or all that are merged."""
+    q_length = np.linalg.norm(detector.q, axis=-1)
+    usable = detector.matched if matching else detector.merged
     pixels = np.flatnonzero(usable & (q_length >= q_first) & (q_length <= q_last))
     mean, variance = profile.at(q_length[pixels])
-    return Sampling(q[pixels], mean.astype(np.float32), (variance**-0.5).astype(np.float32), pixels=pixels)
+    one = np.ones(len(pixels), np.float32)
+    response, background = (values[pixels].astype(np.float32) for values in (detector.response, detector.background))
+    narrow = (values.astype(np.float32) for values in (mean, variance))
+    return Sampling(detector.q[pixels], *narrow, response, background, one, one, len(detector.q), pixels=pixels)
 
 
-def on_rings(rings: Rings, profile: Profile) -> Sampling:
+def on_rings(rings: Rings, detector: Detector, profile: Profile) -> Sampling:
     """Compare on rings; a sample counts as much as the detector area it stands for."""
     mean, variance = profile.at(np.linalg.norm(rings.q, axis=-1))
-    root = np.sqrt(rings.area[:, None] / variance)
-    return Sampling(rings.q, mean.astype(np.float32), root.astype(np.float32), rings=rings)
+    response, background = (
+        rings.patterns(values[None].astype(np.float32))[0] for values in (detector.response, detector.background)
+    )
+    response = np.where(rings.coverage > 0, response, 1.0)
+    cell = np.broadcast_to(rings.cell[:, None], mean.shape)
+    values = (array.astype(np.float32) for array in (mean, variance, response, background, cell, rings.coverage))
+    return Sampling(rings.q, *values, len(detector.q), rings=rings)

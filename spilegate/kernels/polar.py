@@ -4,10 +4,13 @@ With X^ and Y^ the harmonics of pattern and slice, the correlation at shift s is
 `C(s) = sum_m g_m Re(P_m exp(2 pi i m s / N_PHI))`, `P_m = sum_r conj(X^(r, m)) Y^(r, m)`, `g_0 = 1 / N_PHI` and
 `g_m = 2 / N_PHI`. P is one real GEMM per harmonic. The Fourier sum is a GEMM too: even and odd harmonics give
 `C(s) = E(s) + O(s)` and `C(s + N_PHI / 2) = E(s) - O(s)`, so half the shifts suffice.
+
+What a correlation is worth depends on the slice, and on the shift where a mask is not round: a score joins the two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,21 +18,25 @@ import numpy as np
 
 from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
-from spilegate.kernels.algebra import squared_norms
 from spilegate.kernels.workers import Here, Rows, Workers
 from spilegate.state import Float32
 
 
+# Joins correlations with the sums that belong to them, elementwise; it grows with the correlation.
+Score = Callable[[Any, Any], Any]
+
+
 @dataclass(frozen=True)
 class ViewHarmonics:
-    """Harmonics of weighed slices, in tiles of views; the last tile is filled up with zeros.
+    """Harmonics of slices as a likelihood wants them, in tiles of views; the last tile is filled up with zeros.
 
     stack : (N_TILE, N_M, 2 N_R, TILE) float32, real above imaginary parts, even harmonics first
-    norm : (N_TILE, TILE) float32, squared norm of every slice, infinite where there is none
+    sums : (N_TILE, N_S, TILE) float32, what a score joins with the correlations at every shift: N_S = N_PHI, or 1 if
+        it is the same at every shift; 1 where there is no view
     """
 
     stack: Float32
-    norm: Float32
+    sums: Float32
 
 
 def harmonic_order(n_phi: int, highest: int) -> tuple[list[int], int]:
@@ -39,23 +46,36 @@ def harmonic_order(n_phi: int, highest: int) -> tuple[list[int], int]:
     return even + odd, len(even)
 
 
-def view_harmonics(slices: Float32, order: list[int], *, tile: int, workers: Workers) -> ViewHarmonics:
-    """Transform weighed slices (N_VIEW, N_R, N_PHI) float32 along the rings, in tiles of `tile` views."""
-    n_view, n_ring, _ = slices.shape
+def view_harmonics(
+    slices: Float32, summands: Float32, coverage: Float32, order: list[int], *, tile: int, workers: Workers
+) -> ViewHarmonics:
+    """Transform slices (N_VIEW, N_R, N_PHI) float32 along the rings, in tiles of `tile` views.
+
+    summands : of the same shape, summed over the samples that the detector covers once the slice is turned
+    coverage : (N_R, N_PHI) float32, 1 where the detector has pixels, 0 elsewhere
+    """
+    n_view, n_ring, n_phi = slices.shape
+    everywhere = bool(coverage.all())
+    n_sum = 1 if everywhere else n_phi
 
     def transform(here: Here, part: slice) -> tuple[Any, Any]:
         xp = here.xp
         own = here.array(slices[part.start * tile : part.stop * tile])
+        summed = here.array(summands[part.start * tile : part.stop * tile])
         harmonics = xp.permute_dims(_harmonics(own, order), (2, 1, 0))
         stack = xp.concat([xp.real(harmonics), xp.imag(harmonics)], axis=1)
-        norm = squared_norms(xp.reshape(own, (own.shape[0], -1)))
+        if everywhere:
+            sums = xp.sum(summed, axis=(1, 2))[None, :]
+        else:
+            spectrum = xp.sum(fft.rfft(summed) * xp.conj(fft.rfft(here.array(coverage))), axis=1)
+            sums = xp.permute_dims(fft.irfft(spectrum, n_phi), (1, 0))
         missing = tile - own.shape[0]
         if missing:
             stack = xp.concat([stack, xp.zeros((*stack.shape[:2], missing), dtype=stack.dtype)], axis=2)
-            norm = xp.concat([norm, xp.full((missing,), xp.inf, dtype=norm.dtype)])
-        return stack[None, ...], norm[None, ...]
+            sums = xp.concat([sums, xp.ones((n_sum, missing), dtype=sums.dtype)], axis=1)
+        return stack[None, ...], sums[None, ...]
 
-    outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((tile,), np.float32)]
+    outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((n_sum, tile), np.float32)]
     return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1))
 
 
@@ -103,22 +123,28 @@ class Correlator:
         even = xp.matmul(from_host(self._even, rows), rows[: 2 * self.n_even, :])
         return even, xp.matmul(from_host(self._odd, rows), rows[2 * self.n_even :, :])
 
-    def best(self, patterns: Any, views: Any) -> Any:
-        """Return (2, n, TILE) float32: the largest correlation over the shifts [0, pi) and over [pi, 2 pi).
+    def best(self, patterns: Any, views: Any, sums: Any, score: Score) -> Any:
+        """Return (2, n, TILE) float32: the largest score over the shifts [0, pi) and over [pi, 2 pi).
 
-        patterns : (N_M, 2 n, 2 N_R), from `pattern_harmonics`; views : (N_M, 2 N_R, TILE), one tile of the stack
+        patterns : (N_M, 2 n, 2 N_R), from `pattern_harmonics`
+        views, sums : (N_M, 2 N_R, TILE) and (N_S, TILE), one tile of `ViewHarmonics`
         """
         xp = array_module(patterns)
         even, odd = self.halves(xp.matmul(patterns, views))
-        first = xp.max(even + odd, axis=0)
-        # In place: this array is most of what the cache holds.
+        above = even + odd
+        # In place: these arrays are most of what the cache holds.
         even -= odd
-        return xp.reshape(xp.stack([first, xp.max(even, axis=0)]), (2, -1, views.shape[2]))
+        if sums.shape[0] == 1:
+            most = xp.stack([xp.max(above, axis=0), xp.max(even, axis=0)])
+            return score(xp.reshape(most, (2, -1, views.shape[2])), sums[0, :])
+        shape, middle = (self.n_phi // 2, -1, views.shape[2]), self.n_phi // 2
+        first = xp.max(score(xp.reshape(above, shape), sums[:middle, None, :]), axis=0)
+        return xp.stack([first, xp.max(score(xp.reshape(even, shape), sums[middle:, None, :]), axis=0)])
 
-    def best_shift(self, patterns: Any, views: Any, half: Any) -> Any:
+    def best_shift(self, patterns: Any, views: Any, sums: Any, half: Any, score: Score) -> Any:
         """Return the best shift (n, N_CAND) in the given half turn (n, N_CAND).
 
-        views : (N_M, 2 N_R, n, N_CAND), the harmonics of each pattern's chosen views
+        views : (N_M, 2 N_R, n, N_CAND), sums : (N_S, n, N_CAND), those of each pattern's chosen views
         """
         xp = array_module(patterns)
         count, n_cand = half.shape
@@ -126,8 +152,12 @@ class Correlator:
         product = xp.matmul(xp.reshape(patterns, (len(self.order), 2, count, 1, -1)), chosen)
         even, odd = self.halves(xp.reshape(product, (len(self.order), 2, -1)))
         flat = xp.reshape(half, (-1,))
-        gain = xp.where(flat == 0, even + odd, even - odd)
-        return xp.reshape(xp.argmax(gain, axis=0), (count, n_cand)) + half * (self.n_phi // 2)
+        gain = xp.reshape(xp.where(flat == 0, even + odd, even - odd), (-1, count, n_cand))
+        if sums.shape[0] > 1:
+            middle = self.n_phi // 2
+            sums = xp.where(half == 0, sums[:middle, ...], sums[middle:, ...])
+            gain = score(gain, sums)
+        return xp.argmax(gain, axis=0) + half * (self.n_phi // 2)
 
     def full(self, patterns: Any, views: Any) -> Any:
         """Return the correlations (N_PHI, n, TILE) float32 at every shift; arguments as for `best`."""

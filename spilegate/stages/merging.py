@@ -51,6 +51,8 @@ def normal_equations(
     sampling: Sampling,
     labels: Int64,
     rotations: Float64,
+    scale: Float64,
+    weight: Float64,
     n_states: int,
     size: int,
     voxel_angstrom: float,
@@ -59,29 +61,33 @@ def normal_equations(
 ) -> list[Normal | None]:
     """Sum all patterns into the normal equations of their states; None for a state without patterns.
 
-    images : (N_IMG, N_PIX) float32; labels : (N_IMG,) int64, the state of each
+    images : (N_IMG, N_PIX), patterns or lists of their photons; labels : (N_IMG,) int64, the state of each
     rotations : (N_IMG, 3, 3) float64, particle to laboratory
+    scale, weight : (N_IMG,) float64; a pattern of scale s says d / s of the intensity with the weight s, as the
+    statistics of photons want it; those of weight 0 are left out
     Rotated pixels crowd towards the centre as 1 / |q|; the weight |q| evens them out, so that CG converges fast.
     """
     radius = np.linalg.norm(sampling.q, axis=-1)
-    weight = (radius / radius.mean()).astype(np.float32)
-    # The sampling's offset is the patterns' mean at every pixel.
-    total = float(weight @ np.abs(sampling.offset)) * len(images)
+    evening = (radius / radius.mean() * sampling.response).astype(np.float32)
+    strength = scale * weight
+    total = float(evening @ np.abs(sampling.mean)) * strength.sum()
     kernel, right = (2 * size - 1,) * 3, (size,) * 3
-    outputs = [Total((n_states, *kernel), 4.0 * weight.sum() * len(images)), Total((n_states, *right), 4.0 * total)]
+    outputs = [Total((n_states, *kernel), 4.0 * evening.sum() * strength.sum()), Total((n_states, *right), 4.0 * total)]
+    labels = np.where(strength > 0, labels, -1)
 
     def sum_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
-        patterns = sampling.patterns(block)
+        patterns = sampling.normalised(sampling.counts(block), here.array(scale[part]))
         sums = []
         for state in range(n_states):
             mine = np.flatnonzero(labels[part] == state)
             own = here.xp.take(patterns, here.array(mine), axis=0)
-            sums.append(_part(here, own, weight, rotations[part][mine], sampling.q, size, voxel_angstrom))
+            weights = (strength[part][mine, None] * evening).astype(np.float32)
+            sums.append(_part(here, own, weights, rotations[part][mine], sampling.q, size, voxel_angstrom))
         return here.xp.stack([kernel for kernel, _ in sums]), here.xp.stack([right for _, right in sums])
 
-    tile = block_rows(*images.shape)
+    tile = block_rows(len(images), sampling.n_pixel)
     kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images])
-    number = np.bincount(labels, minlength=n_states)
+    number = np.bincount(labels[labels >= 0], minlength=n_states)
     return [Normal(kernels[k], rights[k]) if number[k] else None for k in range(n_states)]
 
 

@@ -1,7 +1,8 @@
 """Refine: orientations between the points of the search grid, by Gauss-Newton on the detector's own pixels.
 
 A small turn of the particle, `R' = R exp([delta]x)`, moves the points `p = R^T q` by `-delta x p`, so the model changes
-by `-(p x grad I(p)) . delta`: three unknowns per pattern, solved by Levenberg-Marquardt for all patterns at once.
+by `-(p x grad I(p)) . delta`. With the scale that is four unknowns per pattern, solved by Levenberg-Marquardt for all
+patterns at once; for photon statistics the normal matrix is the Fisher information.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from scipy.spatial.transform import Rotation
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
-from spilegate.geometry.sampling import Sampling
+from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels import nufft
-from spilegate.kernels.algebra import squared_norms
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers, tiles
 from spilegate.state import Bool, Float32, Float64, Int64
 
@@ -29,6 +29,8 @@ TOLERANCE = 1e-4
 TILE_PATTERNS = 8
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
 SETTLED = 3.5e-4
+# Changes of a scale by less than this part change nothing either.
+SETTLED_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,22 @@ class Refined:
     """The best candidate of every pattern, refined.
 
     quaternions : (N_IMG, 4) float64; state : (N_IMG,) int64
-    distance : (N_IMG,) float64, D over the squared norm of the weighed pattern
+    factor : (N_IMG,) float64, what the patterns' scales are to be multiplied by
+    distance : (N_IMG,) float64, cost over that of the mean pattern: 0 is perfect, 1 no better than the mean
+    cost : (N_IMG,) float64, cost for each point compared: about 1 where photon noise is all that is left (Poisson)
     """
 
     quaternions: Float64
     state: Int64
+    factor: Float64
     distance: Float64
+    cost: Float64
 
 
 def refine(
     images: Any,
-    sampling: Sampling,
+    likelihood: Likelihood,
+    scale: Float64,
     autocorrelations: Float32,
     voxel_angstrom: float,
     shortlist: Shortlist,
@@ -70,91 +77,126 @@ def refine(
 ) -> Refined:
     """Refine the orientations of all patterns against the autocorrelations of all states.
 
-    images : (N_IMG, N_PIX) float32; autocorrelations : (K, M, M, M) float32
+    images : (N_IMG, N_PIX), patterns or lists of their photons; scale : (N_IMG,) float64
+    likelihood : on pixels; autocorrelations : (K, M, M, M) float32
     iterations : most Gauss-Newton steps, 0 only measures the distance; largest_turn : of one step [radians]
     Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
     a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
     volumes = [_value_and_gradient_volumes(volume) for volume in autocorrelations]
+    sampling = likelihood.sampling
     q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
     step = max(1, nufft.block_points(autocorrelations.shape[-1]) // len(q))
 
-    def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any, Any]:
-        patterns = sampling.weigh(sampling.patterns(block))
-        fit = _Fit(here, patterns, sampling, volumes, q, step, largest_turn)
+    def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
+        target = likelihood.target(sampling.counts(block), here.array(scale[part]))
+        fit = _Fit(here, target, likelihood, volumes, q, step, largest_turn)
         index, column = np.nonzero(shortlist.keep[part])
-        start, state = shortlist.quaternions[part][index, column], shortlist.state[part][index, column]
+        start = _Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
+        state = shortlist.state[part][index, column]
         score = np.zeros(len(index))
-        contested = np.bincount(index)[index] > 1
-        start[contested], score[contested] = fit.improved(
-            index[contested], start[contested], state[contested], min(1, iterations)
+        contested = np.flatnonzero(np.bincount(index)[index] > 1)
+        first, score[contested] = fit.improved(
+            index[contested], start.of(contested), state[contested], min(1, iterations)
         )
+        start.put(contested, first)
         order = np.lexsort((score, index))
         chosen = order[np.unique(index[order], return_index=True)[1]]
-        better, distance = fit.improved(index[chosen], start[chosen], state[chosen], iterations)
-        return better, state[chosen], distance
+        better, cost = fit.improved(index[chosen], start.of(chosen), state[chosen], iterations)
+        mean = to_host(likelihood.mean_cost(target))
+        return better.quaternions, state[chosen], better.factor, cost / np.maximum(mean, 1e-30), cost / len(q)
 
-    outputs = [Rows((4,), np.float64), Rows((), np.int64), Rows((), np.float64)]
+    outputs = [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
     return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images]))
 
 
 @dataclass(frozen=True)
+class _Pose:
+    """What is refined of n patterns: quaternions (n, 4) and the factors (n,) of their scales."""
+
+    quaternions: Float64
+    factor: Float64
+
+    def of(self, index: Int64) -> _Pose:
+        """Return copies of some of them."""
+        return _Pose(self.quaternions[index], self.factor[index])
+
+    def put(self, index: Any, other: _Pose) -> None:
+        """Replace some of them."""
+        self.quaternions[index], self.factor[index] = other.quaternions, other.factor
+
+    def moved(self, step: Float64) -> _Pose:
+        """Return them after steps (n, 4): a turn, `R exp([turn]x)`, and a change of the factor."""
+        rotation = Rotation.from_quat(self.quaternions, scalar_first=True) * Rotation.from_rotvec(step[:, :3])
+        factor = np.clip(self.factor + step[:, 3], 0.3 * self.factor, 3 * self.factor)
+        return _Pose(rotation.as_quat(canonical=True, scalar_first=True), factor)
+
+
+@dataclass(frozen=True)
 class _Fit:
-    """A tile of weighed patterns (n, N_PIX) and the models they are fitted to; q (N_PIX, 3) in radians per voxel."""
+    """A tile of patterns and the models they are fitted to; q (N_PIX, 3) in radians per voxel."""
 
     here: Here
-    patterns: Any
-    sampling: Sampling
+    target: tuple[Any, ...]
+    likelihood: Likelihood
     volumes: list[Complex64]
     q: Float32
     step: int
     largest_turn: float
 
-    def improved(self, index: Int64, start: Float64, state: Int64, iterations: int) -> tuple[Float64, Float64]:
-        """Return quaternions (n, 4) and distances (n,) of patterns `index`, `step` of them at a time."""
-        better, distance = start.copy(), np.empty(len(index))
+    def improved(self, index: Int64, start: _Pose, state: Int64, iterations: int) -> tuple[_Pose, Float64]:
+        """Return poses and costs (n,) of patterns `index`, `step` of them at a time."""
+        better, cost = start.of(np.arange(len(index))), np.empty(len(index))
         for k, volume in enumerate(self.volumes):
             mine = np.flatnonzero(state == k)
             for part in tiles(0, len(mine), self.step):
                 own = mine[part]
-                patterns = self.here.xp.take(self.patterns, self.here.array(index[own]), axis=0)
-                better[own], distance[own] = self._refined(patterns, self.here.array(volume), start[own], iterations)
-        return better, distance
+                target = self._taken(self.target, index[own])
+                pose, cost[own] = self._refined(target, self.here.array(volume), start.of(own), iterations)
+                better.put(own, pose)
+        return better, cost
 
-    def _refined(self, patterns: Any, volumes: Any, start: Float64, iterations: int) -> tuple[Float64, Float64]:
-        """Return refined orientations and distances of patterns (n, N_PIX), a candidate for each."""
-        count = len(start)
-        best, trial, cost = start.copy(), start.copy(), np.full(count, np.inf)
+    def _taken(self, target: tuple[Any, ...], index: Int64) -> tuple[Any, ...]:
+        """Return some of the patterns."""
+        return tuple(self.here.xp.take(array, self.here.array(index), axis=0) for array in target)
+
+    def _refined(
+        self, target: tuple[Any, ...], volumes: Any, start: _Pose, iterations: int
+    ) -> tuple[_Pose, Float64]:
+        """Return refined poses and costs of patterns, a candidate for each."""
+        count = len(start.factor)
+        best, trial, cost = start, start.of(np.arange(count)), np.full(count, np.inf)
         damping = np.full(count, 1e-3)
-        hessian, gradient = np.zeros((count, 3, 3)), np.zeros((count, 3))
+        hessian, gradient = np.zeros((count, 4, 4)), np.zeros((count, 4))
         active = np.arange(count)
         for iteration in range(iterations + 1):
             trial_cost, trial_hessian, trial_gradient = self._linearised(
-                patterns, active, volumes, trial[active], iteration < iterations
+                target, active, volumes, trial.of(active), iteration < iterations
             )
             better = trial_cost < cost[active]
             won = active[better]
-            best[won], cost[won] = trial[won], trial_cost[better]
+            best.put(won, trial.of(won))
+            cost[won] = trial_cost[better]
             if iteration == iterations:
                 break
             hessian[won], gradient[won] = trial_hessian[better], trial_gradient[better]
             damping[active] *= np.where(better, 0.2, 20.0)
-            turn = _steps(hessian[active], gradient[active], damping[active], self.largest_turn)
-            trial[active] = _turned(best[active], turn)
-            active = active[np.linalg.norm(turn, axis=1) > SETTLED]
+            step = _steps(hessian[active], gradient[active], damping[active], self.largest_turn)
+            trial.put(active, best.of(active).moved(step))
+            active = active[(np.linalg.norm(step[:, :3], axis=1) > SETTLED) | (np.abs(step[:, 3]) > SETTLED_SCALE)]
             if not len(active):
                 break
-        return best, cost / to_host(squared_norms(patterns))
+        return best, cost
 
     def _linearised(
-        self, patterns: Any, active: Int64, volumes: Any, quaternions: Float64, with_gradient: bool
+        self, target: tuple[Any, ...], active: Int64, volumes: Any, pose: _Pose, with_gradient: bool
     ) -> tuple[Float64, Float64, Float64]:
-        """Return cost (n,), normal matrices (n, 3, 3) and right-hand sides (n, 3); without gradient only the cost."""
+        """Return cost (n,), normal matrices (n, 4, 4) and right-hand sides (n, 4); without gradient only the cost."""
         xp, array = self.here.xp, self.here.array
         count, n_pixel = len(active), len(self.q)
-        points = rotated_points(array(orientations.matrices(quaternions), np.float32), array(self.q))
+        points = rotated_points(array(orientations.matrices(pose.quaternions), np.float32), array(self.q))
         spectra = nufft.forward(
             volumes if with_gradient else volumes[:1, ...],
             xp.reshape(points, (3, -1)),
@@ -162,11 +204,13 @@ class _Fit:
             threads=self.here.threads,
         )
         spectra = xp.reshape(spectra, (-1, count, n_pixel))
-        cost, hessian, gradient = np.empty(count), np.empty((count, 3, 3)), np.empty((count, 3))
+        cost, hessian, gradient = np.empty(count), np.empty((count, 4, 4)), np.empty((count, 4))
         for part in tiles(0, count, TILE_PATTERNS):
-            own = xp.take(patterns, array(active[part]), axis=0)
-            residual = own - self.sampling.weigh(xp.real(spectra[0, part, :]))
-            cost[part] = to_host(squared_norms(residual))
+            own = self._taken(target, active[part])
+            intensity = xp.real(spectra[0, part, :])
+            factor = array(pose.factor[part], np.float32)
+            residual, root, few = self.likelihood.residuals(own, intensity, factor)
+            cost[part] = to_host(few)
             if not with_gradient:
                 continue
             px, py, pz = (points[axis, part, :] for axis in range(3))
@@ -174,8 +218,10 @@ class _Fit:
             gradients = [xp.imag(spectra[0, part, :]), xp.real(spectra[1, part, :]), xp.imag(spectra[1, part, :])]
             stacked = xp.stack(gradients)
             gx, gy, gz = (stacked[axis, ...] for axis in range(3))
-            jacobian = xp.stack([pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy], axis=1)
-            jacobian *= array(self.sampling.root_weight)
+            jacobian = xp.stack(
+                [pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy, intensity / factor[:, None]], axis=1
+            )
+            jacobian *= root[:, None, :]
             hessian[part] = to_host(xp.matmul(jacobian, xp.permute_dims(jacobian, (0, 2, 1))))
             gradient[part] = to_host(xp.matmul(jacobian, residual[..., None])[..., 0])
         return cost, hessian, gradient
@@ -195,18 +241,13 @@ def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
 
 
 def _steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: float) -> Float64:
-    """Return the damped Gauss-Newton turns (n, 3) [radians], cut to `largest_turn`."""
+    """Return the damped Gauss-Newton steps (n, 4), their turns [radians] cut to `largest_turn`."""
     diagonal = np.einsum("nii->ni", hessian)
-    floor = 1e-6 * diagonal.sum(1) + np.finfo(np.float64).tiny
-    damped = hessian + np.eye(3) * (damping[:, None] * diagonal + floor[:, None])[:, None, :]
-    turn = np.linalg.solve(damped, gradient[..., None])[..., 0]
-    length = np.linalg.norm(turn, axis=1, keepdims=True)
-    result: Float64 = turn * np.minimum(1, largest_turn / np.maximum(length, 1e-300))
-    return result
-
-
-def _turned(quaternions: Float64, turn: Float64) -> Float64:
-    """Return the quaternions of `R exp([turn]x)`."""
-    rotation = Rotation.from_quat(quaternions, scalar_first=True) * Rotation.from_rotvec(turn)
-    result: Float64 = rotation.as_quat(canonical=True, scalar_first=True)
+    # Turns and factors have units of their own: each is damped by its own curvature.
+    floor = 1e-6 * np.concatenate([np.repeat(diagonal[:, :3].sum(1, keepdims=True), 3, axis=1), diagonal[:, 3:]], axis=1)
+    ridge = damping[:, None] * diagonal + floor + np.finfo(np.float64).tiny
+    step = np.linalg.solve(hessian + np.eye(4) * ridge[:, None, :], gradient[..., None])[..., 0]
+    length = np.linalg.norm(step[:, :3], axis=1, keepdims=True)
+    step[:, :3] *= np.minimum(1, largest_turn / np.maximum(length, 1e-300))
+    result: Float64 = step
     return result

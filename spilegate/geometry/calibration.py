@@ -1,0 +1,102 @@
+"""Before any model: how bright every pattern is, and what all patterns have in common that is not signal.
+
+The signal of a pixel grows with the pulse, a common background does not. So over patterns of different scale s the
+counts of a pixel lie about a line, `d = s I + b`, whatever the orientations: its slope is the mean intensity, its
+intercept the background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from spilegate.geometry.detector import Detector
+from spilegate.kernels.events import dense
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
+from spilegate.state import Bool, Float64
+
+# Relative spread of the scales below which patterns are too alike to tell signal from background.
+LEAST_SPREAD = 0.2
+# The background is a polynomial in |q| of this degree; pixels of their own would need more photons than there are.
+DEGREE = 2
+ROUNDS = 4
+# A pattern is never taken for darker than this part of the mean.
+DARKEST = 1e-3
+
+
+def pattern_sums(images: Any, detector: Detector, pixels: Bool, *, workers: Workers) -> Float64:
+    """Return the counts (N_IMG,) of every pattern on some of the pixels (N_PIX,)."""
+    chosen, n_pixel = pixels.astype(np.float32), len(detector.q)
+
+    def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        return (here.xp.matmul(dense(block, n_pixel), here.array(chosen)),)
+
+    (sums,) = workers.run(add, len(images), [Rows((), np.float64)], tile=GROUP, split=[images])
+    return np.asarray(sums)
+
+
+def scales(sums: Float64, background: float) -> Float64:
+    """Return the scales (N_IMG,), of mean 1, from the sums of patterns and the background's."""
+    signal = sums - background
+    relative: Float64 = np.maximum(signal / signal.mean(), DARKEST)
+    return relative / relative.mean()
+
+
+def calibrate(
+    images: Any, detector: Detector, q_max: float, *, estimate: bool, workers: Workers
+) -> tuple[Float64, Detector]:
+    """Return the scales (N_IMG,) of all patterns and the detector with its background.
+
+    estimate : find the background from the patterns; else it is what the detector has
+    """
+    used = detector.matched & (np.linalg.norm(detector.q, axis=-1) <= q_max)
+    sums = pattern_sums(images, detector, used, workers=workers)
+    scale = scales(sums, float(detector.background[used].sum()))
+    if not estimate or np.std(scale) < LEAST_SPREAD:
+        return scale, detector
+    for _ in range(ROUNDS):
+        background = _intercepts(images, detector, scale, workers)
+        scale = scales(sums, float(background[used].sum()))
+    return scale, replace(detector, background=background)
+
+
+def _intercepts(images: Any, detector: Detector, scale: Float64, workers: Workers) -> Float64:
+    """Return the background (N_PIX,) [counts] as a smooth function of |q|, from the lines through all pixels' counts."""
+    count, n_pixel = len(images), len(detector.q)
+    # Bright patterns scatter more: with the weight 1 / s the line is fitted with the same care everywhere.
+    weight = 1 / scale
+
+    def add(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
+        xp = here.xp
+        counts = xp.astype(dense(block, n_pixel), xp.float64)
+        own, light = here.array(scale[part]), here.array(weight[part])
+        return (
+            xp.matmul(light, counts),
+            xp.matmul(light * own, counts),
+            xp.matmul(light, counts * counts),
+        )
+
+    (most,) = workers.run(
+        lambda here, part, block: (here.xp.max(dense(block, n_pixel), axis=1),),
+        count,
+        [Rows((), np.float32)],
+        tile=GROUP,
+        split=[images],
+    )
+    bound = 4.0 * float((weight * most).sum()) + 1.0
+    outputs = [Total((n_pixel,), bound), Total((n_pixel,), 4.0 * float(most.sum()) + 1.0)]
+    outputs.append(Total((n_pixel,), bound * float(most.max())))
+    zeroth, first, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
+    w0, w1, w2 = float(weight.sum()), float(count), float(scale.sum())
+    determinant = w0 * w2 - w1**2
+    intercept = (w2 * zeroth - w1 * first) / determinant
+    slope = (w0 * first - w1 * zeroth) / determinant
+    scatter = np.maximum(square - intercept * zeroth - slope * first, 0) / count
+    q_length = np.linalg.norm(detector.q, axis=-1)
+    good = detector.merged & (scatter > 0)
+    error = np.sqrt(scatter[good] * w2 / determinant)
+    shape = np.polynomial.Polynomial.fit(q_length[good], intercept[good], DEGREE, w=1 / error)
+    background: Float64 = np.maximum(shape(np.clip(q_length, q_length[good].min(), q_length[good].max())), 0.0)
+    return background
