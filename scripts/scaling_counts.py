@@ -145,18 +145,18 @@ class Term:
     amounts: dict[str, float]
 
 
-def full_radius(patterns: int, side: int, speckles: float, **progress: float) -> Load:
+def full_radius(patterns: int, side: int, speckles: float) -> Load:
     """Return a generation at full radius: detectors of side x side pixels, diameter times q_max = speckles."""
-    return at_plan(schedule.plan(speckles, 3, 1.0, 1.0), patterns, side, speckles, 1.0, **progress)
+    return at_plan(schedule.plan(speckles, 3, 1.0, 1.0), patterns, side, speckles, 1.0)
 
 
-def at_plan(plan: Plan, patterns: int, side: int, diameter_angstrom: float, q_max: float, **progress: float) -> Load:
+def at_plan(plan: Plan, patterns: int, side: int, diameter_angstrom: float, q_max: float) -> Load:
     """Return the generation of a plan; q_max : the circle inscribed in the square detector [1/angstrom]."""
     spacing = min(1 / (RINGS_PER_SPECKLE * diameter_angstrom), plan.q_match / FEWEST_RINGS)
     rings = max(2, math.ceil((plan.q_match - FIRST_RING / diameter_angstrom) / spacing) + 1)
     circle = math.pi / 4 * side**2
     used = [round(circle * (q / q_max) ** 2) for q in (plan.q_match, plan.q_merge)]
-    return Load(patterns, side**2, used[0], used[1], plan, rings, **progress)  # type: ignore[arg-type] # by name
+    return Load(patterns, side**2, used[0], used[1], plan, rings)
 
 
 def fft_operations(size: int) -> float:

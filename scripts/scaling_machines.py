@@ -85,6 +85,25 @@ class Machine:
 # Resources known in seconds each; the others in units a second.
 PER_UNIT = ("call", "pattern", "step", "launch", "latency")
 
+# Of a node of four GPUs, and of a core like this machine's.
+_CONSTANTS: dict[str, tuple[float, float]] = {
+    "evaluate": (1e9, 1.2e7),
+    "gather": (1e8, 3.6e6),
+    "gemm": (8e12, 7e10),
+    "fft": (1e12, 7e9),
+    "memory": (1.5e12, 1.4e10),
+    "call": (8e-6, 7e-7),
+    "link": (1e10, math.inf),
+    "host": (1e10, 2e10),
+    "pattern": (4e-6, 4e-6),
+    "step": (5e-6, 5e-6),
+    "launch": (2e-3, 2e-3),
+    "latency": (5e-5, 1.5e-2),
+    "network": (2.5e10, 1e9),
+    "processor_bytes": (80e9, 8e9),
+    "host_bytes": (256e9, 8e9),
+}
+
 # One node of four GPUs a rank, as scripts/perlmutter starts it.
 GPU_NODE = Machine(
     name="a node of four GPUs of the A100/H100 class a rank",
@@ -92,21 +111,7 @@ GPU_NODE = Machine(
     "8 us for an array operation from Python, 2 ms for a launch",
     gpu=True,
     per_rank=4,
-    evaluate=1e9,
-    gather=1e8,
-    gemm=8e12,
-    fft=1e12,
-    memory=1.5e12,
-    call=8e-6,
-    link=1e10,
-    host=1e10,
-    pattern=4e-6,
-    step=5e-6,
-    launch=2e-3,
-    latency=5e-5,
-    network=2.5e10,
-    processor_bytes=80e9,
-    host_bytes=256e9,
+    **{name: gpu for name, (gpu, _) in _CONSTANTS.items()},
 )
 
 # Defaults for a computer like the one this was written on; --measure replaces what needs no launcher to be measured.
@@ -115,21 +120,7 @@ THIS_MACHINE = Machine(
     source="measured once on a core of an AMD EPYC and between two ranks on it",
     gpu=False,
     per_rank=1,
-    evaluate=1.2e7,
-    gather=3.6e6,
-    gemm=7e10,
-    fft=7e9,
-    memory=1.4e10,
-    call=7e-7,
-    link=math.inf,
-    host=2e10,
-    pattern=4e-6,
-    step=5e-6,
-    launch=2e-3,
-    latency=1.5e-2,
-    network=1e9,
-    processor_bytes=8e9,
-    host_bytes=8e9,
+    **{name: core for name, (_, core) in _CONSTANTS.items()},
 )
 
 

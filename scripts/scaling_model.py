@@ -173,12 +173,6 @@ def _memory(load: Load, machine: Machine, processors: int) -> tuple[float, float
     return 0.0, host + own * min(processors, machine.per_rank)
 
 
-def with_memory(number: float) -> str:
-    """Write bytes with a unit."""
-    power = min(5, max(0, int(math.log10(max(number, 1)) // 3)))
-    return f"{number / 1000**power:.3g} {['B', 'kB', 'MB', 'GB', 'TB', 'PB'][power]}"
-
-
 def report(machine: Machine, cases: list[tuple[Load, int]]) -> Table:
     """Return the table of all cases."""
     word, load = "GPU" if machine.gpu else "CPU", cases[0][0]

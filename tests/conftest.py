@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import QUICK, SMALL, run
+from volumes import MODULES
 
+from spilegate.backend import from_host
 from spilegate.geometry import orientations
 from spilegate.kernels import launch
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers
@@ -41,6 +45,13 @@ def as_dataset(simulation: Simulation, workers: Workers | None = None) -> Datase
         digest="0" * 64,
         source="simulation",
     )
+
+
+@pytest.fixture(scope="module", params=MODULES)
+def bring(request: pytest.FixtureRequest) -> Callable[[np.ndarray], Any]:
+    """A function that makes an array of another module."""
+    like = import_module(request.param).zeros(1)
+    return lambda array: from_host(np.ascontiguousarray(array), like)
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,37 @@ def test_jobs_do_not_run_outside_of_a_job(path: Path) -> None:
     assert "submit this with sbatch, with SBATCH_ACCOUNT set" in stderr
 
 
+@pytest.mark.parametrize(
+    ("job", "setting", "activated"),
+    [
+        ("single-node.sh", {}, "conda activate spilegate"),
+        ("multi-node.sh", {}, "conda activate spilegate-gasnet"),
+        ("multi-node.sh", {"SPILEGATE_CONDA": "mine"}, "conda activate mine"),
+        ("multi-node.sh", {"SPILEGATE_WHEELS": "wheels"}, "wheels activated"),
+    ],
+)
+def test_jobs_activate_their_environment_and_hand_on_their_arguments(
+    job: str, setting: dict[str, str], activated: str, tmp_path: Path
+) -> None:
+    """With stand-ins for what only such a machine has: each says how it was called."""
+    for name in ("module", "conda", "legate"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        program.chmod(0o755)
+    (tmp_path / "wheels" / "bin").mkdir(parents=True)
+    (tmp_path / "wheels" / "bin" / "activate-spilegate").write_text('echo "wheels activated$UNSET"\n')
+    if "SPILEGATE_WHEELS" in setting:
+        setting = {"SPILEGATE_WHEELS": str(tmp_path / "wheels")}
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_JOB_NUM_NODES": "16"}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    code, stdout, stderr = end_of(PERLMUTTER / job, "data.h5", "--output", "out/", PATH=path, **slurm, **setting)
+    assert (code, stderr) == (0, "")
+    *_, activation, launch = stdout.splitlines()
+    assert activation == activated
+    assert launch.endswith("spilegate/main.py reconstruct data.h5 --output out/")
+    assert ("--nodes 16" in launch) == (job == "multi-node.sh")
+
+
 def test_the_conda_installer_refuses_unknown_variants() -> None:
     code, _, stderr = end_of(PERLMUTTER / "install-conda.sh", "ofi")
     assert (code, stderr) == (2, "install-conda.sh: unknown variant 'ofi'; expected ucx or gasnet\n")

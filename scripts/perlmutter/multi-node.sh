@@ -15,17 +15,8 @@
 set -euo pipefail
 : "${SLURM_JOB_ID:?submit this with sbatch, with SBATCH_ACCOUNT set to your project}"
 cd "${SLURM_SUBMIT_DIR:?}"
-# Activation scripts of packages use variables that are not set.
-set +u
-if [[ -n "${SPILEGATE_WHEELS:-}" ]]; then
-    # shellcheck disable=SC1091 # written by install-wheels.sh
-    source "$SPILEGATE_WHEELS/bin/activate-spilegate"
-else
-    module load conda
-    # With it come LEGATE_MPI_WRAPPER, REALM_GASNETEX_WRAPPER and GASNet's settings for Slingshot.
-    conda activate "${SPILEGATE_CONDA:-spilegate-gasnet}"
-fi
-set -u
+# shellcheck source=scripts/perlmutter/activate.sh
+source scripts/perlmutter/activate.sh spilegate-gasnet
 
 # Of 256 GB on the node and 40 GB on each GPU; cuFINUFFT, CuPy and cuFFT take theirs outside of Legate's.
 legate --nodes "$SLURM_JOB_NUM_NODES" --ranks-per-node 1 --launcher srun --gpus 4 --cpus 1 --sysmem 100000 --zcmem 4000 \

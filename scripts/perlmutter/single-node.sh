@@ -15,16 +15,8 @@
 set -euo pipefail
 : "${SLURM_JOB_ID:?submit this with sbatch, with SBATCH_ACCOUNT set to your project}"
 cd "${SLURM_SUBMIT_DIR:?}"
-# Activation scripts of packages use variables that are not set.
-set +u
-if [[ -n "${SPILEGATE_WHEELS:-}" ]]; then
-    # shellcheck disable=SC1091 # written by install-wheels.sh
-    source "$SPILEGATE_WHEELS/bin/activate-spilegate"
-else
-    module load conda
-    conda activate "${SPILEGATE_CONDA:-spilegate}"
-fi
-set -u
+# shellcheck source=scripts/perlmutter/activate.sh
+source scripts/perlmutter/activate.sh spilegate
 
 # Of 256 GB on the node and 40 GB on each GPU; cuFINUFFT, CuPy and cuFFT take theirs outside of Legate's.
 legate --gpus 4 --cpus 1 --sysmem 100000 --zcmem 4000 --fbmem 24000 spilegate/main.py reconstruct "$@"

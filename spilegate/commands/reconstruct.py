@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from spilegate import __version__, mtip
 from spilegate.commands import Interrupted
 from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
-from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
 from spilegate.formats import record, results, spinifel
 from spilegate.kernels.launch import Backend, start
 from spilegate.preparation import Experiment, prepare
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
-from spilegate.report.progress import Monitor, read_records, seconds_by
+from spilegate.report.progress import Monitor, read_records
+from spilegate.report.summary import Clock, Run, half_set_curve, summarise
 from spilegate.settings import Settings
-from spilegate.state import Dataset, Reconstruction, State
+from spilegate.state import Dataset, State
 
 # What may differ between a run and its resumption: it changes the time, not the result.
 FREE = "compute."
@@ -69,7 +66,7 @@ def run(
     Every process of a run does this; one of them writes and talks to the user.
     Raises InputError before anything is written if an input is bad, Interrupted if the user stops the run.
     """
-    begin = time.perf_counter()
+    clock = Clock()
     if resume and force:
         raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
     job = Job(data, folder, settings)
@@ -87,20 +84,13 @@ def run(
             mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
             return
         out.open_log()
-        seconds_read = time.perf_counter() - begin
+        clock.lap("read")
         out.line(_opening(job, experiment, state))
-        _reconstruct(job, dataset, experiment, state, out, begin=begin, seconds_read=seconds_read)
+        _reconstruct(job, dataset, experiment, state, out, clock)
 
 
 def _reconstruct(
-    job: Job,
-    dataset: Dataset,
-    experiment: Experiment,
-    state: State | None,
-    out: Output,
-    *,
-    begin: float,
-    seconds_read: float,
+    job: Job, dataset: Dataset, experiment: Experiment, state: State | None, out: Output, clock: Clock
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
     attributes = job.attributes(dataset)
@@ -115,9 +105,9 @@ def _reconstruct(
     try:
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
-        seconds = {"read": seconds_read, "reconstruct": time.perf_counter() - begin - seconds_read}
-        written = _write(job, dataset, experiment, result, monitor, seconds, begin)
-        out.line(_closing(job, written), "bold green")
+        clock.lap("reconstruct")
+        finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
+        out.line(_closing(job, _write(job, finished, clock)), "bold green")
     except KeyboardInterrupt as error:
         drawing.stop()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
@@ -146,85 +136,17 @@ def _resumed(job: Job, dataset: Dataset) -> State:
     return state
 
 
-def _write(
-    job: Job,
-    dataset: Dataset,
-    experiment: Experiment,
-    result: Reconstruction,
-    monitor: Monitor,
-    seconds: dict[str, float],
-    begin: float,
-) -> dict[str, Any]:
+def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     """Write the last checkpoint, the results and the summary, and return the summary."""
-    start = time.perf_counter()
-    record.save_record(job.checkpoint, result.state, job.attributes(dataset))
-    results.write_results(job.folder, result.state, threads=experiment.workers.threads)
-    curve = half_set_curve(result)
+    record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
+    results.write_results(job.folder, finished.result.state, threads=finished.experiment.workers.threads)
+    curve = half_set_curve(finished.result)
     if curve is not None:
         write_curve(job.folder, "half_set", curve.q, curve.correlation)
-    seconds["write"] = time.perf_counter() - start
-    seconds["total"] = time.perf_counter() - begin
-    summary = summarise(job, dataset, experiment, result, monitor, seconds)
+    clock.lap("write")
+    summary = summarise(finished, clock)
     results.write_summary(job.folder / SUMMARY, summary)
     return summary
-
-
-def summarise(
-    job: Job,
-    dataset: Dataset,
-    experiment: Experiment,
-    result: Reconstruction,
-    monitor: Monitor,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Return the content of `summary.json`; its schema is in the README."""
-    per_generation = seconds_by(monitor.records, "generation")
-    return {
-        "version": __version__,
-        "seed": job.settings.seed,
-        "blind": True,
-        "settings": job.settings.model_dump(mode="json"),
-        "compute": experiment.workers.description(),
-        "input": {
-            "file": str(job.data),
-            "digest": dataset.digest,
-            "patterns": len(dataset.images),
-            "pixels": int((dataset.weight > 0).sum()),
-            "panel_shape": list(dataset.panel_shape),
-        },
-        "diameter_angstrom": result.diameter_angstrom,
-        "diameter_estimated": result.diameter_estimated,
-        "q_max_inverse_angstrom": result.q_max,
-        "voxel_angstrom": result.state.voxel_angstrom,
-        "size": result.state.density.shape[-1],
-        "generations": result.state.generation,
-        # Of all generations, also those before a resumption.
-        "figures_of_merit": {name: value for each in monitor.records for name, value in each["figures"].items()},
-        "half_set": half_set_figures(result),
-        "seconds": {
-            **{name: round(value, 3) for name, value in seconds.items()},
-            "stages": {name: round(value, 3) for name, value in seconds_by(monitor.records, "stage").items()},
-            "generations": [round(per_generation[number], 3) for number in sorted(per_generation)],
-        },
-        "peak_memory_mib": round(max(result.peak_memory_mib), 1),
-        "peak_memory_mib_by_processor": [round(value, 1) for value in result.peak_memory_mib],
-    }
-
-
-def half_set_curve(result: Reconstruction) -> FscCurve | None:
-    """Return the half-set curve as far as patterns were merged; None without half-sets."""
-    within = result.half_set_q <= result.q_max
-    if not within.any():
-        return None
-    return FscCurve(result.half_set_q[within], result.half_set_fsc[within], np.zeros(int(within.sum())))
-
-
-def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
-    """Return the resolution at which the half-set curve falls below 0.143, None without half-sets."""
-    curve = half_set_curve(result)
-    if curve is None:
-        return None
-    return {"resolution_angstrom": resolution_angstrom(curve, 0.143), "threshold": 0.143}
 
 
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:

@@ -1,0 +1,114 @@
+"""What `summary.json` says of a finished run; the README explains every field."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spilegate import __version__
+from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
+from spilegate.preparation import Experiment
+from spilegate.report.progress import Record, seconds_by
+from spilegate.settings import Settings
+from spilegate.state import Dataset, Reconstruction
+
+HALF_SET_THRESHOLD = 0.143
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished reconstruction: what was asked for, what it started from and what came out.
+
+    data : the file of patterns
+    records : the stages of all generations, also of those before a resumption
+    """
+
+    data: Path
+    settings: Settings
+    dataset: Dataset
+    experiment: Experiment
+    result: Reconstruction
+    records: list[Record]
+
+
+class Clock:
+    """The wall time of a run, lap by lap, from when it is made."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """End a lap; the next one begins."""
+        now = time.perf_counter()
+        self._laps[name] = now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of every lap, and their "total"."""
+        return {**self._laps, "total": self._last - self._begin}
+
+
+def summarise(run: Run, clock: Clock) -> dict[str, Any]:
+    """Return the content of `summary.json`."""
+    result = run.result
+    return {
+        "version": __version__,
+        "seed": run.settings.seed,
+        "blind": True,
+        "settings": run.settings.model_dump(mode="json"),
+        "compute": run.experiment.workers.description(),
+        "input": input_figures(run),
+        "diameter_angstrom": result.diameter_angstrom,
+        "diameter_estimated": result.diameter_estimated,
+        "q_max_inverse_angstrom": result.q_max,
+        "voxel_angstrom": result.state.voxel_angstrom,
+        "size": result.state.density.shape[-1],
+        "generations": result.state.generation,
+        "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
+        "half_set": half_set_figures(result),
+        "seconds": time_figures(run.records, clock),
+        "peak_memory_mib": round(max(result.peak_memory_mib), 1),
+        "peak_memory_mib_by_processor": [round(value, 1) for value in result.peak_memory_mib],
+    }
+
+
+def input_figures(run: Run) -> dict[str, Any]:
+    """Return which patterns were reconstructed, and how many pixels of them were used."""
+    return {
+        "file": str(run.data),
+        "digest": run.dataset.digest,
+        "patterns": len(run.dataset.images),
+        "pixels": int((run.dataset.weight > 0).sum()),
+        "panel_shape": list(run.dataset.panel_shape),
+    }
+
+
+def time_figures(records: list[Record], clock: Clock) -> dict[str, Any]:
+    """Return the wall seconds of the run's parts, and by stage and generation."""
+    by_generation = seconds_by(records, "generation")
+    return {
+        **{name: round(value, 3) for name, value in clock.seconds().items()},
+        "stages": {name: round(value, 3) for name, value in seconds_by(records, "stage").items()},
+        "generations": [round(by_generation[number], 3) for number in sorted(by_generation)],
+    }
+
+
+def half_set_curve(result: Reconstruction) -> FscCurve | None:
+    """Return the half-set curve as far as patterns were merged; None without half-sets."""
+    within = result.half_set_q <= result.q_max
+    if not within.any():
+        return None
+    return FscCurve(result.half_set_q[within], result.half_set_fsc[within], np.zeros(int(within.sum())))
+
+
+def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
+    """Return the resolution at which the half-set curve falls below its threshold, None without half-sets."""
+    curve = half_set_curve(result)
+    if curve is None:
+        return None
+    return {"resolution_angstrom": resolution_angstrom(curve, HALF_SET_THRESHOLD), "threshold": HALF_SET_THRESHOLD}

@@ -1,0 +1,176 @@
+"""Matching and refinement against known answers: brute force and simulated truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import spread
+from scipy.spatial.transform import Rotation
+
+from spilegate.backend import to_host
+from spilegate.geometry import orientations
+from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
+from spilegate.kernels.workers import Threads
+from spilegate.stages import matching, refining, slicing
+
+
+def some(experiment, count):
+    """The first patterns, where the experiment's workers want them."""
+    return spread(to_host(experiment.images)[:count], experiment.workers)
+
+
+def searched(experiment, volume, method, sampling, n_views=60, n_phi=48, count=60, n_candidates=2):
+    plan = experiment.plans[-1]
+
+    def slicer(rotations):
+        return slicing.slices(volume, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))[None]
+
+    views = orientations.view_grid(n_views, np.random.default_rng(2))
+    return method(
+        some(experiment, count),
+        sampling,
+        slicer,
+        views,
+        n_phi,
+        n_candidates=n_candidates,
+        highest=n_phi // 2,
+        workers=experiment.workers,
+    )
+
+
+def alone(quaternions):
+    """A shortlist with one candidate for each pattern."""
+    count = len(quaternions)
+    return refining.Shortlist(quaternions[:, None], np.zeros((count, 1), int), np.ones((count, 1), bool))
+
+
+def turned_by(quaternions, degrees, rng):
+    axis = rng.standard_normal((len(quaternions), 3))
+    axis *= np.radians(degrees) / np.linalg.norm(axis, axis=1, keepdims=True)
+    rotation = Rotation.from_quat(quaternions, scalar_first=True) * Rotation.from_rotvec(axis)
+    return rotation.as_quat(canonical=True, scalar_first=True)
+
+
+@pytest.mark.parametrize("highest", [8, 5])
+def test_correlations_are_sums_over_shifted_rings(highest):
+    rng = np.random.default_rng(1)
+    patterns, slices = rng.standard_normal((3, 4, 16)), rng.standard_normal((5, 4, 16))
+    spectrum = np.fft.rfft(patterns)
+    spectrum[..., highest + 1 :] = 0
+    patterns = np.fft.irfft(spectrum, 16).astype(np.float32)
+    slices = slices.astype(np.float32)
+    correlator = Correlator(16, highest)
+    views = view_harmonics(slices, correlator.order, tile=5, workers=Threads(2))
+    harmonics = pattern_harmonics(patterns, correlator.order)
+    full = correlator.full(harmonics, views.stack[0])
+    for shift in range(16):
+        expected = np.einsum("irp,vrp->iv", patterns, np.roll(slices, -shift, axis=-1))
+        np.testing.assert_allclose(full[shift], expected, atol=1e-4)
+    best = correlator.best(harmonics, views.stack[0])
+    np.testing.assert_allclose(best, [full[:8].max(0), full[8:].max(0)], atol=1e-4)
+    column, half = np.array([[0, 4], [2, 1], [3, 3]]), np.array([[0, 1], [1, 0], [0, 1]])
+    shift = correlator.best_shift(harmonics, views.stack[0][:, :, column], half)
+    tiled = view_harmonics(slices, correlator.order, tile=4, workers=Threads(2))
+    np.testing.assert_array_equal(np.concatenate(list(tiled.stack), axis=2)[..., :5], views.stack[0])
+    np.testing.assert_array_equal(tiled.norm.ravel()[:5], views.norm[0])
+    assert np.isinf(tiled.norm.ravel()[5:]).all()
+    for image in range(3):
+        for c in range(2):
+            part = full[:, image, column[image, c]].copy()
+            part[np.arange(16) // 8 != half[image, c]] = -np.inf
+            assert shift[image, c] == part.argmax()
+
+
+def test_polar_and_gemm_agree_on_the_same_samples(experiment, true_autocorrelation):
+    rings = experiment.rings(replace(experiment.plans[-1], n_phi=48))
+    fast = searched(experiment, true_autocorrelation, matching.polar, rings)
+    slow = searched(experiment, true_autocorrelation, matching.gemm, rings)
+    np.testing.assert_allclose(fast.distance, slow.distance, atol=2e-4)
+    angle = orientations.angle_between(fast.quaternions[:, 0], slow.quaternions[:, 0])
+    assert ((angle < 1e-3) | (fast.distance[:, 0] > slow.distance[:, 0] - 1e-4)).all()
+    assert (angle < 1e-3).mean() >= 0.97
+
+
+def test_polar_on_rings_chooses_as_well_as_gemm_on_pixels(experiment, true_autocorrelation):
+    plan = experiment.plans[-1]
+    pixels = experiment.pixels(plan.q_match)
+    rings = experiment.rings(replace(plan, n_phi=64))
+    fast = searched(experiment, true_autocorrelation, matching.polar, rings, 500, 64, n_candidates=1)
+    slow = searched(experiment, true_autocorrelation, matching.gemm, pixels, 500, 64, n_candidates=1)
+    same = orientations.angle_between(fast.quaternions[:, 0], slow.quaternions[:, 0]) < 1e-3
+    arguments = (some(experiment, 60), pixels, true_autocorrelation[None], plan.voxel_angstrom)
+    keywords = {"iterations": 0, "largest_turn": 1.0, "workers": experiment.workers}
+    of_fast = refining.refine(*arguments, alone(fast.quaternions[:, 0]), **keywords).distance
+    of_slow = refining.refine(*arguments, alone(slow.quaternions[:, 0]), **keywords).distance
+    assert (same | (of_fast <= 1.05 * of_slow)).mean() >= 0.98
+
+
+def test_match_finds_the_true_orientations(experiment, true_autocorrelation, simulation):
+    plan = experiment.plans[-1]
+    found = searched(
+        experiment, true_autocorrelation, matching.polar, experiment.rings(plan), plan.n_views, plan.n_phi, 100
+    )
+    error = orientations.angle_between(found.quaternions[:, 0], simulation.quaternions[:100])
+    assert np.median(error) < np.degrees(plan.view_spacing)
+    assert error.max() < 2.5 * np.degrees(plan.view_spacing)
+    assert (np.diff(found.distance, axis=1) >= 0).all()
+
+
+def test_matching_tells_states_apart(experiment, true_autocorrelation):
+    plan = experiment.plans[-1]
+    sampling = experiment.rings(plan)
+    other = np.ascontiguousarray(true_autocorrelation[::-1].transpose(1, 0, 2)) * np.float32(0.7)
+
+    def slicer(rotations):
+        return np.stack(
+            [
+                slicing.slices(a, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))
+                for a in (other, true_autocorrelation)
+            ]
+        )
+
+    views = orientations.view_grid(1200, np.random.default_rng(3))
+    found = matching.polar(
+        some(experiment, 40),
+        sampling,
+        slicer,
+        views,
+        plan.n_phi,
+        n_candidates=1,
+        highest=plan.highest,
+        workers=experiment.workers,
+    )
+    assert (found.state[:, 0] == 1).all()
+
+
+def test_refinement_ends_at_the_truth(experiment, true_autocorrelation, simulation):
+    plan = experiment.plans[-1]
+    rng = np.random.default_rng(4)
+    truth = simulation.quaternions[:80]
+    result = refining.refine(
+        some(experiment, 80),
+        experiment.pixels(plan.q_match),
+        true_autocorrelation[None],
+        plan.voxel_angstrom,
+        alone(turned_by(truth, 4.0, rng)),
+        iterations=6,
+        largest_turn=0.1,
+        workers=experiment.workers,
+    )
+    error = orientations.angle_between(result.quaternions, truth)
+    # The truth on a grid is cut at Nyquist, which shifts the best orientation by a hundredth of a view spacing.
+    assert np.median(error) < 0.1
+    assert error.max() < 0.5
+    assert result.distance.max() < 1e-2
+
+
+def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation):
+    plan = experiment.plans[-1]
+    start = orientations.random_quaternions(50, np.random.default_rng(5))
+    arguments = (some(experiment, 50), experiment.pixels(plan.q_match), true_autocorrelation[None])
+    keywords = {"largest_turn": 0.2, "workers": experiment.workers}
+    before = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=0, **keywords)
+    after = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=3, **keywords)
+    np.testing.assert_array_equal(before.quaternions, start)
+    assert (after.distance <= before.distance * (1 + 1e-5)).all()
+    assert after.distance.mean() < 0.9 * before.distance.mean()
