@@ -65,7 +65,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     Raises InputError if the detector shows too few speckles of the particle to start from.
     """
     workers = workers or workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
-    usable = dataset.weight > 0
+    usable = dataset.mask == 0
     q_length = np.linalg.norm(dataset.q, axis=-1)
     q_max = inscribed_radius(dataset)
     if settings.prepare.q_max is not None:
@@ -103,7 +103,7 @@ def inscribed_radius(dataset: Dataset) -> float:
     The directions about the beam are cut into sectors, each as wide as two pixels at the edge of a square detector; the
     sector that ends first decides. Sectors without pixels (a gap through the beam) do not count.
     """
-    usable = dataset.weight > 0
+    usable = dataset.mask == 0
     q_length = np.linalg.norm(dataset.q[usable], axis=-1)
     angle = np.arctan2(dataset.q[usable, 1], dataset.q[usable, 0])
     sectors = max(8, int(2 * np.sqrt(len(q_length))))

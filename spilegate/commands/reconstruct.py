@@ -189,7 +189,7 @@ def summarise(
             "file": str(job.data),
             "digest": dataset.digest,
             "patterns": len(dataset.images),
-            "pixels": int((dataset.weight > 0).sum()),
+            "pixels": int((dataset.mask == 0).sum()),
             "panel_shape": list(dataset.panel_shape),
         },
         "diameter_angstrom": result.diameter_angstrom,

@@ -2,7 +2,8 @@
 
 Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (panels, y, x, 3) or (3, panels, y, x) [1/m];
 `pixel_index_map` (panels, y, x, 2), optional; the truth, optional: `orientations` (N_IMG, 1, 4) or (N_IMG, 4),
-(w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute.
+(w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute, and
+may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern].
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.errors import InputError
-from spilegate.formats import files, pixels
+from spilegate.formats import files, masks, pixels
 from spilegate.formats.faults import EMPTY, faults_of, problem_of
 from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
-from spilegate.state import Bool, Dataset, Float32, Float64, Int64
+from spilegate.state import NEVER, Bool, Dataset, Float32, Float64, Int64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 INTENSITIES = "intensities"
@@ -100,9 +101,10 @@ def read(
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
     binning : blocks of binning x binning pixels are summed into one
-    q_min, q_max : pixels with |q| outside get weight 0 [1/angstrom]; they are read all the same
+    q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
     workers : every one of them reads its own patterns; this process's one thread if left out
 
+    Pixels of level 2 may hold anything in the file; they are set to 0.
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
     """
     path = Path(path)
@@ -115,34 +117,44 @@ def read(
         raw_q, wavelength = pixels.read_positions(file, path, images.shape[1:])
         index_map = pixels.bin_index_map(pixels.read_index_map(file, path, images.shape[1:]), binning)
         q = pixels.bin_positions(raw_q, binning, wavelength).reshape(-1, 3)
-        weight = _weight(q, q_min, q_max, path)
-        result, faults, digests = _read_patterns(images, binning, weight > 0, workers)
+        levels = masks.read_mask(file, path, images.shape[1:])
+        raw_background = masks.read_background(file, path, images.shape[1:], levels)
+        binned = masks.bin_mask(np.zeros(images.shape[1:], np.uint8) if levels is None else levels, binning).ravel()
+        mask = masks.limited(binned, q, q_min, q_max, path)
+        result, faults, digests = _read_patterns(images, binning, mask, workers)
     if problem := problem_of(faults):
         raise InputError(f"{path}: dataset {INTENSITIES!r}: {problem}")
     digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
     digest.update(digests.data)
-    return Dataset(result, q, weight, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path))
+    background = None
+    if levels is not None:
+        digest.update(masks.MASK.encode() + levels.tobytes())
+    if raw_background is not None:
+        digest.update(masks.BACKGROUND.encode() + raw_background.tobytes())
+        background = np.where(mask == NEVER, 0.0, masks.bin_background(raw_background, binning).ravel())
+    return Dataset(result, q, mask, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path), background)
 
 
 def _read_patterns(
-    images: h5py.Dataset, binning: int, usable: Bool, workers: Workers
+    images: h5py.Dataset, binning: int, mask: UInt8, workers: Workers
 ) -> tuple[Any, NDArray[np.uint8], NDArray[np.uint8]]:
     """Return patterns (N_IMG, N_PIX) float32, spread over the workers, and faults and digests of each."""
-    count = len(images)
+    count, never = len(images), mask == NEVER
 
     def read_tile(here: Here, part: slice) -> tuple[Any, Any, Any, Any]:
         size = part.stop - part.start
         try:
             block = np.ascontiguousarray(images[part])
         except (OSError, RuntimeError):
-            none = np.zeros((size, len(usable)), np.float32)
+            none = np.zeros((size, len(mask)), np.float32)
             return here.array(none), np.zeros(size, np.uint8), np.zeros((size, 32), np.uint8), np.ones(size, np.bool_)
-        values = _binned(block, binning)
+        # Before masked values are set to 0: that may be done in place.
         digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
-        return here.array(values), faults_of(values, usable), np.stack(digests), np.zeros(size, np.bool_)
+        values = _masked(_binned(block, binning), never)
+        return here.array(values), faults_of(values, ~never), np.stack(digests), np.zeros(size, np.bool_)
 
     outputs = [
-        Rows((len(usable),), np.float32, split=True),
+        Rows((len(mask),), np.float32, split=True),
         Rows((), np.uint8),
         Rows((32,), np.uint8),
         Rows((), np.bool_),
@@ -181,17 +193,11 @@ def _binned(block: NDArray[Any], binning: int) -> Float32:
     return values.reshape(len(block), -1)
 
 
-def _weight(q: Float64, q_min: float, q_max: float | None, path: Path) -> Float32:
-    """Return 1 for pixels within the limits of |q| and 0 for others."""
-    q_length = np.linalg.norm(q, axis=-1)
-    inside = (q_length >= q_min) & (q_length <= (np.inf if q_max is None else q_max))
-    if not inside.any():
-        raise InputError(
-            f"{path}: no pixel with q_min = {q_min:g} <= |q| <= q_max = {q_max}; its pixels lie between "
-            f"{q_length.min():.4g} and {q_length.max():.4g} 1/angstrom; change the limits"
-        )
-    weight: Float32 = inside.astype(np.float32)
-    return weight
+def _masked(values: Float32, never: Bool) -> Float32:
+    """Return patterns (n, N_PIX), changed in place, with 0 on pixels never (N_PIX,) used, whatever they held."""
+    if never.any():
+        values[:, never] = 0
+    return values
 
 
 def read_truth(path: Path) -> Truth:
