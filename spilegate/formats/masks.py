@@ -10,7 +10,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.pixels import blocks
-from spilegate.state import NEVER, USE, Float64, UInt8
+from spilegate.state import MERGE_ONLY, NEVER, USE, Float64, UInt8
 
 MASK, BACKGROUND = "mask", "background"
 
@@ -97,3 +97,9 @@ def limited(mask: UInt8, q: Float64, q_min: float, q_max: float | None, path: Pa
             "expected pixels to match patterns on; change the mask, the limits or the binning"
         )
     return levels
+
+
+def described(mask: UInt8) -> str:
+    """Return the parts of pixels of level 1 and 2 in words."""
+    merged, never = (100 * float((mask == level).mean()) for level in (MERGE_ONLY, NEVER))
+    return f"{never:.1f} % never used, {merged:.1f} % merge only"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.errors import InputError
-from spilegate.formats import files, masks, pixels
+from spilegate.formats import files, masks, pixels, truth
 from spilegate.formats.faults import EMPTY, faults_of, problem_of
+from spilegate.formats.truth import Truth
 from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
-from spilegate.state import NEVER, Bool, Dataset, Float32, Float64, Int64, UInt8
+from spilegate.state import NEVER, USE, Bool, Dataset, Float32, Float64, Int64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 INTENSITIES = "intensities"
@@ -30,20 +30,6 @@ INTENSITIES = "intensities"
 FEWEST_PATTERNS = 20
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
 BLOCK_BYTES = 32 << 20
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a simulation knows and a reconstruction must not; None for what the file does not hold.
-
-    quaternions : (N_IMG, 4) float64, unit, (w, x, y, z), particle to laboratory
-    volume : (M, M, M) float32 in (x, y, z) index order, centre at M // 2
-    voxel_angstrom : edge of its voxels [angstrom]
-    """
-
-    quaternions: Float64 | None
-    volume: Float32 | None
-    voxel_angstrom: float | None
 
 
 class Measured(Protocol):
@@ -88,6 +74,18 @@ class Measured(Protocol):
     @property
     def particle(self) -> str:
         """The particle's name."""
+
+    @property
+    def mask(self) -> UInt8 | None:
+        """Levels of the pixels, (panels, y, x)."""
+
+    @property
+    def background(self) -> Float64 | None:
+        """Background known to the experimenter, (panels, y, x)."""
+
+    @property
+    def hidden(self) -> truth.Hidden | None:
+        """What else is true."""
 
 
 def read(
@@ -203,36 +201,12 @@ def _masked(values: Float32, never: Bool) -> Float32:
 def read_truth(path: Path) -> Truth:
     """Read what a simulated file knows about its truth.
 
-    Raises InputError if the file cannot be read, or if orientations or volume are there but make no sense.
+    Raises InputError if the file cannot be read, or if anything of the truth is there but makes no sense.
     """
     path = Path(path)
     with files.open_hdf5(path, EXPECTED) as file:
-        quaternions = _quaternions(file, path, len(_intensities(file, path))) if "orientations" in file else None
-        if "volume" not in file:
-            return Truth(quaternions, None, None)
-        expected = "the true density, shape (M, M, M)"
-        found = files.dataset(file, "volume", path, expected)
-        if found.ndim != 3 or len(set(found.shape)) != 1:
-            raise InputError(f"{path}: dataset 'volume': shape {found.shape}; expected {expected}")
-        volume = found[()].astype(np.float32)
-        if not np.isfinite(volume).all():
-            raise InputError(f"{path}: dataset 'volume': values that are not finite; expected {expected}")
-        voxel = found.attrs.get("voxel_angstrom")
-    return Truth(quaternions, volume, None if voxel is None else float(voxel))
-
-
-def _quaternions(file: h5py.File, path: Path, count: int) -> Float64:
-    """Return the true orientations, (N_IMG, 4), normalised."""
-    expected = f"unit quaternions, shape ({count}, 1, 4) or ({count}, 4), one for each pattern"
-    found = files.dataset(file, "orientations", path, expected)
-    if found.shape not in {(count, 1, 4), (count, 4)}:
-        raise InputError(f"{path}: dataset 'orientations': shape {found.shape}; expected {expected}")
-    values = found[()].astype(np.float64).reshape(count, 4)
-    norm = np.linalg.norm(values, axis=-1, keepdims=True)
-    if not (np.abs(norm - 1) < 1e-3).all():
-        raise InputError(f"{path}: dataset 'orientations': norms other than 1; expected {expected}")
-    result: Float64 = values / norm
-    return result
+        shape = _intensities(file, path).shape
+        return truth.read(file, path, shape[1:], shape[0])
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -244,13 +218,18 @@ def describe(path: Path) -> dict[str, Any]:
     with files.open_hdf5(path, EXPECTED) as file:
         images = _intensities(file, path)
         q, wavelength = pixels.read_positions(file, path, images.shape[1:])
+        mask = masks.read_mask(file, path, images.shape[1:])
+        background = masks.read_background(file, path, images.shape[1:], mask)
+        levels = np.zeros(images.shape[1:], np.uint8) if mask is None else mask
+        never = levels.ravel() == NEVER
         totals, faults = np.empty(len(images)), np.empty(len(images), np.uint8)
         for part in tiles(0, len(images), _tile(images)):
-            values = _binned(images[part], 1)
+            values = _masked(_binned(images[part], 1), never)
             totals[part] = values.sum(1, dtype=np.float64)
-            faults[part] = faults_of(values, np.ones(values.shape[1], np.bool_))
-        truth = ", ".join(name for name in ("orientations", "volume") if name in file)
+            faults[part] = faults_of(values, ~never)
+        known = ", ".join(truth.names_in(file))
         dtype, shape = str(images.dtype), images.shape
+    nowhere = None if (levels == USE).any() else "no pixel of level 0 in the mask; expected pixels to match patterns on"
     few = f"{shape[0]} patterns; expected at least {FEWEST_PATTERNS}" if shape[0] < FEWEST_PATTERNS else None
     q_length = np.linalg.norm(q, axis=-1)
     return {
@@ -265,12 +244,14 @@ def describe(path: Path) -> dict[str, Any]:
         "q_max_inverse_angstrom": float(q_length.max()),
         "resolution_side_angstrom": 1 / pixels.inscribed_q(q, wavelength),
         "resolution_corner_angstrom": 1 / float(q_length.max()),
+        "mask": "none" if mask is None else masks.described(mask),
+        "background_per_pattern": "none" if background is None else float(background.sum()),
         "photons_per_pattern_min": float(totals.min()),
         "photons_per_pattern_mean": float(totals.mean()),
         "photons_per_pattern_max": float(totals.max()),
         "zero_patterns": int((faults == EMPTY).sum()),
-        "truth": truth or "none",
-        "usable": problem_of(faults) or few or "yes",
+        "truth": known or "none",
+        "usable": nowhere or problem_of(faults) or few or "yes",
     }
 
 
@@ -292,11 +273,11 @@ def write(path: Path, simulation: Measured, *, force: bool = False) -> None:
         position = simulation.pixel_position * pixels.ANGSTROM_PER_METRE
         file.create_dataset(pixels.POSITION, data=position).attrs["unit"] = "1/m"
         file.create_dataset(pixels.INDEX_MAP, data=simulation.pixel_index_map)
-        orientations = file.create_dataset("orientations", data=simulation.quaternions[:, None])
-        orientations.attrs["convention"] = "unit quaternions (w, x, y, z), particle to laboratory"
-        volume = file.create_dataset("volume", data=simulation.volume)
-        volume.attrs["voxel_angstrom"] = simulation.voxel_angstrom
-        volume.attrs["unit"] = "electrons/angstrom^3"
+        if simulation.mask is not None:
+            file.create_dataset(masks.MASK, data=simulation.mask).attrs["levels"] = "0 use, 1 merge only, 2 never"
+        if simulation.background is not None:
+            file.create_dataset(masks.BACKGROUND, data=simulation.background).attrs["unit"] = "counts per pattern"
+        truth.write(file, simulation.quaternions, simulation.volume, simulation.voxel_angstrom, simulation.hidden)
         file.attrs["wavelength_angstrom"] = simulation.wavelength_angstrom
         file.attrs["particle"] = simulation.particle
         file.attrs["seed"] = simulation.seed
