@@ -47,7 +47,7 @@ class Ground:
         dataset = Dataset(
             images=images,
             q=self.simulation.pixel_position.reshape(-1, 3),
-            weight=np.ones(images.shape[1], np.float32),
+            mask=np.zeros(images.shape[1], np.uint8),
             panel_shape=(1, PIXELS, PIXELS),
             pixel_index_map=self.simulation.pixel_index_map.reshape(-1, 2),
             digest="",

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -155,6 +155,32 @@ def simulate(
     photons: Annotated[
         str, typer.Option("--photons", metavar="MEAN|none", help="Mean photons per pattern; none: no noise.")
     ] = "none",
+    states: Annotated[
+        str | None, typer.Option("--states", metavar="FILE,FILE", help="Atoms of several states, in place of --pdb.")
+    ] = None,
+    populations: Annotated[
+        str | None,
+        typer.Option("--populations", metavar="PART,PART", help="Parts of the states.  [default: all the same]"),
+    ] = None,
+    mask: Annotated[
+        str | None, typer.Option("--mask", metavar="cross,beamstop", help="Pixels never used: a gap, a disc, or both.")
+    ] = None,
+    scale_decades: Annotated[
+        float, typer.Option("--scale-decades", help="Decades over which the fluence is log-uniform.")
+    ] = 0.0,
+    background: Annotated[
+        float, typer.Option("--background", help="Flat background over the mean signal at the detector's edge.")
+    ] = 0.0,
+    known_background: Annotated[
+        bool, typer.Option("--known-background", help="Write the background where a reconstruction reads it.")
+    ] = False,
+    junk: Annotated[float, typer.Option("--junk", help="Part of the patterns that are of something else.")] = 0.0,
+    polarisation: Annotated[
+        Literal["none", "horizontal", "vertical"], typer.Option("--polarisation", help="Of the beam.")
+    ] = "none",
+    solid_angle: Annotated[
+        bool, typer.Option("--solid-angle", help="Pixels of a flat detector see less of large angles.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of orientations and noise.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     force: Force = False,
@@ -170,7 +196,11 @@ def simulate(
     experiment = command.Experiment(
         images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed
     )
-    command.run(output, pdb, particle, experiment, threads=threads, force=force, quiet=quiet, log=log)
+    departures = command.Departures(
+        mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle
+    )
+    shown = command.Shown(pdb, particle, states)
+    command.run(output, shown, experiment, departures, threads=threads, force=force, quiet=quiet, log=log)
 
 
 @app.command()

@@ -12,11 +12,12 @@ from spilegate.geometry.calibration import calibrate
 from spilegate.geometry.detector import Detector, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
+from spilegate.geometry.response import response
 from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
-from spilegate.settings import Settings
+from spilegate.settings import PrepareOptions, Settings
 from spilegate.state import Bool, Dataset, Float64
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
@@ -87,12 +88,17 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     """
     workers = workers or workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
     options = settings.prepare
-    first = detector_of(dataset)
+    first = detector_of(dataset, options)
     q_length = np.linalg.norm(dataset.q, axis=-1)
     q_max = inscribed_radius(dataset.q, first.matched)
     if options.q_max is not None:
         q_max = min(options.q_max, float(q_length[first.matched].max()))
     q_min = float(max(options.q_min, 0.999 * q_length[first.merged].min()))
+    if options.background == "file" and dataset.background is None:
+        raise InputError(
+            f"prepare.background: found 'file', but {dataset.source} has no dataset 'background'; expected one; "
+            "set it to estimate, auto or none"
+        )
     estimate = options.background == "estimate" or (options.background == "auto" and dataset.background is None)
     scale, detector = calibrate(dataset.images, first, q_max, estimate=estimate, workers=workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
@@ -128,15 +134,15 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     )
 
 
-def detector_of(dataset: Dataset) -> Detector:
-    """Return the pixels of a data set."""
-    none = np.zeros(len(dataset.q))
+def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
+    """Return the pixels of a data set: levels 0 for everything, 1 for merging only, 2 for nothing."""
+    known = dataset.background if options.background != "estimate" else None
     return Detector(
         dataset.q,
-        dataset.weight > 0,
-        dataset.weight > 0,
-        np.ones(len(dataset.q)),
-        none if dataset.background is None else dataset.background,
+        dataset.mask == 0,
+        dataset.mask < 2,
+        response(dataset.q, polarisation=options.polarisation, solid_angle=options.solid_angle),
+        np.zeros(len(dataset.q)) if known is None else known,
     )
 
 

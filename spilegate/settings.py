@@ -6,9 +6,9 @@ derives it from the particle's diameter, the detector's reach in q and the numbe
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class _Options(BaseModel):
@@ -26,9 +26,20 @@ class PrepareOptions(_Options):
     q_max: float | None = Field(
         None, gt=0, description="Ignore pixels beyond this [1/angstrom]; the detector's inscribed circle if left out."
     )
-    background: Literal["auto", "estimate", "file"] = Field(
-        "auto", description="Background: the file's, or estimated from how patterns differ in brightness; auto: either."
+    background: Literal["auto", "estimate", "file", "none"] = Field(
+        "auto",
+        description="Background: the file's, or estimated from how patterns differ in brightness; auto: either.",
     )
+    polarisation: Literal["none", "horizontal", "vertical"] = Field(
+        "none", description="Divide by the polarisation factor of a beam polarised this way."
+    )
+    solid_angle: bool = Field(False, description="Divide by the solid angle of the pixels of a flat detector.")
+
+    @field_validator("polarisation", "background", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Take the word `none` of a setting, which stands for no value, by its name here."""
+        return "none" if value is None else value
 
 
 class StartOptions(_Options):

@@ -20,26 +20,33 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+UInt8 = NDArray[np.uint8]
+
+# Levels of a mask, Dragonfly's: used throughout; merged but not matched; never used.
+USE, MERGE_ONLY, NEVER = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Measured patterns and where their pixels lie in reciprocal space. Holds nothing of the truth.
 
-    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0; or, of few photons, (N_IMG,
-        N_EVENT) int32, the pixel of every photon, N_PIX for none; a NumPy array, or one spread over many processors
+    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0, 0 where the mask is 2; or, of
+        few photons, (N_IMG, N_EVENT) int32, the pixel of every photon, N_PIX for none; a NumPy array, or one that is
+        spread over many processors
     counts : whether the values are whole numbers of photons
     q : (N_PIX, 3) float64 [1/angstrom], laboratory frame, beam along +z, on the Ewald sphere
-    weight : (N_PIX,) float32, 0 for a pixel that is never used, 1 otherwise
+    mask : (N_PIX,) uint8, 0 use, 1 merge only (not used for matching orientations), 2 never
     panel_shape : (panels, y, x) of the pixels before flattening (after binning)
     pixel_index_map : (N_PIX, 2) int64, (row, column) of every pixel in the assembled picture, for display only
-    digest : hexadecimal SHA-256 of the patterns and pixel positions as read
+    digest : hexadecimal SHA-256 of the patterns, pixel positions, mask and background as read
     source : the file it came from, for messages
+    background : (N_PIX,) float64 [counts per pattern], mean of a common additive background, 0 where the mask is 2;
+        None if not known
     """
 
     images: Any
     q: Float64
-    weight: Float32
+    mask: UInt8
     panel_shape: tuple[int, int, int]
     pixel_index_map: Int64
     digest: str

@@ -39,7 +39,7 @@ def as_dataset(simulation: Simulation, workers: Workers | None = None) -> Datase
     return Dataset(
         images=images if workers is None else spread(images, workers),
         q=simulation.pixel_position.reshape(-1, 3),
-        weight=np.ones(panels * y * x, np.float32),
+        mask=np.zeros(panels * y * x, np.uint8),
         panel_shape=(panels, y, x),
         pixel_index_map=simulation.pixel_index_map.reshape(-1, 2),
         digest="0" * 64,

@@ -73,7 +73,8 @@ def test_what_is_written_is_read(tmp_path: Path, photons: float | None) -> None:
     assert dataset.images.dtype == np.float32
     assert np.array_equal(dataset.images, simulation.intensities.reshape(24, -1))
     assert np.allclose(dataset.q, simulation.pixel_position.reshape(-1, 3), rtol=1e-12, atol=0)
-    assert (dataset.weight == 1).all()
+    assert (dataset.mask == 0).all()
+    assert dataset.background is None
     assert dataset.panel_shape == PANELS
     assert np.array_equal(dataset.pixel_index_map, simulation.pixel_index_map.reshape(-1, 2))
     truth = spinifel.read_truth(tmp_path / "data.h5")
@@ -144,12 +145,13 @@ def test_binning_sums_counts_and_stays_on_the_ewald_sphere(written: Path) -> Non
     assert two.digest == one.digest
 
 
-def test_limits_of_q_set_weights_and_nothing_else(written: Path) -> None:
+def test_limits_of_q_mask_pixels_and_nothing_else(written: Path) -> None:
     whole, limited = spinifel.read(written), spinifel.read(written, q_min=0.1, q_max=0.2)
     q_length = np.linalg.norm(whole.q, axis=1)
-    assert np.array_equal(limited.weight, ((q_length >= 0.1) & (q_length <= 0.2)).astype(np.float32))
-    assert 0 < limited.weight.sum() < len(q_length)
-    assert np.array_equal(limited.images, whole.images)
+    inside = (q_length >= 0.1) & (q_length <= 0.2)
+    assert np.array_equal(limited.mask, np.where(inside, 0, 2))
+    assert 0 < inside.sum() < len(q_length)
+    assert np.array_equal(limited.images, np.where(inside, whole.images, 0))
 
 
 def test_the_truth_does_not_touch_the_data(written: Path) -> None:

@@ -113,7 +113,7 @@ def test_profile_has_mean_and_variance_of_rings():
 @pytest.mark.parametrize("pixels", [16, 24, 40, 128])
 def test_inscribed_radius_is_the_side_of_a_square_detector(simulation, pixels):
     q = detector_q(pixels, 12.0, 1.0).reshape(-1, 3)
-    dataset = replace(as_dataset(simulation), q=q, weight=np.ones(len(q), np.float32))
+    dataset = replace(as_dataset(simulation), q=q, mask=np.zeros(len(q), np.uint8))
     assert inscribed_radius(dataset) == pytest.approx(1 / 12.0, rel=0.05)
 
 
@@ -133,7 +133,7 @@ def test_diameter_from_patterns_within_a_fifth(name, photons):
             threads=2,
         )
     )
-    usable = data.weight > 0
+    usable = data.mask == 0
     profile = sampling.radial_profile(data.images, data.q, usable, diameter.pixel_spacing(data.q), workers=Threads(2))
     found = diameter.estimate_diameter(data.images, data.q, usable, profile, q_max=1 / 8.0, workers=Threads(2))
     assert found == pytest.approx(diameter_angstrom(particle), rel=0.2)

@@ -43,9 +43,9 @@ def dataset() -> Dataset:
     index = np.stack(np.meshgrid(np.arange(12), np.arange(12), indexing="ij"), -1).reshape(-1, 2)
     q = np.zeros((144, 3))
     q[:, :2] = (index - 5.5) * 0.01
-    weight = (np.linalg.norm(q, axis=1) > 0.02).astype(np.float32)
+    mask = np.where(np.linalg.norm(q, axis=1) > 0.02, 0, 2).astype(np.uint8)
     images = rng.poisson(5, (5, 144)).astype(np.float32)
-    return Dataset(images, q, weight, (1, 12, 12), index, "0" * 64, "patterns.h5")
+    return Dataset(images, q, mask, (1, 12, 12), index, "0" * 64, "patterns.h5")
 
 
 def png_rows(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from spilegate.errors import InputError
 from spilegate.kernels.launch import available_cores
@@ -37,11 +38,62 @@ def parse_photons(text: str) -> float | None:
     return photons
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is in the beam: atoms of a file, a built-in particle by name, or files of its states; None: not given."""
+
+    pdb: Path | None
+    particle: str | None
+    states: str | None
+
+
+@dataclass(frozen=True)
+class Departures:
+    """What is not ideal, as given on the command line; see `spilegate.simulation.conditions.Conditions`."""
+
+    mask: str | None
+    scale_decades: float
+    background: float
+    known_background: bool
+    junk: float
+    populations: str | None
+    polarisation: Literal["none", "horizontal", "vertical"]
+    solid_angle: bool
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """Return the parts of a list with commas; () for None."""
+    return () if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def parse_populations(text: str | None) -> tuple[float, ...]:
+    """Return the parts of patterns by state, () if not given."""
+    try:
+        return tuple(float(part) for part in _words(text))
+    except ValueError as error:
+        raise InputError(f"--populations: found {text!r}; expected numbers such as 0.5,0.5") from error
+
+
+def _check(shown: Shown, departures: Departures, experiment: Experiment) -> None:
+    """Refuse options that do not go together, and lengths that are none."""
+    given = [f"--{name}" for name in ("pdb", "particle", "states") if getattr(shown, name) is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}: found together; expected one of them; leave out the others")
+    if departures.populations is not None and shown.states is None:
+        raise InputError("--populations: found without --states; expected both or neither; give the states' files")
+    if shown.states is not None and len(_words(shown.states)) < 2:
+        raise InputError(f"--states: found {shown.states!r}; expected two files or more, with commas; else use --pdb")
+    for option in ("resolution_angstrom", "wavelength_angstrom"):
+        value = getattr(experiment, option)
+        if not 0 < value < math.inf:
+            raise InputError(f"--{option.replace('_', '-')}: found {value:g}; expected a positive number of angstrom")
+
+
 def run(
     output: Path,
-    pdb: Path | None,
-    particle_name: str | None,
+    shown: Shown,
     experiment: Experiment,
+    departures: Departures,
     *,
     threads: int | None,
     force: bool,
@@ -49,26 +101,32 @@ def run(
     log: Path | None,
 ) -> None:
     """Simulate patterns and write them with their truth in SpiniFEL's HDF5 layout."""
-    if pdb is not None and particle_name is not None:
-        raise InputError("--pdb and --particle: found both; expected one of them; leave one out")
-    for option in ("resolution_angstrom", "wavelength_angstrom"):
-        value = getattr(experiment, option)
-        if not 0 < value < math.inf:
-            raise InputError(f"--{option.replace('_', '-')}: found {value:g}; expected a positive number of angstrom")
+    _check(shown, departures, experiment)
+    populations = parse_populations(departures.populations)
     with Output(quiet=quiet, log=log) as out:
         from spilegate.formats import files, spinifel
         from spilegate.simulation import experiment as simulation
         from spilegate.simulation import particle
+        from spilegate.simulation.conditions import Conditions
 
         begin = time.perf_counter()
         files.check_target(output, force=force)
-        atoms = (
-            particle.read_particle(pdb)
-            if pdb is not None
-            else particle.built_in_particle(particle_name or particle.DEFAULT_PARTICLE)
+        conditions = Conditions(
+            mask=_words(departures.mask),
+            scale_decades=departures.scale_decades,
+            background=departures.background,
+            known_background=departures.known_background,
+            junk=departures.junk,
+            populations=populations,
+            polarisation=departures.polarisation,
+            solid_angle=departures.solid_angle,
         )
+        paths = _words(shown.states) if shown.pdb is None else (str(shown.pdb),)
+        first, *others = [particle.read_particle(Path(path)) for path in paths] or [
+            particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)
+        ]
         result = simulation.simulate(
-            atoms,
+            first,
             images=experiment.images,
             pixels=experiment.pixels,
             resolution_angstrom=experiment.resolution_angstrom,
@@ -76,9 +134,11 @@ def run(
             photons=experiment.photons,
             seed=experiment.seed,
             threads=threads or available_cores(),
+            others=tuple(others),
+            conditions=conditions,
         )
         spinifel.write(output, result, force=force)
         out.line(
-            f"{output}: {atoms.name}, {experiment.images} patterns of {experiment.pixels}x{experiment.pixels} pixels, "
-            f"in {time.perf_counter() - begin:.1f} s"
+            f"{output}: {result.particle}, {experiment.images} patterns of "
+            f"{experiment.pixels}x{experiment.pixels} pixels, in {time.perf_counter() - begin:.1f} s"
         )

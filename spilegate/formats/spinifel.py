@@ -2,14 +2,14 @@
 
 Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (panels, y, x, 3) or (3, panels, y, x) [1/m];
 `pixel_index_map` (panels, y, x, 2), optional; the truth, optional: `orientations` (N_IMG, 1, 4) or (N_IMG, 4),
-(w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute.
+(w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute, and
+may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern].
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.errors import InputError
-from spilegate.formats import files, pixels
+from spilegate.formats import files, masks, pixels, truth
 from spilegate.formats.faults import EMPTY, faults_of, problem_of
+from spilegate.formats.truth import Truth
+from spilegate.kernels.events import events
 from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
-from spilegate.state import Bool, Dataset, Float32, Float64, Int64
+from spilegate.state import NEVER, USE, Bool, Dataset, Float32, Float64, Int64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 INTENSITIES = "intensities"
@@ -29,20 +31,8 @@ INTENSITIES = "intensities"
 FEWEST_PATTERNS = 20
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
 BLOCK_BYTES = 32 << 20
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a simulation knows and a reconstruction must not; None for what the file does not hold.
-
-    quaternions : (N_IMG, 4) float64, unit, (w, x, y, z), particle to laboratory
-    volume : (M, M, M) float32 in (x, y, z) index order, centre at M // 2
-    voxel_angstrom : edge of its voxels [angstrom]
-    """
-
-    quaternions: Float64 | None
-    volume: Float32 | None
-    voxel_angstrom: float | None
+# Patterns are held as lists of photons where these are shorter than the patterns by this factor.
+SPARSE_GAIN = 2
 
 
 class Measured(Protocol):
@@ -88,6 +78,18 @@ class Measured(Protocol):
     def particle(self) -> str:
         """The particle's name."""
 
+    @property
+    def mask(self) -> UInt8 | None:
+        """Levels of the pixels, (panels, y, x)."""
+
+    @property
+    def background(self) -> Float64 | None:
+        """Background known to the experimenter, (panels, y, x)."""
+
+    @property
+    def hidden(self) -> truth.Hidden | None:
+        """What else is true."""
+
 
 def read(
     path: Path,
@@ -100,9 +102,10 @@ def read(
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
     binning : blocks of binning x binning pixels are summed into one
-    q_min, q_max : pixels with |q| outside get weight 0 [1/angstrom]; they are read all the same
+    q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
     workers : every one of them reads its own patterns; this process's one thread if left out
 
+    Pixels of level 2 may hold anything in the file; they are set to 0.
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
     """
     path = Path(path)
@@ -115,34 +118,74 @@ def read(
         raw_q, wavelength = pixels.read_positions(file, path, images.shape[1:])
         index_map = pixels.bin_index_map(pixels.read_index_map(file, path, images.shape[1:]), binning)
         q = pixels.bin_positions(raw_q, binning, wavelength).reshape(-1, 3)
-        weight = _weight(q, q_min, q_max, path)
-        result, faults, digests = _read_patterns(images, binning, weight > 0, workers)
+        levels = masks.read_mask(file, path, images.shape[1:])
+        raw_background = masks.read_background(file, path, images.shape[1:], levels)
+        binned = masks.bin_mask(np.zeros(images.shape[1:], np.uint8) if levels is None else levels, binning).ravel()
+        mask = masks.limited(binned, q, q_min, q_max, path)
+        counts = images.dtype.kind in "iu"
+        photons = _most_photons(images, mask, binning, workers) if counts else mask.size
+        result, faults, digests = _read_patterns(
+            images, binning, mask, photons if photons * SPARSE_GAIN <= mask.size else None, workers
+        )
     if problem := problem_of(faults):
         raise InputError(f"{path}: dataset {INTENSITIES!r}: {problem}")
     digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
     digest.update(digests.data)
-    return Dataset(result, q, weight, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path))
+    background = None
+    if levels is not None:
+        digest.update(masks.MASK.encode() + levels.tobytes())
+    if raw_background is not None:
+        digest.update(masks.BACKGROUND.encode() + raw_background.tobytes())
+        background = np.where(mask == NEVER, 0.0, masks.bin_background(raw_background, binning).ravel())
+    return Dataset(
+        result, q, mask, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path), counts, background
+    )
+
+
+def _most_photons(images: h5py.Dataset, mask: UInt8, binning: int, workers: Workers) -> int:
+    """Return the largest number of photons in a pattern of whole counts; at least 1."""
+    never = mask == NEVER
+
+    def count_tile(here: Here, part: slice) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        try:
+            values = _masked(_binned(images[part], binning), never)
+        except (OSError, RuntimeError):
+            # Whoever reads the patterns in earnest says so.
+            return (np.zeros(part.stop - part.start),)
+        return (values.sum(1, dtype=np.float64),)
+
+    (totals,) = workers.run(count_tile, len(images), [Rows((), np.float64)], tile=_tile(images))
+    return max(1, int(np.max(totals)))
 
 
 def _read_patterns(
-    images: h5py.Dataset, binning: int, usable: Bool, workers: Workers
+    images: h5py.Dataset, binning: int, mask: UInt8, n_event: int | None, workers: Workers
 ) -> tuple[Any, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return patterns (N_IMG, N_PIX) float32, spread over the workers, and faults and digests of each."""
-    count = len(images)
+    """Return patterns, spread over the workers, and faults and digests of each.
+
+    n_event : None for patterns (N_IMG, N_PIX) float32, else for lists (N_IMG, N_EVENT) int32 of their photons
+    """
+    count, never = len(images), mask == NEVER
 
     def read_tile(here: Here, part: slice) -> tuple[Any, Any, Any, Any]:
         size = part.stop - part.start
         try:
             block = np.ascontiguousarray(images[part])
         except (OSError, RuntimeError):
-            none = np.zeros((size, len(usable)), np.float32)
+            none = np.zeros((size, *outputs[0].shape), outputs[0].dtype)
             return here.array(none), np.zeros(size, np.uint8), np.zeros((size, 32), np.uint8), np.ones(size, np.bool_)
-        values = _binned(block, binning)
+        # Before masked values are set to 0: that may be done in place.
         digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
-        return here.array(values), faults_of(values, usable), np.stack(digests), np.zeros(size, np.bool_)
+        values = _masked(_binned(block, binning), never)
+        faults = faults_of(values, ~never)
+        kept = values if n_event is None else events(np.where(faults[:, None] == 0, values, 0), n_event)
+        return here.array(kept), faults, np.stack(digests), np.zeros(size, np.bool_)
 
+    patterns = (
+        Rows((len(mask),), np.float32, split=True) if n_event is None else Rows((n_event,), np.int32, split=True)
+    )
     outputs = [
-        Rows((len(usable),), np.float32, split=True),
+        patterns,
         Rows((), np.uint8),
         Rows((32,), np.uint8),
         Rows((), np.bool_),
@@ -181,52 +224,22 @@ def _binned(block: NDArray[Any], binning: int) -> Float32:
     return values.reshape(len(block), -1)
 
 
-def _weight(q: Float64, q_min: float, q_max: float | None, path: Path) -> Float32:
-    """Return 1 for pixels within the limits of |q| and 0 for others."""
-    q_length = np.linalg.norm(q, axis=-1)
-    inside = (q_length >= q_min) & (q_length <= (np.inf if q_max is None else q_max))
-    if not inside.any():
-        raise InputError(
-            f"{path}: no pixel with q_min = {q_min:g} <= |q| <= q_max = {q_max}; its pixels lie between "
-            f"{q_length.min():.4g} and {q_length.max():.4g} 1/angstrom; change the limits"
-        )
-    weight: Float32 = inside.astype(np.float32)
-    return weight
+def _masked(values: Float32, never: Bool) -> Float32:
+    """Return patterns (n, N_PIX), changed in place, with 0 on pixels never (N_PIX,) used, whatever they held."""
+    if never.any():
+        values[:, never] = 0
+    return values
 
 
 def read_truth(path: Path) -> Truth:
     """Read what a simulated file knows about its truth.
 
-    Raises InputError if the file cannot be read, or if orientations or volume are there but make no sense.
+    Raises InputError if the file cannot be read, or if anything of the truth is there but makes no sense.
     """
     path = Path(path)
     with files.open_hdf5(path, EXPECTED) as file:
-        quaternions = _quaternions(file, path, len(_intensities(file, path))) if "orientations" in file else None
-        if "volume" not in file:
-            return Truth(quaternions, None, None)
-        expected = "the true density, shape (M, M, M)"
-        found = files.dataset(file, "volume", path, expected)
-        if found.ndim != 3 or len(set(found.shape)) != 1:
-            raise InputError(f"{path}: dataset 'volume': shape {found.shape}; expected {expected}")
-        volume = found[()].astype(np.float32)
-        if not np.isfinite(volume).all():
-            raise InputError(f"{path}: dataset 'volume': values that are not finite; expected {expected}")
-        voxel = found.attrs.get("voxel_angstrom")
-    return Truth(quaternions, volume, None if voxel is None else float(voxel))
-
-
-def _quaternions(file: h5py.File, path: Path, count: int) -> Float64:
-    """Return the true orientations, (N_IMG, 4), normalised."""
-    expected = f"unit quaternions, shape ({count}, 1, 4) or ({count}, 4), one for each pattern"
-    found = files.dataset(file, "orientations", path, expected)
-    if found.shape not in {(count, 1, 4), (count, 4)}:
-        raise InputError(f"{path}: dataset 'orientations': shape {found.shape}; expected {expected}")
-    values = found[()].astype(np.float64).reshape(count, 4)
-    norm = np.linalg.norm(values, axis=-1, keepdims=True)
-    if not (np.abs(norm - 1) < 1e-3).all():
-        raise InputError(f"{path}: dataset 'orientations': norms other than 1; expected {expected}")
-    result: Float64 = values / norm
-    return result
+        shape = _intensities(file, path).shape
+        return truth.read(file, path, shape[1:], shape[0])
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -238,13 +251,18 @@ def describe(path: Path) -> dict[str, Any]:
     with files.open_hdf5(path, EXPECTED) as file:
         images = _intensities(file, path)
         q, wavelength = pixels.read_positions(file, path, images.shape[1:])
+        mask = masks.read_mask(file, path, images.shape[1:])
+        background = masks.read_background(file, path, images.shape[1:], mask)
+        levels = np.zeros(images.shape[1:], np.uint8) if mask is None else mask
+        never = levels.ravel() == NEVER
         totals, faults = np.empty(len(images)), np.empty(len(images), np.uint8)
         for part in tiles(0, len(images), _tile(images)):
-            values = _binned(images[part], 1)
+            values = _masked(_binned(images[part], 1), never)
             totals[part] = values.sum(1, dtype=np.float64)
-            faults[part] = faults_of(values, np.ones(values.shape[1], np.bool_))
-        truth = ", ".join(name for name in ("orientations", "volume") if name in file)
+            faults[part] = faults_of(values, ~never)
+        known = ", ".join(truth.names_in(file))
         dtype, shape = str(images.dtype), images.shape
+    nowhere = None if (levels == USE).any() else "no pixel of level 0 in the mask; expected pixels to match patterns on"
     few = f"{shape[0]} patterns; expected at least {FEWEST_PATTERNS}" if shape[0] < FEWEST_PATTERNS else None
     q_length = np.linalg.norm(q, axis=-1)
     return {
@@ -259,12 +277,14 @@ def describe(path: Path) -> dict[str, Any]:
         "q_max_inverse_angstrom": float(q_length.max()),
         "resolution_side_angstrom": 1 / pixels.inscribed_q(q, wavelength),
         "resolution_corner_angstrom": 1 / float(q_length.max()),
+        "mask": "none" if mask is None else masks.described(mask),
+        "background_per_pattern": "none" if background is None else float(background.sum()),
         "photons_per_pattern_min": float(totals.min()),
         "photons_per_pattern_mean": float(totals.mean()),
         "photons_per_pattern_max": float(totals.max()),
         "zero_patterns": int((faults == EMPTY).sum()),
-        "truth": truth or "none",
-        "usable": problem_of(faults) or few or "yes",
+        "truth": known or "none",
+        "usable": nowhere or problem_of(faults) or few or "yes",
     }
 
 
@@ -286,11 +306,11 @@ def write(path: Path, simulation: Measured, *, force: bool = False) -> None:
         position = simulation.pixel_position * pixels.ANGSTROM_PER_METRE
         file.create_dataset(pixels.POSITION, data=position).attrs["unit"] = "1/m"
         file.create_dataset(pixels.INDEX_MAP, data=simulation.pixel_index_map)
-        orientations = file.create_dataset("orientations", data=simulation.quaternions[:, None])
-        orientations.attrs["convention"] = "unit quaternions (w, x, y, z), particle to laboratory"
-        volume = file.create_dataset("volume", data=simulation.volume)
-        volume.attrs["voxel_angstrom"] = simulation.voxel_angstrom
-        volume.attrs["unit"] = "electrons/angstrom^3"
+        if simulation.mask is not None:
+            file.create_dataset(masks.MASK, data=simulation.mask).attrs["levels"] = "0 use, 1 merge only, 2 never"
+        if simulation.background is not None:
+            file.create_dataset(masks.BACKGROUND, data=simulation.background).attrs["unit"] = "counts per pattern"
+        truth.write(file, simulation.quaternions, simulation.volume, simulation.voxel_angstrom, simulation.hidden)
         file.attrs["wavelength_angstrom"] = simulation.wavelength_angstrom
         file.attrs["particle"] = simulation.particle
         file.attrs["seed"] = simulation.seed

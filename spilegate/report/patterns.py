@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from spilegate.geometry import orientations
 from spilegate.report.style import BLUE, GREY, colours
-from spilegate.state import Dataset, Float32, Float64
+from spilegate.state import NEVER, Dataset, Float32, Float64
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
 SHOWN = 2000
@@ -79,7 +79,7 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (name, index, distance) in enumerate(chosen):
         pattern = dataset.images[index]
-        low, top = _range(pattern[dataset.weight > 0])
+        low, top = _range(pattern[dataset.mask < NEVER])
         norm = LogNorm(low, top)
         for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):
             picture = np.maximum(assemble(dataset, values), low)
@@ -98,10 +98,10 @@ def choose(distance: Float64) -> list[tuple[str, int, float]]:
 
 
 def assemble(dataset: Dataset, values: Float32) -> Float64:
-    """Return pixel values (N_PIX,) as the assembled picture, NaN where no pixel is or its weight is zero."""
+    """Return pixel values (N_PIX,) as the assembled picture, NaN, drawn grey, where no pixel is or the mask is 2."""
     row, column = (dataset.pixel_index_map - dataset.pixel_index_map.min(axis=0)).T
     picture = np.full((row.max() + 1, column.max() + 1), np.nan)
-    picture[row, column] = np.where(dataset.weight > 0, values, np.nan)
+    picture[row, column] = np.where(dataset.mask < NEVER, values, np.nan)
     return picture
 
 

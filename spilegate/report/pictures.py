@@ -21,7 +21,7 @@ from spilegate.report.progress import read_records
 from spilegate.report.style import drawing, save
 from spilegate.settings import Settings
 from spilegate.stages.slicing import slices
-from spilegate.state import Dataset, State
+from spilegate.state import NEVER, Dataset, State
 
 # Every picture; "patterns" needs the patterns, "fsc" a curve.
 NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "fsc")
@@ -46,7 +46,7 @@ class Material:
         q_last = _q_max(self.folder) or 0.5 / self.state.voxel_angstrom
         if self.dataset is None:
             return 0.0, q_last
-        q = np.linalg.norm(self.dataset.q[self.dataset.weight > 0], axis=-1)
+        q = np.linalg.norm(self.dataset.q[self.dataset.mask < NEVER], axis=-1)
         return float(q.min()), min(q_last, float(q.max()))
 
 

@@ -83,7 +83,7 @@ def input_figures(run: Run) -> dict[str, Any]:
         "file": str(run.data),
         "digest": run.dataset.digest,
         "patterns": len(run.dataset.images),
-        "pixels": int((run.dataset.weight > 0).sum()),
+        "pixels": int((run.dataset.mask == 0).sum()),
         "panel_shape": list(run.dataset.panel_shape),
     }
 

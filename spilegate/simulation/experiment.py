@@ -8,14 +8,39 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.orientations import matrices, random_quaternions
+from spilegate.geometry.response import response
 from spilegate.kernels import fft, nufft
-from spilegate.simulation.particle import Particle, density, diameter_angstrom, form_factor_basis
-from spilegate.state import Float32, Float64, Int64
+from spilegate.simulation.conditions import IDEAL, JUNK, Conditions, Lot, detector_edge, detector_mask, draw_lot
+from spilegate.simulation.particle import (
+    PARTICLES,
+    Particle,
+    built_in_particle,
+    density,
+    diameter_angstrom,
+    form_factor_basis,
+)
+from spilegate.state import NEVER, Float32, Float64, Int64, UInt8
 
 # Relative error of amplitudes; that of intensities is twice this.
 TOLERANCE = 1e-6
 # Points transformed at once: enough to keep all cores busy, small enough to need about 0.2 GiB of work space.
 BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What else is true of simulated patterns.
+
+    state : (N_IMG,) int64, the particle's state in every pattern, -1 for junk
+    scale : (N_IMG,) float64, fluence of every pattern, mean 1
+    background : (1, y, x) float64 [counts per pattern], mean background
+    volumes : (K, M, M, M) float32 [electrons/angstrom^3], one per state, on the grid of `Simulation.volume`
+    """
+
+    state: Int64
+    scale: Float64
+    background: Float64
+    volumes: Float32
 
 
 @dataclass(frozen=True)
@@ -26,12 +51,16 @@ class Simulation:
     pixel_position : (1, y, x, 3) float64 [1/angstrom], laboratory frame
     pixel_index_map : (1, y, x, 2) int64, (row, column) in the picture
     quaternions : (N_IMG, 4) float64, (w, x, y, z), particle to laboratory
-    volume : (M, M, M) float32 [electrons/angstrom^3] in (x, y, z) index order, M odd, twice the particle wide
+    volume : (M, M, M) float32 [electrons/angstrom^3] in (x, y, z) index order, M odd, twice the particle wide; of the
+        first state
     voxel_angstrom : edge of its voxels, a Nyquist grid of the detector's corner
     wavelength_angstrom : wavelength of the beam
     photons : mean number of photons in a pattern, None without noise
     seed : seed of orientations and noise
     particle : the particle's name
+    mask : (1, y, x) uint8, levels of the pixels, None without a mask
+    background : (1, y, x) float64 [counts per pattern], what the experimenter knows of the background, None for nothing
+    hidden : what else is true, None for an ideal experiment
     """
 
     intensities: Float32
@@ -44,6 +73,9 @@ class Simulation:
     photons: float | None
     seed: int
     particle: str
+    mask: UInt8 | None = None
+    background: Float64 | None = None
+    hidden: Hidden | None = None
 
 
 def detector_q(pixels: int, resolution_angstrom: float, wavelength_angstrom: float) -> Float64:
@@ -93,15 +125,6 @@ def patterns(particle: Particle, q: Float64, rotations: Float64, *, threads: int
     return result
 
 
-def add_photon_noise(intensities: Float32, photons: float, rng: np.random.Generator) -> Float32:
-    """Return Poisson counts, (N, N_PIX) float32, of patterns scaled to `photons` per pattern on average over all."""
-    scale = photons / intensities.sum(-1, dtype=np.float64).mean()
-    counts = np.empty_like(intensities)
-    for count, pattern in zip(counts, intensities, strict=True):
-        count[:] = rng.poisson(scale * pattern.astype(np.float64))
-    return counts
-
-
 def simulate(
     particle: Particle,
     *,
@@ -112,37 +135,109 @@ def simulate(
     photons: float | None,
     seed: int,
     threads: int,
+    others: tuple[Particle, ...] = (),
+    conditions: Conditions = IDEAL,
 ) -> Simulation:
     """Simulate patterns of a particle at orientations uniform on SO(3).
 
     images : number of patterns; pixels, resolution_angstrom, wavelength_angstrom : see `detector_q`
-    photons : mean number of photons in a pattern, over all patterns; None for exact intensities
+    photons : mean number of photons in a pattern on pixels that are not masked, over all patterns, background left out;
+        None for exact intensities
+    others : the particle's other states; conditions : what is not ideal
     Orientations depend on `seed` and `images` only, so that the same patterns can be had at any noise level.
 
-    Raises InputError for fewer than one pattern, a number of photons that is not positive, an unreachable resolution.
+    Raises InputError for fewer than one pattern, a number of photons that is not positive, an unreachable resolution,
+    conditions that cannot be.
     """
     if images < 1:
         raise InputError(f"images = {images}; expected at least 1")
     if photons is not None and not (np.isfinite(photons) and photons > 0):
         raise InputError(f"photons = {photons:g}; expected a positive number, or none for no noise")
-    q = detector_q(pixels, resolution_angstrom, wavelength_angstrom)
-    orientation_rng, noise_rng = np.random.default_rng(seed).spawn(2)
+    particles = (particle, *others)
+    conditions.check(states=len(particles), noise=photons is not None)
+    position = detector_q(pixels, resolution_angstrom, wavelength_angstrom)
+    q = position.reshape(-1, 3)
+    diameter = max(diameter_angstrom(each) for each in particles)
+    mask = detector_mask(conditions.mask, position, diameter)
+    used = mask.ravel() != NEVER
+    orientation_rng, noise_rng, lot_rng = np.random.default_rng(seed).spawn(3)
     quaternions = random_quaternions(images, orientation_rng)
-    intensities = patterns(particle, q.reshape(-1, 3), matrices(quaternions), threads=threads)
+    lot = draw_lot(images, len(particles), conditions, lot_rng)
+    factor = used * response(q, polarisation=conditions.polarisation, solid_angle=conditions.solid_angle)
+    intensities = _shown(particles, q, matrices(quaternions), lot, factor, threads)
+    strength = lot.scale
     if photons is not None:
-        intensities = add_photon_noise(intensities, photons, noise_rng)
+        strength = strength * (photons / (strength * intensities.sum(-1, dtype=np.float64)).mean())
+    background = np.zeros(len(q))
+    if conditions.background:
+        edge = detector_edge(np.linalg.norm(q, axis=-1), used, resolution_angstrom)
+        background[used] = conditions.background * _signal(intensities[:, edge], strength, lot)
+    _measure(intensities, strength, background, noise_rng if photons is not None else None)
     voxel = 1 / (2 * float(np.linalg.norm(q, axis=-1).max()))
-    size = fft.fast_odd_size(int(np.ceil(2 * max(diameter_angstrom(particle), voxel) / voxel)) + 2)
-    index = np.moveaxis(np.indices((1, pixels, pixels), np.int64)[1:], 0, -1)
+    size = fft.fast_odd_size(int(np.ceil(2 * max(diameter, voxel) / voxel)) + 2)
+    volumes = np.stack([density(each, size, voxel, threads=threads) for each in particles])
+    ideal = conditions == IDEAL and not others
+    seen = background.reshape(mask.shape)
     return Simulation(
-        intensities=intensities.reshape(images, 1, pixels, pixels),
-        pixel_position=q,
-        pixel_index_map=index,
+        intensities=intensities.reshape(images, *mask.shape),
+        pixel_position=position,
+        pixel_index_map=np.moveaxis(np.indices((1, pixels, pixels), np.int64)[1:], 0, -1),
         quaternions=quaternions,
-        volume=density(particle, size, voxel, threads=threads),
+        volume=volumes[0],
         voxel_angstrom=voxel,
         wavelength_angstrom=wavelength_angstrom,
         photons=photons,
         seed=seed,
-        particle=particle.name,
+        particle=", ".join(each.name for each in particles),
+        mask=mask if conditions.mask else None,
+        background=seen if conditions.known_background else None,
+        hidden=None if ideal else Hidden(lot.state, lot.scale, seen, volumes),
     )
+
+
+def _signal(intensities: Float32, strength: Float64, lot: Lot) -> float:
+    """Return the mean signal of pixels (N, n) in the patterns that are not junk, at their strength (N,)."""
+    good = lot.state != JUNK
+    return float((strength[good] * intensities[good].mean(1, dtype=np.float64)).mean())
+
+
+def _shown(
+    particles: tuple[Particle, ...], q: Float64, rotations: Float64, lot: Lot, factor: Float64, threads: int
+) -> Float32:
+    """Return what every pattern shows at unit fluence, (N, N_PIX) float32, junk at the others' mean total.
+
+    factor : (N_PIX,) float64, response of the pixels to what a particle scatters, 0 for those masked
+    """
+    result = np.zeros((len(rotations), len(q)), np.float32)
+    for state, particle in enumerate(particles):
+        chosen = lot.state == state
+        result[chosen] = patterns(particle, q, rotations[chosen], threads=threads)
+    result *= factor.astype(np.float32)
+    good = lot.state != JUNK
+    if not good.any():
+        raise InputError(f"junk: nothing else among {len(rotations)} patterns; expected less of it; add images")
+    total = result[good].sum(-1, dtype=np.float64).mean()
+    if lot.stray.any():
+        stray = _another(particles)
+        shown = patterns(stray, q, rotations[lot.stray], threads=threads) * factor
+        result[lot.stray] = shown * (total / shown.sum(-1).mean())
+    result[~good & ~lot.stray] = total * (factor > 0) / np.count_nonzero(factor > 0)
+    return result
+
+
+def _another(particles: tuple[Particle, ...]) -> Particle:
+    """Return the first built-in particle that is none of these."""
+    for name in PARTICLES:
+        if name not in {each.name for each in particles}:
+            return built_in_particle(name)
+    raise InputError(f"junk: the states are all of {', '.join(PARTICLES)}; expected another particle; leave one out")
+
+
+def _measure(intensities: Float32, strength: Float64, background: Float64, rng: np.random.Generator | None) -> None:
+    """Turn intensities (N, N_PIX) in place into Poisson counts of `strength x intensity + background`, or just that.
+
+    strength : (N,) float64; background : (N_PIX,) float64 [photons]; rng : None for no noise
+    """
+    for pattern, each in zip(intensities, strength, strict=True):
+        mean = each * pattern.astype(np.float64) + background
+        pattern[:] = mean if rng is None else rng.poisson(mean)

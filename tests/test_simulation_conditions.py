@@ -1,0 +1,334 @@
+"""Simulated departures from an ideal experiment: each is what it says, and the truth is written beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import assert_one_line, run
+
+from spilegate.errors import InputError
+from spilegate.formats import spinifel
+from spilegate.geometry.orientations import matrices, random_quaternions
+from spilegate.geometry.response import response
+from spilegate.simulation.conditions import Conditions, detector_mask
+from spilegate.simulation.experiment import Hidden, Simulation, detector_q, patterns, simulate
+from spilegate.simulation.particle import Particle, built_in_particle, diameter_angstrom, make_particle
+
+PHOTONS = 2000.0
+
+
+def heap(stretch: float, name: str) -> Particle:
+    """A heap of carbon atoms."""
+    positions = 9 * np.random.default_rng(0).standard_normal((60, 3)) * [stretch, 1, 1]
+    return make_particle(positions, ["C"] * 60, np.ones(60), name)
+
+
+def run_simulation(
+    images: int = 60, photons: float | None = PHOTONS, seed: int = 3, states: int = 1, **changes: object
+) -> Simulation:
+    """A small experiment on one to three heaps of atoms under the conditions given."""
+    heaps = [heap(1 + k / 2, f"heap {k}") for k in range(states)]
+    return simulate(
+        heaps[0],
+        images=images,
+        pixels=20,
+        resolution_angstrom=6.0,
+        wavelength_angstrom=1.5,
+        photons=photons,
+        seed=seed,
+        threads=1,
+        others=tuple(heaps[1:]),
+        conditions=Conditions(**changes),  # type: ignore[arg-type]
+    )
+
+
+def truth(simulation: Simulation) -> Hidden:
+    """What is hidden in a simulation, which has to be something."""
+    assert simulation.hidden is not None
+    return simulation.hidden
+
+
+def test_without_conditions_nothing_has_changed(tmp_path: Path) -> None:
+    result = run_simulation()
+    q = detector_q(20, 6.0, 1.5).reshape(-1, 3)
+    orientation_rng, noise_rng = np.random.default_rng(3).spawn(2)
+    quaternions = random_quaternions(60, orientation_rng)
+    exact = patterns(heap(1, "heap"), q, matrices(quaternions), threads=1)
+    scale = PHOTONS / exact.sum(-1, dtype=np.float64).mean()
+    expected = [noise_rng.poisson(scale * pattern.astype(np.float64)) for pattern in exact]
+    assert np.array_equal(result.intensities.reshape(60, -1), expected)
+    assert (result.mask, result.background, result.hidden) == (None, None, None)
+    spinifel.write(tmp_path / "data.h5", result)
+    found = spinifel.read_truth(tmp_path / "data.h5")
+    assert (found.state, found.scale, found.background, found.volumes) == (None, None, None, None)
+
+
+def test_cross_and_beam_stop_take_about_a_seventh() -> None:
+    particle = built_in_particle()
+    diameter, q = diameter_angstrom(particle), detector_q(64, 8.0, 1.0)
+    stop, cross = (detector_mask((name,), q, diameter)[0] == 2 for name in ("beamstop", "cross"))
+    q_length = np.linalg.norm(q, axis=-1)[0]
+    assert np.array_equal(stop, q_length <= 3 / diameter)
+    assert cross[31:33].all()
+    assert cross[:, 31:33].all()
+    assert cross.sum() == 2 * 2 * 64 - 4
+    both = detector_mask(("cross", "beamstop"), q, diameter)[0]
+    assert np.array_equal(both == 2, stop | cross)
+    assert 0.13 < (both == 2).mean() < 0.17
+    assert set(np.unique(both)) == {0, 2}
+
+
+@pytest.mark.parametrize("pixels", [20, 21, 64, 127, 128])
+def test_the_cross_is_in_the_middle_and_a_few_pixels_wide(pixels: int) -> None:
+    mask = detector_mask(("cross",), detector_q(pixels, 8.0, 1.0), 60.0)[0]
+    assert np.array_equal(mask, mask.T)
+    assert np.array_equal(mask, mask[::-1])
+    assert 2 <= (mask[0] == 2).sum() <= max(3, pixels / 20)
+
+
+def test_masked_pixels_count_nothing_and_photons_are_those_of_the_others() -> None:
+    result = run_simulation(images=200, mask=("cross", "beamstop"), background=0.5, junk=0.2)
+    assert result.mask is not None
+    never = result.mask == 2
+    assert 0.05 < never.mean() < 0.9
+    assert (result.intensities[:, never] == 0).all()
+    assert (truth(result).background[never] == 0).all()
+    signal = result.intensities.sum((1, 2, 3)) - truth(result).background.sum()
+    assert signal.mean() == pytest.approx(PHOTONS, abs=5 * np.sqrt(PHOTONS / 200))
+    unmasked = run_simulation(images=200)
+    assert unmasked.intensities[:, never].mean() > 1
+
+
+def test_the_fluence_is_log_uniform_with_mean_one() -> None:
+    result = run_simulation(images=1500, scale_decades=1.5, photons=None)
+    scale = truth(result).scale
+    assert scale.mean() == pytest.approx(1)
+    assert np.ptp(np.log10(scale)) == pytest.approx(1.5, abs=0.02)
+    share = np.histogram(np.log10(scale), 5)[0] / len(scale)
+    assert np.allclose(share, 0.2, atol=0.05)
+    plain = run_simulation(images=1500, photons=None).intensities
+    assert np.allclose(result.intensities, scale[:, None, None, None] * plain, rtol=1e-5)
+
+
+def test_the_mean_of_photons_counts_the_fluence() -> None:
+    result = run_simulation(images=400, scale_decades=1.0)
+    totals = result.intensities.sum((1, 2, 3))
+    assert totals.mean() == pytest.approx(PHOTONS, abs=5 * np.sqrt(PHOTONS / 400))
+    assert np.corrcoef(totals, truth(result).scale)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_background_is_flat_and_as_strong_as_said(tmp_path: Path, known: bool) -> None:
+    # Without noise, the difference to the same experiment without a background is the background.
+    with_it = run_simulation(photons=None, background=0.4, known_background=known)
+    without = run_simulation(photons=None)
+    background = truth(with_it).background
+    assert np.allclose(with_it.intensities, without.intensities + background, rtol=1e-5)
+    assert np.ptp(background) == 0
+    q_length = np.linalg.norm(with_it.pixel_position, axis=-1) * 6.0
+    edge = (q_length >= 0.9) & (q_length <= 1 + 1e-9)
+    assert background.max() == pytest.approx(0.4 * without.intensities[:, edge].mean(), rel=1e-5)
+    spinifel.write(tmp_path / "data.h5", with_it)
+    read = spinifel.read(tmp_path / "data.h5").background
+    assert (read is not None) == known
+    if read is not None:
+        assert np.array_equal(read, background.ravel())
+
+
+def test_the_background_is_counted_on_top_of_the_photons() -> None:
+    result = run_simulation(images=300, background=0.4)
+    background = truth(result).background.sum()
+    assert background > 20
+    expected = PHOTONS + background
+    assert result.intensities.sum((1, 2, 3)).mean() == pytest.approx(expected, abs=5 * np.sqrt(expected / 300))
+    # The same for every pattern, whatever its fluence.
+    varied = run_simulation(images=300, background=0.4, scale_decades=2, photons=None)
+    rest = varied.intensities - run_simulation(images=300, scale_decades=2, photons=None).intensities
+    assert np.allclose(rest, truth(varied).background, rtol=1e-3, atol=1e-3 * varied.intensities.max())
+
+
+def test_junk_is_half_another_particle_half_structureless() -> None:
+    result = run_simulation(images=400, junk=0.3)
+    state = truth(result).state
+    assert (state == -1).sum() == 120
+    images = result.intensities.reshape(400, -1)
+    totals = images.sum(1)
+    for chosen in (state == -1, state == 0):
+        assert totals[chosen].mean() == pytest.approx(PHOTONS, rel=0.08)
+    # Index of dispersion of the counts over the detector: one for shot noise of a flat mean.
+    dispersion = images[state == -1].var(1) / images[state == -1].mean(1)
+    flat = np.abs(dispersion - 1) < 0.5
+    assert flat.sum() == 60
+    assert dispersion[~flat].min() > 2
+    # The rest shows another particle at the orientation written, here the first that is built in.
+    stray = np.flatnonzero(state == -1)[~flat]
+    rotations = matrices(result.quaternions[stray])
+    expected = patterns(built_in_particle(), result.pixel_position.reshape(-1, 3), rotations, threads=1)
+    agreement = [np.corrcoef(a, b)[0, 1] for a, b in zip(images[stray], expected, strict=True)]
+    assert min(agreement) > 0.95
+    good = state == 0
+    plain = run_simulation(images=400, photons=None).intensities.reshape(400, -1)
+    agreement = [np.corrcoef(a, b)[0, 1] for a, b in zip(images[good], plain[good], strict=True)]
+    assert min(agreement) > 0.9
+
+
+def test_states_have_their_populations_and_their_own_patterns() -> None:
+    result = run_simulation(images=600, states=3, photons=None, populations=(0.6, 0.3, 0.1))
+    state = truth(result).state
+    assert np.allclose(np.bincount(state) / 600, [0.6, 0.3, 0.1], atol=0.06)
+    assert len(truth(result).volumes) == 3
+    assert np.array_equal(truth(result).volumes[0], result.volume)
+    q = result.pixel_position.reshape(-1, 3)
+    for k in range(3):
+        first = int(np.argmax(state == k))
+        expected = patterns(heap(1 + k / 2, ""), q, matrices(result.quaternions[[first]]), threads=1)[0]
+        assert np.allclose(result.intensities[first].ravel(), expected, rtol=1e-3, atol=1e-4 * expected.max())
+    # The grid holds the largest state.
+    largest = diameter_angstrom(heap(2, ""))
+    assert len(result.volume) * result.voxel_angstrom >= 2 * largest
+    equal = truth(run_simulation(images=600, states=2, photons=None)).state
+    assert equal.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_response_multiplies_what_the_particle_scatters_not_the_background() -> None:
+    options = {"polarisation": "vertical", "solid_angle": True}
+    plain = run_simulation(photons=None).intensities
+    q = detector_q(20, 6.0, 1.5)
+    factor = response(q.reshape(-1, 3), polarisation="vertical", solid_angle=True).reshape(q.shape[:-1])
+    assert factor.min() < 0.95
+    assert np.allclose(run_simulation(photons=None, **options).intensities, plain * factor, rtol=1e-5)
+    background = truth(run_simulation(photons=None, background=1.0, **options)).background
+    assert np.ptp(background) == 0
+
+
+def test_the_seed_decides_everything() -> None:
+    options = {"scale_decades": 1.0, "background": 0.2, "junk": 0.2, "mask": ("cross",), "states": 2}
+    first, same, other = (run_simulation(seed=seed, **options) for seed in (1, 1, 2))  # type: ignore[arg-type]
+    assert np.array_equal(first.intensities, same.intensities)
+    assert not np.array_equal(truth(first).state, truth(other).state)
+    assert not np.array_equal(truth(first).scale, truth(other).scale)
+    # One condition leaves what chance gives to the others as it is.
+    fewer = run_simulation(seed=1, junk=0.2, states=2)
+    assert np.array_equal(truth(first).state, truth(fewer).state)
+    assert np.array_equal(first.quaternions, fewer.quaternions)
+
+
+def test_all_that_is_true_is_read_as_written(tmp_path: Path) -> None:
+    result = run_simulation(states=2, junk=0.2, scale_decades=1.0, background=0.3, mask=("cross",))
+    spinifel.write(tmp_path / "data.h5", result)
+    found, hidden = spinifel.read_truth(tmp_path / "data.h5"), truth(result)
+    for name in ("state", "scale", "background", "volumes"):
+        assert np.array_equal(getattr(found, name), getattr(hidden, name)), name
+    assert found.state is not None
+    assert found.state.dtype == np.int64
+    assert found.voxel_angstrom == result.voxel_angstrom
+    dataset = spinifel.read(tmp_path / "data.h5")
+    assert result.mask is not None
+    assert np.array_equal(dataset.mask, result.mask.ravel())
+    assert dataset.background is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mask": ("cross", "hole")}, "mask = 'hole'"),
+        ({"scale_decades": -1.0}, "scale_decades = -1"),
+        ({"scale_decades": np.nan}, "scale_decades = nan"),
+        ({"background": -0.1}, "background = -0.1"),
+        ({"background": np.inf}, "background = inf"),
+        ({"junk": 1.0}, "junk = 1"),
+        ({"junk": -0.1}, "junk = -0.1"),
+        ({"junk": 0.999}, "junk: nothing else"),
+        ({"junk": 0.1, "photons": None}, "photons = none"),
+        ({"known_background": True}, "background = 0"),
+        ({"states": 2, "populations": (0.5, 0.6)}, "populations = 0.5,0.6"),
+        ({"states": 2, "populations": (1.0,)}, "for 2 states"),
+        ({"states": 2, "populations": (0.0, 1.0)}, "populations = 0,1"),
+        ({"states": 2, "populations": (np.nan, 1.0)}, "populations = nan,1"),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        run_simulation(**changes)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "expected" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_beam_stop_that_hides_everything_is_refused() -> None:
+    with pytest.raises(InputError, match="beamstop"):
+        detector_mask(("beamstop",), detector_q(20, 30.0, 1.0), 60.0)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """PDB files of two states."""
+    folder, written = tmp_path_factory.mktemp("models"), []
+    for k, name in enumerate(("open", "closed")):
+        lines = [
+            f"ATOM  {i:5d}  CA  ALA A{i:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+            for i, (x, y, z) in enumerate(heap(1 + k / 2, name).positions, start=1)
+        ]
+        written.append(folder / f"{name}.pdb")
+        written[-1].write_text("\n".join([*lines, "END", ""]))
+    return written
+
+
+def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> None:
+    path = tmp_path / "data.h5"
+    result = run(
+        "simulate", "--images", 200, "--pixels", 24, "--resolution-angstrom", 6, "--photons", 3000, "--seed", 2,
+        "--states", f"{models[0]}, {models[1]}", "--populations", "0.25,0.75", "--mask", "cross,beamstop",
+        "--scale-decades", 1, "--background", 0.2, "--known-background", "--junk", 0.1, "--polarisation", "horizontal",
+        "--solid-angle", "--output", path,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found, dataset = spinifel.read_truth(path), spinifel.read(path)
+    assert found.state is not None
+    assert found.scale is not None
+    assert found.volumes is not None
+    share = np.bincount(found.state + 1) / 200
+    assert share[0] == 0.1
+    assert share[2] / share[1:].sum() == pytest.approx(0.75, abs=0.1)
+    assert np.ptp(np.log10(found.scale)) == pytest.approx(1, abs=0.1)
+    assert len(found.volumes) == 2
+    assert dataset.background is not None
+    assert dataset.background.max() > 0
+    assert 0 < (dataset.mask == 2).mean() < 0.5
+    again = tmp_path / "again.h5"
+    options = [*map(str, ("simulate", "--pdb", models[0], "--images", 30, "--pixels", 24, "--output"))]
+    assert run(*options, again).exit_code == 0
+    assert run(*options, tmp_path / "polarised.h5", "--polarisation", "vertical").exit_code == 0
+    plain, polarised = (spinifel.read(tmp_path / name).images for name in ("again.h5", "polarised.h5"))
+    assert not np.array_equal(plain, polarised)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pdb", "{0}", "--states", "{0},{1}"], "--pdb and --states: found together"),
+        (["--particle", "demo", "--states", "{0},{1}"], "--particle and --states: found together"),
+        (["--states", "{0}"], "expected two files or more"),
+        (["--states", "{0},nowhere.pdb"], "nowhere.pdb: not found"),
+        (["--states", "{0},{1}", "--populations", "0.5"], "populations = 0.5 for 2 states"),
+        (["--states", "{0},{1}", "--populations", "half,half"], "--populations: found 'half,half'"),
+        (["--populations", "1"], "--populations: found without --states"),
+        (["--mask", "cross,hole"], "mask = 'hole'"),
+        (["--mask", ""], "mask = ''"),
+        (["--polarisation", "round"], "--polarisation"),
+        (["--junk", "0.1"], "photons = none"),
+        (["--junk", "2"], "junk = 2"),
+        (["--background", "-1"], "background = -1"),
+        (["--known-background"], "background = 0"),
+        (["--scale-decades", "inf"], "scale_decades = inf"),
+    ],
+)
+def test_bad_options_end_in_one_line(tmp_path: Path, models: list[Path], options: list[str], message: str) -> None:
+    path = tmp_path / "new.h5"
+    filled = [option.format(*models) for option in options]
+    result = run("simulate", "--images", 30, "--pixels", 16, *filled, "--output", path)
+    assert_one_line(result.exit_code, result.stdout, result.stderr, message)
+    assert not path.exists()
