@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
 from spilegate.settings import PrepareOptions, Settings
-from spilegate.state import Bool, Dataset, Float64
+from spilegate.state import Bool, Dataset, Float64, State
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
@@ -35,7 +35,8 @@ class Experiment:
 
     images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
         processors
-    detector : the pixels; scale : (N_IMG,) float64, first estimate, of mean 1
+    detector : the pixels; estimate_background : whether their background was found from the patterns
+    scale : (N_IMG,) float64, first estimate, of mean 1
     statistics : "gaussian" or "poisson"
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
@@ -44,6 +45,7 @@ class Experiment:
 
     images: Any
     detector: Detector
+    estimate_background: bool
     scale: Float64
     statistics: Literal["gaussian", "poisson"]
     profile: Profile
@@ -53,6 +55,10 @@ class Experiment:
     diameter_estimated: bool
     plans: list[Plan]
     workers: Workers
+
+    def at(self, state: State) -> Experiment:
+        """Return it with what a state knows of the background."""
+        return replace(self, detector=replace(self.detector, background=state.background))
 
     def rings(self, plan: Plan) -> Likelihood:
         """Return how patterns are compared on the rings a generation searches on."""
@@ -122,6 +128,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     return Experiment(
         dataset.images,
         detector,
+        estimate,
         scale,
         statistics,
         profile,
@@ -129,7 +136,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         q_max,
         found,
         diameter is None,
-        schedule(found, q_max),
+        schedule(found, q_max, q_min),
         workers,
     )
 

@@ -16,6 +16,7 @@ from spilegate.kernels.fft import fast_odd_size
 # The blind start uses this many speckles, and each generation reaches further by this factor. With the extent below the
 # start has 11^3 voxels; a finer grid fits more noise, and has been seen to end in a wrong start more often.
 START_SPECKLES = 2.5
+START_RING = 1.75
 GROWTH = 1.25
 # Generations at full radius, after the march.
 FINAL_GENERATIONS = 2
@@ -75,12 +76,13 @@ def grid_size(diameter_angstrom: float, q: float) -> int:
     return fast_odd_size(int(np.ceil(2 * EXTENT_DIAMETERS * diameter_angstrom * q - 1e-6)))
 
 
-def schedule(diameter_angstrom: float, q_max: float) -> list[Plan]:
+def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0) -> list[Plan]:
     """Return the generations of a run: the blind start, then outwards, then at full radius.
 
+    q_min : where the detector begins; the start needs a ring of some speckles beyond it
     A generation of the march matches as far as the one before it merged, and merges as far as the next one matches.
     """
-    first = min(START_SPECKLES / diameter_angstrom, q_max)
+    first = min(max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom), q_max)
     steps = int(np.ceil(np.log(q_max / first) / np.log(GROWTH)))
     march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
     radii = march + [q_max] * (FINAL_GENERATIONS + 1)

@@ -64,6 +64,7 @@ class State:
     quaternions : (N_IMG, 4) float64, unit, (w, x, y, z); R(quaternion) takes the particle to the laboratory frame
     state : (N_IMG,) int64, the conformation each pattern belongs to
     scale : (N_IMG,) float64, of mean 1; pattern = scale * model slice + background
+    background : (N_PIX,) float64 [counts], the same in every pattern
     weight : (N_IMG,) float64, 1 for a pattern of the particle, 0 for an outlier
     distance : (N_IMG,) float64, misfit of the best slice: 0 is perfect, 1 no better than the mean of all patterns
     autocorrelation : (K, M, M, M) float32 in (x, y, z) index order, real, centrosymmetric, centre at M // 2
@@ -76,6 +77,7 @@ class State:
     quaternions: Float64
     state: Int64
     scale: Float64
+    background: Float64
     weight: Float64
     distance: Float64
     autocorrelation: Float32

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry import orientations
+from spilegate.geometry.calibration import background_of
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.sampling import Sampling
 from spilegate.kernels.workers import Here, Rows
@@ -71,6 +72,7 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
         quaternions=orientations.random_quaternions(count, rng),
         state=rng.integers(states, size=count),
         scale=experiment.scale,
+        background=experiment.detector.background,
         weight=np.ones(count),
         distance=np.ones(count),
         autocorrelation=np.zeros(shape, np.float32),
@@ -124,6 +126,7 @@ def match(
 ) -> Candidates:
     """Return the best orientations of every pattern on a freshly turned search grid."""
     matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
+    experiment = experiment.at(state)
     likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
     views = orientations.view_grid(plan.n_views, rng)
     candidates = matcher(
@@ -151,6 +154,7 @@ def refine(
     figures: Figures,
 ) -> State:
     """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
+    experiment = experiment.at(state)
     refined = refining.refine(
         experiment.images,
         experiment.pixels(plan.q_match),
@@ -171,11 +175,18 @@ def refine(
         median_turn_deg=float(np.median(turned[good])),
     )
     scale = state.scale * refined.factor
+    scale /= scale[good].mean()
+    background = None
+    if experiment.estimate_background:
+        background = background_of(
+            experiment.images, experiment.detector, scale, state.weight, workers=experiment.workers
+        )
     return replace(
         state,
         quaternions=refined.quaternions,
         state=refined.state,
-        scale=scale / scale[good].mean(),
+        scale=scale,
+        background=state.background if background is None else background,
         distance=refined.distance,
     )
 
@@ -185,7 +196,7 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
     start = _regridded(state.autocorrelation, plan.size, experiment.workers.threads)
     normals = merging.normal_equations(
         experiment.images,
-        experiment.merged(plan.q_merge),
+        experiment.at(state).merged(plan.q_merge),
         state.state,
         orientations.matrices(state.quaternions),
         state.scale,

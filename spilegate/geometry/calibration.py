@@ -54,19 +54,32 @@ def calibrate(
     used = detector.matched & (np.linalg.norm(detector.q, axis=-1) <= q_max)
     sums = pattern_sums(images, detector, used, workers=workers)
     scale = scales(sums, float(detector.background[used].sum()))
-    if not estimate or np.std(scale) < LEAST_SPREAD:
+    if not estimate:
         return scale, detector
+    background = detector.background
     for _ in range(ROUNDS):
-        background = _intercepts(images, detector, scale, workers)
+        found = background_of(images, detector, scale, np.ones(len(images)), workers=workers)
+        if found is None:
+            break
+        background = found
         scale = scales(sums, float(background[used].sum()))
     return scale, replace(detector, background=background)
 
 
-def _intercepts(images: Any, detector: Detector, scale: Float64, workers: Workers) -> Float64:
-    """Return the background (N_PIX,) [counts] as a smooth function of |q|, from the lines through all pixels' counts."""
+def background_of(
+    images: Any, detector: Detector, scale: Float64, weight: Float64, *, workers: Workers
+) -> Float64 | None:
+    """Return the background (N_PIX,) [counts], smooth in |q|, from the lines through the counts of every pixel.
+
+    scale, weight : (N_IMG,); patterns of weight 0 are left out
+    None if the patterns are too alike in brightness to tell.
+    """
+    good = weight > 0
+    if np.std(scale[good]) < LEAST_SPREAD * np.mean(scale[good]):
+        return None
     count, n_pixel = len(images), len(detector.q)
     # Bright patterns scatter more: with the weight 1 / s the line is fitted with the same care everywhere.
-    weight = 1 / scale
+    weight = good / scale
 
     def add(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         xp = here.xp
@@ -78,25 +91,22 @@ def _intercepts(images: Any, detector: Detector, scale: Float64, workers: Worker
             xp.matmul(light, counts * counts),
         )
 
-    (most,) = workers.run(
-        lambda here, part, block: (here.xp.max(dense(block, n_pixel), axis=1),),
-        count,
-        [Rows((), np.float32)],
-        tile=GROUP,
-        split=[images],
-    )
+    def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        return (here.xp.max(dense(block, n_pixel), axis=1),)
+
+    (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
     bound = 4.0 * float((weight * most).sum()) + 1.0
     outputs = [Total((n_pixel,), bound), Total((n_pixel,), 4.0 * float(most.sum()) + 1.0)]
     outputs.append(Total((n_pixel,), bound * float(most.max())))
     zeroth, first, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
-    w0, w1, w2 = float(weight.sum()), float(count), float(scale.sum())
+    w0, w1, w2 = float(weight.sum()), float(good.sum()), float(scale[good].sum())
     determinant = w0 * w2 - w1**2
     intercept = (w2 * zeroth - w1 * first) / determinant
     slope = (w0 * first - w1 * zeroth) / determinant
-    scatter = np.maximum(square - intercept * zeroth - slope * first, 0) / count
+    scatter = np.maximum(square - intercept * zeroth - slope * first, 0) / w1
     q_length = np.linalg.norm(detector.q, axis=-1)
-    good = detector.merged & (scatter > 0)
-    error = np.sqrt(scatter[good] * w2 / determinant)
-    shape = np.polynomial.Polynomial.fit(q_length[good], intercept[good], DEGREE, w=1 / error)
-    background: Float64 = np.maximum(shape(np.clip(q_length, q_length[good].min(), q_length[good].max())), 0.0)
+    pixels = detector.merged & (scatter > 0)
+    error, q = np.sqrt(scatter[pixels] * w2 / determinant), q_length[pixels]
+    shape = np.polynomial.Polynomial.fit(q, intercept[pixels], DEGREE, w=1 / error)
+    background: Float64 = np.maximum(shape(np.clip(q_length, q.min(), q.max())), 0.0)
     return background

@@ -2,7 +2,9 @@
 
 The 2-D transform of a pattern is a projection of the particle's autocorrelation (but for the Ewald sphere's curvature),
 zero beyond the largest diameter. Whitening the pattern, ring by ring, leaves the autocorrelation's texture, whose mean
-power at displacement x follows the volume in which the particle overlaps itself displaced by x.
+power at displacement x follows the volume in which the particle overlaps itself displaced by x. A mask smears that power
+over all displacements; its share is known and divided out, as in power spectra of the masked sky (Hivon et al., Astrophys.
+J. 567:2, 2002).
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.geometry.sampling import Profile, on_pixels
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Total, Workers
-from spilegate.state import Float64
+from spilegate.state import Float32, Float64
 
 # Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
 FIT_BOUNDS = (0.02, 0.15)
+# Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
+LEAST_OVERLAP = 0.05
 
 
 def estimate_diameter(
@@ -54,7 +58,7 @@ def texture_power(
     pixels = pixels[q_length[pixels] <= q_max]
     step = 1 / (4 * q_max)
     half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
-    points = np.ascontiguousarray((2 * np.pi * step * q[pixels, :2].T).astype(np.float32))
+    points = _points(q[pixels], step)
     window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(sampling.variance)).astype(np.float32)
     side = 2 * half + 1
 
@@ -64,19 +68,50 @@ def texture_power(
         white = sampling.normalised(sampling.counts(block), own) - here.array(sampling.mean)
         # A pattern counts as much as its scale.
         white *= here.array(window) * xp.astype(xp.sqrt(own), white.dtype)[:, None]
-        # Two real patterns in one complex transform: its power, averaged over x and -x, is the sum of theirs.
-        if white.shape[0] % 2:
-            white = xp.concat([white, xp.zeros((1, white.shape[1]), dtype=white.dtype)])
-        middle = white.shape[0] // 2
-        pairs = xp.astype(white[:middle, :], xp.complex64) + 1j * xp.astype(white[middle:, :], xp.complex64)
-        pictures = nufft.adjoint_pictures(pairs, here.array(points), side, tolerance=1e-4, threads=here.threads)
-        power = xp.astype(xp.real(pictures), xp.float64) ** 2 + xp.astype(xp.imag(pictures), xp.float64) ** 2
-        return (xp.sum(power, axis=0),)
+        return (_power(here, white, points, side),)
 
     # Whitened, a pixel's mean square is about 1 over the window, and its power in a picture at most the pixels' number.
     bound = 16.0 * scale.sum() * len(pixels) ** 2
     (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
+    everywhere = np.flatnonzero(q_length <= q_max)
+    if len(pixels) < len(everywhere):
+        whole = np.cos(np.pi / 2 * q_length[everywhere] / q_max).astype(np.float32)
+        known = whole[np.isin(everywhere, pixels)]
+        here = Here(np, workers.threads)
+        masked = _power(here, known[None], points, side)
+        total = _unmasked(total, masked, _power(here, whole[None], _points(q[everywhere], step), side))
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
     power = np.bincount(ring, total.ravel()) / np.bincount(ring) / scale.sum()
     return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]
+
+
+def _points(q: Float64, step: float) -> Float32:
+    """Return pixels (n, 3) as points (2, n) of a transform with that step of displacement [radians per step]."""
+    return np.ascontiguousarray((2 * np.pi * step * q[:, :2].T).astype(np.float32))
+
+
+def _power(here: Here, values: Any, points: Float32, side: int) -> Any:
+    """Return the summed power (side, side) of the transforms of real values (n, N_POINT)."""
+    xp = here.xp
+    # Two real patterns in one complex transform: its power, averaged over x and -x, is the sum of theirs.
+    if values.shape[0] % 2:
+        values = xp.concat([values, xp.zeros((1, values.shape[1]), dtype=values.dtype)])
+    middle = values.shape[0] // 2
+    pairs = xp.astype(values[:middle, :], xp.complex64) + 1j * xp.astype(values[middle:, :], xp.complex64)
+    pictures = nufft.adjoint_pictures(pairs, here.array(points), side, tolerance=1e-4, threads=here.threads)
+    power = xp.astype(xp.real(pictures), xp.float64) ** 2 + xp.astype(xp.imag(pictures), xp.float64) ** 2
+    return xp.sum(power, axis=0)
+
+
+def _unmasked(power: Float64, masked: Float64, whole: Float64) -> Float64:
+    """Return the power (side, side) that a detector without mask would show.
+
+    masked, whole : power of the window with the mask and without it
+    The transform of the power is the autocorrelation of what was transformed: the texture's times the window's.
+    """
+    lags, of_masked, of_whole = (np.fft.fft2(np.fft.ifftshift(array)) for array in (power, masked, whole))
+    floor = LEAST_OVERLAP * np.abs(of_whole)
+    ratio = np.where(np.abs(of_masked) > floor, of_whole * np.conj(of_masked) / np.maximum(np.abs(of_masked) ** 2, 1e-300), 1.0)
+    result: Float64 = np.fft.fftshift(np.fft.ifft2(lags * ratio).real)
+    return result

@@ -21,7 +21,6 @@ from spilegate.kernels import fft
 from spilegate.kernels.workers import Here, Rows, Workers
 from spilegate.state import Float32
 
-
 # Joins correlations with the sums that belong to them, elementwise; it grows with the correlation.
 Score = Callable[[Any, Any], Any]
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from spilegate.kernels.events import dense
 from spilegate.geometry import orientations
 from spilegate.report.style import BLUE, GREY, colours
 from spilegate.state import NEVER, Dataset, Float32, Float64
@@ -78,7 +79,7 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     figure.suptitle(title)
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (name, index, distance) in enumerate(chosen):
-        pattern = dataset.images[index]
+        pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
         low, top = _range(pattern[dataset.mask < NEVER])
         norm = LogNorm(low, top)
         for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):

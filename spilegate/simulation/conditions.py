@@ -12,10 +12,10 @@ from spilegate.state import NEVER, Bool, Float64, Int64, UInt8
 
 MASKS = ("cross", "beamstop")
 JUNK = -1
-# Radius of the beam stop in speckles, 1 / diameter in |q|.
+# Width of the beam stop in speckles, 1 / diameter in |q|.
 STOP_SPECKLES = 3.0
 # Width of the gap between panels over the detector's; at least two pixels.
-GAP = 1 / 32
+GAP = 1 / 16
 # The detector's edge, where background and signal are compared: between these parts of the inscribed circle's |q|.
 EDGE = (0.9, 1.0)
 
@@ -108,17 +108,17 @@ def detector_mask(names: tuple[str, ...], q: Float64, diameter_angstrom: float) 
     pixels = q.shape[1]
     mask = np.zeros(q.shape[:-1], np.uint8)
     if "cross" in names:
-        # As many pixels on either side of the beam.
+        # As many pixels on either side of the beam; across the columns one more, as if panels were shifted.
         half = max(1, round(GAP * pixels / 2))
-        gap = slice(pixels // 2 - half, (pixels + 1) // 2 + half)
-        mask[:, gap] = mask[:, :, gap] = NEVER
+        first, last = pixels // 2 - half, (pixels + 1) // 2 + half
+        mask[:, first:last] = mask[:, :, first : last + 1] = NEVER
     if "beamstop" in names:
         q_length = np.linalg.norm(q, axis=-1)
-        radius = STOP_SPECKLES / diameter_angstrom if diameter_angstrom else np.inf
+        radius = STOP_SPECKLES / 2 / diameter_angstrom if diameter_angstrom else np.inf
         q_side = q_length[0, pixels // 2, -1]
         if radius >= EDGE[0] * q_side:
             raise InputError(
-                f"mask = beamstop: a disc of {STOP_SPECKLES:g} speckles, {radius:.3g} 1/angstrom, on a detector to "
+                f"mask = beamstop: a disc {STOP_SPECKLES:g} speckles wide, of radius {radius:.3g} 1/angstrom, on a detector to "
                 f"{q_side:.3g} 1/angstrom; expected a smaller one; choose a finer resolution or a larger particle"
             )
         mask[q_length <= radius] = NEVER

@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
-from spilegate.geometry.orientations import rotated_points
 from spilegate.geometry.likelihood import Likelihood
+from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers, tiles
 from spilegate.state import Bool, Float32, Float64, Int64
