@@ -11,19 +11,22 @@ from spilegate.evaluation.alignment import align
 from spilegate.evaluation.resolution import FscCurve, fourier_shell_correlation
 from spilegate.kernels.launch import workers_for
 from spilegate.settings import Settings
-from spilegate.state import Dataset, Reconstruction
+from spilegate.state import Dataset, Reconstruction, Watcher
 
 
 def half_set_fsc(
     dataset: Dataset,
     settings: Settings,
     diameter_angstrom: float,
-    reconstruct: Callable[[Dataset, Settings], Reconstruction],
+    reconstruct: Callable[[Dataset, Settings, Watcher | None], Reconstruction],
+    watcher: Watcher | None = None,
 ) -> FscCurve:
     """Reconstruct the even and the odd patterns, each from its own blind start, align them and correlate their shells.
 
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): the curve meets 0.143 where the full set's would meet 0.5
     against the truth. With several states the first ones are compared.
+
+    watcher : is asked who is to watch each half
     """
     workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
     threads = workers.threads
@@ -38,7 +41,8 @@ def half_set_fsc(
     for half in (0, 1):
         part = replace(dataset, images=workers.take(dataset.images, half, 2))
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
-        results.append(reconstruct(part, options.model_copy(update={"seed": seed})))
+        of_half = None if watcher is None else watcher.half(half + 1)
+        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), of_half))
     first, second = (result.state for result in results)
     aligned = align(second.density[0], first.density[0], first.voxel_angstrom, q_max=results[0].q_max, threads=threads)
     return fourier_shell_correlation(first.density[0], aligned.volume, first.voxel_angstrom, threads=threads)

@@ -45,7 +45,7 @@ def reconstruct(
     assert state is not None  # noqa: S101 - a schedule has at least one generation
     halves = None
     if settings.resolution.half_sets:
-        halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, reconstruct)
+        halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, _reconstruct_half, watcher)
     return Reconstruction(
         state=state,
         diameter_angstrom=experiment.diameter_angstrom,
@@ -56,6 +56,11 @@ def reconstruct(
         half_set_q=halves.q if halves else np.empty(0),
         half_set_fsc=halves.correlation if halves else np.empty(0),
     )
+
+
+def _reconstruct_half(dataset: Dataset, settings: Settings, watcher: Watcher | None) -> Reconstruction:
+    """Reconstruct a half of the patterns like any others."""
+    return reconstruct(dataset, settings, watcher=watcher)
 
 
 def blind_start(

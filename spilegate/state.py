@@ -112,6 +112,9 @@ class Watcher(Protocol):
     def generation(self, state: State) -> None:
         """Take note that a generation has ended (the place for the checkpoint)."""
 
+    def half(self, number: int) -> Watcher | None:
+        """Return who watches the reconstruction of half `number`, 1 or 2, of the patterns: a run of its own."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:

@@ -326,7 +326,10 @@ def _solved(
     options: MergingOptions,
     figures: Figures,
 ) -> Float32:
-    """Return the autocorrelations (K, M, M, M) of all states; a state without patterns keeps the one it has."""
+    """Return the autocorrelations (K, M, M, M) of all states; a state without patterns keeps the one it has.
+
+    Not all of them can be without: every pattern is in one state.
+    """
     support = merging.support_ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * experiment.diameter_angstrom)
     filled = [k for k, normal in enumerate(normals) if normal is not None]
 

@@ -29,12 +29,17 @@ class Diary:
     def __init__(self) -> None:
         self.stages: list[Progress] = []
         self.states: list[State] = []
+        self.halves: dict[int, Diary] = {}
 
     def stage(self, progress: Progress) -> None:
         self.stages.append(progress)
 
     def generation(self, state: State) -> None:
         self.states.append(state)
+
+    def half(self, number: int) -> Diary:
+        self.halves[number] = Diary()
+        return self.halves[number]
 
 
 def settings(**options: object) -> Settings:
@@ -145,7 +150,14 @@ def test_two_states_tell_two_particles_apart(simulation, particle):
 
 def test_half_sets_give_a_curve(simulation):
     options = settings(resolution={"half_sets": True}, prepare={"diameter_angstrom": 62.0, "q_max": 0.06})
-    result = reconstruct(as_dataset(simulation), options)
+    diary = Diary()
+    result = reconstruct(as_dataset(simulation), options, watcher=diary)
+    assert {number: len(half.states) for number, half in diary.halves.items()} == dict.fromkeys(
+        (1, 2), len(diary.states)
+    )
+    assert [len(half.states[0].scale) for half in diary.halves.values()] == [150, 150]
+    assert len(diary.states[0].scale) == 300
+    assert not any(half.halves for half in diary.halves.values())
     assert len(result.half_set_q) == len(result.half_set_fsc) > 5
     low = result.half_set_q < 0.045
     assert result.half_set_fsc[low].min() > 0.9

@@ -1,5 +1,9 @@
 """NUFFTs against direct sums, and every forward transform against its adjoint."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -71,3 +75,17 @@ def test_pictures_are_the_fourier_sum():
     axis = np.arange(7) - 3
     phase = axis[:, None, None] * points[0] + axis[None, :, None] * points[1]
     np.testing.assert_allclose(found, np.einsum("np,xyp->nxy", strengths, np.exp(1j * phase)), atol=1e-3)
+
+
+def test_more_threads_than_openmp_allows_are_taken_without_a_word():
+    code = (
+        "import numpy as np\n"
+        "from spilegate.kernels import nufft\n"
+        "points = np.zeros((3, nufft.FEW_POINTS))\n"
+        "nufft.forward(np.zeros((9, 9, 9), complex), points, tolerance=1e-4, threads=2)\n"
+        "nufft.between_points(points, points[0] + 0j, points, tolerance=1e-4, threads=2)\n"
+        "nufft.adjoint_pictures(np.zeros((4, 9), 'c8'), np.zeros((2, 9), 'f4'), 9, tolerance=1e-4, threads=2)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout, done.stderr) == ("", "")

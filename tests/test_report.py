@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from spilegate.errors import InputError
 from spilegate.report import curves, maps, patterns
 from spilegate.report.console import Output
+from spilegate.report.display import stage_line
 from spilegate.report.files import read_curves, write_curve
-from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left, stage_line
+from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left
 from spilegate.report.style import drawing, save
 from spilegate.state import Dataset, Progress, State
 
@@ -227,6 +228,33 @@ def test_the_monitor_prints_records_saves_and_draws(
     stamped = log.read_text()
     assert stamped.endswith(printed)
     assert stamped[:2] == "20"
+
+
+def test_halves_are_shown_and_leave_the_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], density: np.ndarray, autocorrelation: np.ndarray
+) -> None:
+    saved: list[int] = []
+    monitor = Monitor(
+        Output(), tmp_path, save=lambda state: saved.append(state.generation), draw=lambda: pytest.fail("drawn"),
+        half_sets=True,
+    )  # fmt: skip
+    for number, stage in ((1, "start"), (2, "match"), (3, "match")):
+        monitor.stage(Progress(number, 3, stage, 1.0, {}))
+    monitor.generation(a_state(3, density, autocorrelation))
+    before = list(monitor.records)
+    for half in (1, 2):
+        watcher = monitor.half(half)
+        for number, stage in ((1, "start"), (2, "match"), (3, "match")):
+            watcher.stage(Progress(number, 3, stage, 5.0, {}))
+            watcher.generation(a_state(number, density, autocorrelation))
+    assert saved == [3]
+    assert monitor.generation_done == 3
+    assert monitor.records == before == read_records(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("generation")[0] for line in lines] == [""] * 3 + ["half 1/2, "] * 3 + ["half 2/2, "] * 3
+    assert lines[2].endswith("about 0:00 left, then half-sets]")
+    assert lines[5].endswith("about 0:00 left, then half 2]")
+    assert lines[8].endswith("about 0:00 left]")
 
 
 def test_a_record_cut_short_is_left_out(tmp_path: Path) -> None:

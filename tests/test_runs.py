@@ -58,15 +58,18 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
 def test_evaluate_takes_a_map(finished: Path, data: Path, tmp_path: Path) -> None:
     density, voxel = maps.read_map(finished / "density.mrc")
     maps.write_map(tmp_path / "same.mrc", density, voxel)
-    before = (finished / "summary.json").read_bytes()
-    try:
-        result = run("evaluate", finished, "--reference", tmp_path / "same.mrc")
-        assert result.exit_code == 0, result.output
-        evaluation = json.loads((finished / "summary.json").read_text())["evaluation"]
-        assert evaluation["correlation"] > 0.999
-        assert evaluation["orientation_error_deg"] is None
-    finally:
-        (finished / "summary.json").write_bytes(before)
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    result = run("evaluate", folder, "--reference", tmp_path / "same.mrc")
+    assert result.exit_code == 0, result.output
+    assert "orientation" not in result.output
+    evaluation = results.read_summary(folder / "summary.json")["evaluation"]
+    assert evaluation["correlation"] > 0.999
+    assert evaluation["reference"] == str(tmp_path / "same.mrc")
+    before = results.read_summary(finished / "summary.json")["evaluation"]
+    for kept in ("orientation_reference", "orientation_error_deg"):
+        assert evaluation[kept] == before[kept]
+    assert before["orientation_reference"] == str(data)
 
 
 def test_force_overwrites(finished: Path, data: Path, tmp_path: Path) -> None:
@@ -158,10 +161,16 @@ def test_evaluate_takes_patterns_that_know_only_their_orientations(finished: Pat
     shutil.copytree(finished, folder)
     result = run("evaluate", folder, "--reference", bare)
     assert result.exit_code == 0, result.output
-    evaluation = results.read_summary(folder / "summary.json")["evaluation"]
+    assert "correlation" not in result.output
+    summary = results.read_summary(folder / "summary.json")
     before = results.read_summary(finished / "summary.json")["evaluation"]
-    assert evaluation["orientation_error_deg"] == before["orientation_error_deg"]
-    assert evaluation["correlation"] is None
+    # What was measured of the density before stays, and says against what.
+    assert summary["evaluation"] == {**before, "orientation_reference": str(bare)}
+    results.write_summary(folder / "summary.json", {**summary, "evaluation": None})
+    assert run("evaluate", folder, "--reference", bare).exit_code == 0
+    alone = results.read_summary(folder / "summary.json")["evaluation"]
+    assert (alone["reference"], alone["correlation"]) == (None, None)
+    assert alone["orientation_error_deg"] == before["orientation_error_deg"]
     with h5py.File(bare, "a") as file:
         del file["orientations"]
     refused = run("evaluate", folder, "--reference", bare)

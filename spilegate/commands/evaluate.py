@@ -19,6 +19,17 @@ MAPS = (".mrc", ".map", ".ccp4")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz")
 PATTERNS = (".h5", ".hdf5")
 
+# The part `evaluation` of the summary before anything is known.
+NOT_EVALUATED: dict[str, Any] = {
+    "reference": None,
+    "resolution_angstrom": None,
+    "threshold": 0.5,
+    "correlation": None,
+    "hand": None,
+    "orientation_reference": None,
+    "orientation_error_deg": None,
+}
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -43,16 +54,10 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         density, voxel = maps.read_map(folder / "density.mrc")
         truth = load_reference(reference, len(density), voxel, threads=workers)
         quaternions = _quaternions(folder, truth)
-        evaluation: dict[str, Any] = {
-            "reference": str(reference),
-            "resolution_angstrom": None,
-            "threshold": 0.5,
-            "correlation": None,
-            "hand": None,
-            "orientation_error_deg": None,
-        }
+        measured: dict[str, Any] = {}
         if quaternions is not None and truth.quaternions is not None:
-            evaluation["orientation_error_deg"] = orientation_error(quaternions, truth.quaternions).figures()
+            measured["orientation_reference"] = str(reference)
+            measured["orientation_error_deg"] = orientation_error(quaternions, truth.quaternions).figures()
         if truth.density is not None:
             comparison, curve = compare(
                 density,
@@ -62,13 +67,15 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
                 q_max=float(summary["q_max_inverse_angstrom"]),
                 threads=workers,
             )
-            evaluation["resolution_angstrom"] = comparison.resolution_angstrom
-            evaluation["correlation"] = comparison.correlation
-            evaluation["hand"] = comparison.hand
+            measured["reference"] = str(reference)
+            measured["resolution_angstrom"] = comparison.resolution_angstrom
+            measured["correlation"] = comparison.correlation
+            measured["hand"] = comparison.hand
             write_curve(folder, "reference", curve.q, curve.correlation)
-        summary["evaluation"] = evaluation
+        # What this reference says nothing about stays as another one has told it.
+        summary["evaluation"] = {**NOT_EVALUATED, **(summary.get("evaluation") or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)
-        out.line(_closing(evaluation), "bold green")
+        out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
         if truth.density is not None:
             out.line(f"picture in {draw_fsc(folder)}")
 

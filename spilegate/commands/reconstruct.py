@@ -101,6 +101,7 @@ def _reconstruct(
         save=lambda now: record.save_record(job.checkpoint, now, attributes),
         draw=drawing.begin_if_idle,
         earlier=read_records(job.folder, state.generation) if state is not None else [],
+        half_sets=job.settings.resolution.half_sets,
     )
     try:
         with monitor:

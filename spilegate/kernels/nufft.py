@@ -21,6 +21,8 @@ from spilegate.backend import array_module, from_host, to_host
 Complex = NDArray[Any]
 Real = NDArray[Any]
 
+# Without words on stderr where OMP_NUM_THREADS allows fewer threads than are asked for, which it takes all the same.
+QUIET = {"showwarn": 0}
 # Below this many points a second thread costs more than it saves.
 FEW_POINTS = 50_000
 
@@ -56,7 +58,7 @@ def _plan(
         sign, sort = (-1, 0) if kind == 2 else (1, 2)
         options: dict[str, Any] = {"n_trans": n_trans, "eps": tolerance, "isign": sign, "dtype": dtype}
         if library == "finufft":
-            options |= {"nthreads": threads, "upsampfac": 2.0, "spread_sort": sort}
+            options |= {"nthreads": threads, "upsampfac": 2.0, "spread_sort": sort, **QUIET}
         plan = import_module(library).Plan(kind, (size,) * 3, **options)
     yield plan
     idle.append(plan)
@@ -112,7 +114,7 @@ def between_points(sources: Real, strengths: Complex, targets: Real, *, toleranc
     Returns (N,) or (n, N): `sum_j strengths_j exp(-i targets.sources_j)`.
     """
     result: Complex = finufft.nufft3d3(
-        *sources, strengths, *targets, eps=tolerance, isign=-1, nthreads=threads, upsampfac=2.0
+        *sources, strengths, *targets, eps=tolerance, isign=-1, nthreads=threads, upsampfac=2.0, **QUIET
     )
     return result
 
@@ -127,6 +129,6 @@ def adjoint_pictures(strengths: Any, points: Any, size: int, *, tolerance: float
     options: dict[str, Any] = {"eps": tolerance, "isign": 1}
     if library == "finufft":
         # spread_thread=2: every thread takes its own picture (four times as fast as sharing each small picture).
-        options |= {"nthreads": threads, "upsampfac": 2.0, "spread_thread": 2}
+        options |= {"nthreads": threads, "upsampfac": 2.0, "spread_thread": 2, **QUIET}
     result = import_module(library).nufft2d1(x, y, values, (size, size), **options)
     return from_host(result.reshape(-1, size, size), strengths)

@@ -1,34 +1,18 @@
-"""The watcher of a run: a line per stage, `progress.jsonl` for the figures, and the expected time left."""
+"""The watcher of a run: it shows every stage, keeps the figures in `progress.jsonl` and expects the time left."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-
 from spilegate.report.console import Output
+from spilegate.report.display import Display
 from spilegate.state import Progress, State
 
 FILE = "progress.jsonl"
 
-# How a figure of merit is called in a progress line, in this order; any other keeps its own name and comes last.
-LABELS = {
-    "q_max": "q",
-    "views": "views",
-    "shifts": "shifts",
-    "grid_distance": "grid distance",
-    "mean_distance": "distance",
-    "moved": "moved",
-    "median_turn_deg": "turn [deg]",
-    "cg_iterations": "CG",
-    "merge_residual": "residual",
-    "phasing_r": "R",
-}
 Record = dict[str, Any]
 
 # Longer by this factor is a generation that reaches a quarter further out: work grows as the cube of the radius at
@@ -41,7 +25,7 @@ class Monitor:
 
     folder : the output folder; stages are added to its `progress.jsonl`
     save : writes the checkpoint of a generation; draw : starts drawing if nothing is being drawn
-    earlier : the records of the generations before a resumed run
+    earlier : the records of the generations before a resumed run; half_sets : whether these follow the run
     """
 
     def __init__(
@@ -52,56 +36,31 @@ class Monitor:
         save: Callable[[State], None],
         draw: Callable[[], None],
         earlier: list[Record] | None = None,
+        half_sets: bool = False,
     ) -> None:
         self.records: list[Record] = list(earlier or [])
         self.generation_done = max((record["generation"] for record in self.records), default=0)
-        self._output, self._path, self._save, self._draw = output, folder / FILE, save, draw
-        self._begin = time.perf_counter()
+        self._path, self._save, self._draw = folder / FILE, save, draw
+        self._then = ", then half-sets" if half_sets else ""
         self._path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=output.console,
-            transient=True,
-            refresh_per_second=2,
-            disable=not output.console.is_terminal,
-        )
-        self._task = self._bar.add_task("blind start", total=None, left="")
+        self._display = Display(output, "resumed" if self.records else "blind start")
 
     def __enter__(self) -> Monitor:
         """Show the bar, on a terminal."""
-        self._bar.start()
+        self._display.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove the bar."""
-        self._bar.stop()
+        self._display.stop()
 
     def stage(self, progress: Progress) -> None:
-        """Record and print that a stage has ended."""
-        record = {
-            "generation": progress.generation,
-            "generations": progress.generations,
-            "stage": progress.stage,
-            "seconds": round(progress.seconds, 4),
-            "figures": {name: float(f"{value:.6g}") for name, value in progress.figures.items()},
-        }
+        """Record and show that a stage has ended."""
+        record = as_record(progress)
         self.records.append(record)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        spent = time.perf_counter() - self._begin
-        left = seconds_left(self.records)
-        clock = f"{_clock(spent)} spent" + ("" if left is None else f", about {_clock(left)} left")
-        self._output.line(f"{stage_line(progress)}  [{clock}]")
-        self._bar.update(
-            self._task,
-            description=f"generation {progress.generation} of {progress.generations}",
-            completed=progress.generation,
-            total=progress.generations,
-            left="" if left is None else f"about {_clock(left)} left",
-        )
+        self._display.show(progress, seconds_left(self.records), then=self._then)
 
     def generation(self, state: State) -> None:
         """Save the checkpoint and, unless the end is near, let figures be drawn."""
@@ -109,6 +68,42 @@ class Monitor:
         self.generation_done = state.generation
         if self.records and state.generation < self.records[-1]["generations"] - 1:
             self._draw()
+
+    def half(self, number: int) -> HalfMonitor:
+        """Return the watcher of a half of the patterns."""
+        return HalfMonitor(self._display, number)
+
+
+class HalfMonitor:
+    """Shows how the reconstruction of a half of the patterns goes on; the run's records and checkpoint are not its."""
+
+    def __init__(self, display: Display, number: int) -> None:
+        self._display = display
+        self._records: list[Record] = []
+        self._part = f"half {number}/2"
+        self._then = ", then half 2" if number == 1 else ""
+
+    def stage(self, progress: Progress) -> None:
+        """Show that a stage has ended."""
+        self._records.append(as_record(progress))
+        self._display.show(progress, seconds_left(self._records), part=self._part, then=self._then)
+
+    def generation(self, state: State) -> None:
+        """Do nothing: a half is not resumed."""
+
+    def half(self, number: int) -> None:
+        """Return nobody: halves are not halved."""
+
+
+def as_record(progress: Progress) -> Record:
+    """Return the line of `progress.jsonl` that says a stage has ended."""
+    return {
+        "generation": progress.generation,
+        "generations": progress.generations,
+        "stage": progress.stage,
+        "seconds": round(progress.seconds, 4),
+        "figures": {name: float(f"{value:.6g}") for name, value in progress.figures.items()},
+    }
 
 
 def read_records(folder: Path, last_generation: int | None = None) -> list[Record]:
@@ -125,23 +120,6 @@ def read_records(folder: Path, last_generation: int | None = None) -> list[Recor
         if last_generation is None or record["generation"] <= last_generation:
             records.append(record)
     return records
-
-
-def stage_line(progress: Progress) -> str:
-    """Return `generation 3/12  match    2.1 s  distance 0.0123  moved 0.32`."""
-    known = [name for name in LABELS if name in progress.figures]
-    names = known + [name for name in progress.figures if name not in LABELS]
-    figures = "  ".join(f"{LABELS.get(name, name)} {_number(progress.figures[name])}" for name in names)
-    width = len(str(progress.generations))
-    return (
-        f"generation {progress.generation:{width}d}/{progress.generations}  {progress.stage:6s} "
-        f"{progress.seconds:6.2f} s  {figures}"
-    )
-
-
-def _number(value: float) -> str:
-    """Return a count in full, any other number with three digits."""
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 
 
 def seconds_by(records: list[Record], key: str) -> dict[Any, float]:
@@ -169,10 +147,3 @@ def seconds_left(records: list[Record]) -> float | None:
     growth = GROWTH if radii.get(current, 0.0) > radii.get(current - 1, 0.0) else 1.0
     expected = [complete[-1] * growth**step for step in range(1, total - current + 2)]
     return max(expected[0] - spent[current], 0.0) + sum(expected[1:])
-
-
-def _clock(seconds: float) -> str:
-    """Return minutes:seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
