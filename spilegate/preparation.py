@@ -11,6 +11,7 @@ from spilegate.errors import InputError
 from spilegate.geometry.detector import rings
 from spilegate.geometry.diameter import estimate_diameter, pixel_spacing
 from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
+from spilegate.geometry.symmetry import Group, group
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
@@ -32,6 +33,7 @@ class Experiment:
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
+    symmetry : imposed on every autocorrelation merged
     """
 
     images: Any
@@ -44,6 +46,7 @@ class Experiment:
     diameter_estimated: bool
     plans: list[Plan]
     workers: Workers
+    symmetry: Group
 
     def rings(self, plan: Plan) -> Sampling:
         """Return the rings a generation searches on."""
@@ -94,6 +97,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         diameter is None,
         schedule(found, q_max),
         workers,
+        group(settings.symmetry),
     )
 
 
