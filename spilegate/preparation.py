@@ -14,6 +14,7 @@ from spilegate.geometry.diameter import estimate_diameter
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
 from spilegate.geometry.response import response
 from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
+from spilegate.geometry.symmetry import Group, group
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
@@ -41,6 +42,7 @@ class Experiment:
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
+    symmetry : imposed on every autocorrelation merged
     """
 
     images: Any
@@ -55,6 +57,7 @@ class Experiment:
     diameter_estimated: bool
     plans: list[Plan]
     workers: Workers
+    symmetry: Group
 
     def at(self, state: State) -> Experiment:
         """Return it with what a state knows of the background."""
@@ -138,6 +141,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         diameter is None,
         schedule(found, q_max, q_min),
         workers,
+        group(settings.symmetry),
     )
 
 

@@ -6,9 +6,17 @@ derives it from the particle's diameter, the detector's reach in q and the numbe
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+
+def symmetry_name(text: str) -> str:
+    """Return the name of a point group of rotations in capitals; raises ValueError, saying what is expected."""
+    if not re.fullmatch(r"[CD][1-9][0-9]?|[TOI]", text.upper(), re.ASCII):
+        raise ValueError("C1 to C99, D1 to D99, T, O or I")
+    return text.upper()
 
 
 class _Options(BaseModel):
@@ -113,6 +121,9 @@ class Settings(_Options):
     """All options of a reconstruction."""
 
     seed: int = Field(0, ge=0, description="Seed of every random number of the run.")
+    symmetry: Annotated[str, AfterValidator(symmetry_name)] = Field(
+        "C1", description="Point group of the particle's rotations: C1 (none), C4, D2, T, O, I ..."
+    )
     prepare: PrepareOptions = PrepareOptions()
     start: StartOptions = StartOptions()
     matching: MatchingOptions = MatchingOptions()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from spilegate.geometry import orientations
+from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.calibration import background_of
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.sampling import Sampling
@@ -88,7 +88,7 @@ def anneal(
     """Return the state after one soft assignment to a freshly turned grid of views."""
     likelihood = experiment.rings(plan)
     sampling = likelihood.sampling
-    views = orientations.view_grid(plan.n_views, rng)
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
     slices = _slicer(experiment, state, sampling)(views)
     expected = starting.expect(
         experiment.images,
@@ -101,10 +101,14 @@ def anneal(
     )
     weight = expected.weight * sampling.cell
     mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
-    normals: list[merging.Normal | None] = [
-        merging.normal_equations_of_slices(*pair, views, sampling.q, plan.size, plan.voxel_angstrom)
-        for pair in zip(mean, weight, strict=True)
-    ]
+
+    def summed(rotations: Float64) -> list[merging.Normal | None]:
+        return [
+            merging.normal_equations_of_slices(*pair, rotations, sampling.q, plan.size, plan.voxel_angstrom)
+            for pair in zip(mean, weight, strict=True)
+        ]
+
+    normals = merging.symmetric_normals(summed, views, experiment.symmetry)
     merged = _solved(experiment, plan, normals, state.autocorrelation, START_MERGING, {})
     figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
     return replace(
@@ -128,7 +132,7 @@ def match(
     matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
     experiment = experiment.at(state)
     likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
-    views = orientations.view_grid(plan.n_views, rng)
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
     candidates = matcher(
         experiment.images,
         likelihood,
@@ -155,6 +159,7 @@ def refine(
 ) -> State:
     """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
     experiment = experiment.at(state)
+    state, candidates = _comparable(experiment, state, candidates)
     refined = refining.refine(
         experiment.images,
         experiment.pixels(plan.q_match),
@@ -194,18 +199,23 @@ def refine(
 def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
     """Return the state with autocorrelations merged from all patterns at their orientations."""
     start = _regridded(state.autocorrelation, plan.size, experiment.workers.threads)
-    normals = merging.normal_equations(
-        experiment.images,
-        experiment.at(state).merged(plan.q_merge),
-        state.state,
-        orientations.matrices(state.quaternions),
-        state.scale,
-        state.weight,
-        len(start),
-        plan.size,
-        plan.voxel_angstrom,
-        workers=experiment.workers,
-    )
+    sampling = experiment.at(state).merged(plan.q_merge)
+
+    def summed(rotations: Float64) -> list[merging.Normal | None]:
+        return merging.normal_equations(
+            experiment.images,
+            sampling,
+            state.state,
+            rotations,
+            state.scale,
+            state.weight,
+            len(start),
+            plan.size,
+            plan.voxel_angstrom,
+            workers=experiment.workers,
+        )
+
+    normals = merging.symmetric_normals(summed, orientations.matrices(state.quaternions), experiment.symmetry)
     merged = _solved(experiment, plan, normals, start, options, figures)
     return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
 
@@ -257,7 +267,10 @@ def phase(
     best = phasing.combine(phased, SOUND_PHASING if plan.last else 1.0)
     figures.update(phasing_r=float(best.r_factor.max()), phasings=float(starts))
     if not plan.last:
-        state = replace(state, autocorrelation=phasing.autocorrelation(best.density, threads=workers.threads))
+        model = phasing.autocorrelation(best.density, threads=workers.threads)
+        for volume in model if not experiment.symmetry.trivial else ():
+            volume[:] = symmetry.symmetric_mean(volume, experiment.symmetry, threads=workers.threads)
+        state = replace(state, autocorrelation=model)
     return replace(state, density=best.density, support=best.support)
 
 
@@ -316,6 +329,16 @@ def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Short
         np.concatenate([labels, state.state[:, None]], axis=1),
         np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
     )
+
+
+def _comparable(experiment: Experiment, state: State, candidates: Candidates) -> tuple[State, Candidates]:
+    """Return state and candidates with orientations near each other where the particle's symmetry makes them equal."""
+    if experiment.symmetry.trivial:
+        return state, candidates
+    elements, best = experiment.symmetry.rotations, candidates.quaternions[:, 0]
+    near = symmetry.nearest_equivalents(candidates.quaternions, best[:, None], elements)
+    own = symmetry.nearest_equivalents(state.quaternions, best, elements)
+    return replace(state, quaternions=own), replace(candidates, quaternions=near)
 
 
 def _solved(

@@ -129,5 +129,5 @@ def _first_problem(error: ValidationError, origin: Mapping[str, str]) -> str:
     """Say in one line what is wrong with the first bad value."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    expected = first["msg"].removeprefix("Input should be ")
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"{origin.get(path, 'settings')}: {path}: found {first['input']!r}; expected {expected}"

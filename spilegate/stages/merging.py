@@ -8,6 +8,7 @@ The normal operator is a convolution (Wajer and Pruessmann, ISMRM 2001; Fessler 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import mul
 from typing import Any
@@ -18,6 +19,7 @@ from spilegate.backend import Array, array_module, from_host
 from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
 from spilegate.geometry.sampling import Sampling
+from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.elementwise import elementwise
 from spilegate.kernels.workers import Here, Total, Workers, block_rows
@@ -38,6 +40,14 @@ class Normal:
 
     kernel: Float64
     right: Float64
+
+    def __add__(self, other: Normal) -> Normal:
+        """Return the equations of both sets of patterns."""
+        return Normal(self.kernel + other.kernel, self.right + other.right)
+
+    def mean(self, cosets: int, permutations: Float64) -> Normal:
+        """Return the mean of a sum over so many cosets, and over the permutations of the voxels, (N_H, 3, 3)."""
+        return Normal(*(permuted_mean(part / cosets, permutations) for part in (self.kernel, self.right)))
 
 
 def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> Bool:
@@ -102,6 +112,23 @@ def normal_equations_of_slices(
     weight = np.broadcast_to(weight, slices.shape)
     kernel, right = _part(Here(np, 1), slices, weight, rotations, q, size, voxel_angstrom)
     return Normal(kernel, right)
+
+
+def symmetric_normals(
+    summed: Callable[[Float64], list[Normal | None]], rotations: Float64, symmetry: Group
+) -> list[Normal | None]:
+    """Sum patterns at all equivalents of their orientations: least squares with the symmetry imposed, exactly.
+
+    summed : the normal equations of every state with the patterns at rotations (N, 3, 3)
+    rotations : (N, 3, 3) float64, particle to laboratory
+    The mean over R g is taken: over one element of every coset by summing again, over the rest by permuting voxels.
+    """
+    if symmetry.trivial:
+        return summed(rotations)
+    total = summed(rotations)
+    for turn in symmetry.representatives[1:]:
+        total = [one and other and one + other for one, other in zip(total, summed(rotations @ turn), strict=True)]
+    return [normal and normal.mean(len(symmetry.representatives), symmetry.permutations) for normal in total]
 
 
 def _part(
