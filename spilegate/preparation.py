@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.geometry.calibration import calibrate
+from spilegate.geometry.calibration import calibrate, strangers
 from spilegate.geometry.detector import Detector, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
@@ -37,7 +37,7 @@ class Experiment:
     images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
         processors
     detector : the pixels; estimate_background : whether their background was found from the patterns
-    scale : (N_IMG,) float64, first estimate, of mean 1
+    scale : (N_IMG,) float64, first estimate, of mean 1; weight : (N_IMG,) float64, 0 for what is no pattern at all
     statistics : "gaussian" or "poisson"
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
@@ -49,6 +49,7 @@ class Experiment:
     detector: Detector
     estimate_background: bool
     scale: Float64
+    weight: Float64
     statistics: Literal["gaussian", "poisson"]
     profile: Profile
     q_min: float
@@ -109,13 +110,16 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
             "set it to estimate, auto or none"
         )
     estimate = options.background == "estimate" or (options.background == "auto" and dataset.background is None)
-    scale, detector = calibrate(dataset.images, first, q_max, estimate=estimate, workers=workers)
+    weight = np.ones(len(dataset.images))
+    if settings.matching.outliers:
+        weight = strangers(dataset.images, first, q_max, workers=workers)
+    scale, detector = calibrate(dataset.images, first, weight, q_max, estimate=estimate, workers=workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
-    profile = radial_profile(dataset.images, detector, scale, spacing, workers=workers)
+    profile = radial_profile(dataset.images, detector, scale, weight, spacing, workers=workers)
     diameter = options.diameter_angstrom
     found = diameter
     if found is None:
-        found = estimate_diameter(dataset.images, detector, scale, profile, q_max=q_max, workers=workers)
+        found = estimate_diameter(dataset.images, detector, scale, weight, profile, q_max=q_max, workers=workers)
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
     if q_max * found < 2:
@@ -133,6 +137,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         detector,
         estimate,
         scale,
+        weight,
         statistics,
         profile,
         q_min,

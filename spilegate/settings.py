@@ -76,6 +76,7 @@ class MatchingOptions(_Options):
     statistics: Literal["auto", "gaussian", "poisson"] = Field(
         "auto", description="Squared distances (gaussian) or photon statistics (poisson); auto: by the photons there are."
     )
+    outliers: bool = Field(True, description="Find patterns that fit no orientation and leave them out of the merge.")
     states: int = Field(1, ge=1, description="Number of conformations K.")
     candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")
     refine_iterations: int = Field(4, ge=0, description="Most Gauss-Newton steps of local refinement per generation.")

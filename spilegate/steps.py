@@ -14,6 +14,7 @@ import numpy as np
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.calibration import background_of
 from spilegate.geometry.fourier import fourier_resize
+from spilegate.geometry.inliers import inliers
 from spilegate.geometry.sampling import Sampling
 from spilegate.kernels.workers import Here, Rows
 from spilegate.preparation import Experiment
@@ -40,6 +41,10 @@ LARGEST_TURN = 0.5
 SAME_BASIN = 1.5
 # Candidates that explain less than this part of what the best one explains are left out.
 WORTH_REFINING = 0.8
+# Generations after which the model is good enough to tell patterns of something else.
+FIRST_WEIGHED = 2
+# Standard deviations beyond which a pattern is one of them.
+OUTLYING = 5.0
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
 
@@ -73,7 +78,7 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
         state=rng.integers(states, size=count),
         scale=experiment.scale,
         background=experiment.detector.background,
-        weight=np.ones(count),
+        weight=experiment.weight,
         distance=np.ones(count),
         autocorrelation=np.zeros(shape, np.float32),
         density=np.zeros(shape, np.float32),
@@ -173,18 +178,22 @@ def refine(
     )
     turned = orientations.angle_between(refined.quaternions, state.quaternions)
     far = (turned > np.degrees(plan.view_spacing)) | (refined.state != state.state)
-    good = state.weight > 0
+    weight = state.weight
+    if options.outliers and state.generation >= FIRST_WEIGHED:
+        weight = experiment.weight * inliers(refined.distance, experiment.scale, limit=OUTLYING)
+    good = weight > 0
     figures.update(
         mean_distance=float(refined.distance[good].mean()),
         moved=float(far[good].mean()),
         median_turn_deg=float(np.median(turned[good])),
+        outliers=float((~good).sum()),
     )
     scale = state.scale * refined.factor
     scale /= scale[good].mean()
     background = None
     if experiment.estimate_background:
         background = background_of(
-            experiment.images, experiment.detector, scale, state.weight, workers=experiment.workers
+            experiment.images, experiment.detector, scale, weight, workers=experiment.workers
         )
     return replace(
         state,
@@ -192,6 +201,7 @@ def refine(
         state=refined.state,
         scale=scale,
         background=state.background if background is None else background,
+        weight=weight,
         distance=refined.distance,
     )
 

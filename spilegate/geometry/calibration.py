@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry.detector import Detector
+from spilegate.geometry.inliers import inliers
 from spilegate.kernels.events import dense
 from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
 from spilegate.state import Bool, Float64
@@ -22,6 +23,8 @@ LEAST_SPREAD = 0.2
 # The background is a polynomial in |q| of this degree; pixels of their own would need more photons than there are.
 DEGREE = 2
 ROUNDS = 4
+# Shells compared, and standard deviations beyond which a pattern is not worth a closer look.
+FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # A pattern is never taken for darker than this part of the mean.
 DARKEST = 1e-3
 
@@ -37,32 +40,64 @@ def pattern_sums(images: Any, detector: Detector, pixels: Bool, *, workers: Work
     return np.asarray(sums)
 
 
-def scales(sums: Float64, background: float) -> Float64:
-    """Return the scales (N_IMG,), of mean 1, from the sums of patterns and the background's."""
-    signal = sums - background
-    relative: Float64 = np.maximum(signal / signal.mean(), DARKEST)
-    return relative / relative.mean()
+def shell_sums(images: Any, detector: Detector, edges: Float64, *, workers: Workers) -> Float64:
+    """Return the counts (N_IMG, N_SHELL) of every pattern on the pixels for matching between radii (N_SHELL + 1,)."""
+    n_pixel, n_shell = len(detector.q), len(edges) - 1
+    shell = np.searchsorted(edges, np.linalg.norm(detector.q, axis=-1), side="right") - 1
+    indicator = ((shell[:, None] == np.arange(n_shell)) & detector.matched[:, None]).astype(np.float32)
+
+    def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
+        return (here.xp.matmul(dense(block, n_pixel), here.array(indicator)),)
+
+    (sums,) = workers.run(add, len(images), [Rows((n_shell,), np.float64)], tile=GROUP, split=[images])
+    return np.asarray(sums)
+
+
+def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers) -> Float64:
+    """Return the weights (N_IMG,): 0 for patterns whose mean over rings is nothing like that of the others, else 1.
+
+    Whatever its orientation, a pattern of the particle falls off with |q| like all others.
+    """
+    q_length = np.linalg.norm(detector.q[detector.matched], axis=-1)
+    edges = np.linspace(q_length.min(), q_max, FALL_OFF_SHELLS + 1)
+    sums = shell_sums(images, detector, edges, workers=workers)
+    sums = sums[:, sums.sum(axis=0) > 0]
+    total = sums.sum(axis=1, keepdims=True)
+    # The square root evens the scatter of photons out.
+    parts = np.sqrt(sums / np.maximum(total, 1))
+    usual = np.median(parts, axis=0)
+    scatter = np.median(np.abs(parts - usual), axis=0)
+    distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
+    return inliers(distance, total[:, 0], limit=STRANGE).astype(np.float64)
+
+
+def scales(sums: Float64, background: float, weight: Float64) -> Float64:
+    """Return the scales (N_IMG,), of mean 1 where the weight is not 0, from the sums of patterns and the background's."""
+    signal, good = sums - background, weight > 0
+    relative: Float64 = np.maximum(signal / signal[good].mean(), DARKEST)
+    return relative / relative[good].mean()
 
 
 def calibrate(
-    images: Any, detector: Detector, q_max: float, *, estimate: bool, workers: Workers
+    images: Any, detector: Detector, weight: Float64, q_max: float, *, estimate: bool, workers: Workers
 ) -> tuple[Float64, Detector]:
     """Return the scales (N_IMG,) of all patterns and the detector with its background.
 
+    weight : (N_IMG,), 0 for patterns that are not to be trusted
     estimate : find the background from the patterns; else it is what the detector has
     """
     used = detector.matched & (np.linalg.norm(detector.q, axis=-1) <= q_max)
     sums = pattern_sums(images, detector, used, workers=workers)
-    scale = scales(sums, float(detector.background[used].sum()))
+    scale = scales(sums, float(detector.background[used].sum()), weight)
     if not estimate:
         return scale, detector
     background = detector.background
     for _ in range(ROUNDS):
-        found = background_of(images, detector, scale, np.ones(len(images)), workers=workers)
+        found = background_of(images, detector, scale, weight, workers=workers)
         if found is None:
             break
         background = found
-        scale = scales(sums, float(background[used].sum()))
+        scale = scales(sums, float(background[used].sum()), weight)
     return scale, replace(detector, background=background)
 
 

@@ -28,28 +28,30 @@ LEAST_OVERLAP = 0.05
 
 
 def estimate_diameter(
-    images: Any, detector: Detector, scale: Float64, profile: Profile, *, q_max: float, workers: Workers
+    images: Any, detector: Detector, scale: Float64, weight: Float64, profile: Profile, *, q_max: float, workers: Workers
 ) -> float:
     """Return the largest diameter [angstrom].
 
-    images : (N_IMG, N_PIX), patterns or lists of their photons; scale : (N_IMG,) float64
+    images : (N_IMG, N_PIX), patterns or lists of their photons; scale, weight : (N_IMG,) float64
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    displacement, power = texture_power(images, detector, scale, profile, q_max=q_max, workers=workers)
+    displacement, power = texture_power(images, detector, scale, weight, profile, q_max=q_max, workers=workers)
     largest = 0.5 / pixel_spacing(detector.q[detector.matched])
     inside = displacement <= largest
     displacement, power = displacement[inside], power[inside]
     floor = np.median(power[displacement > 0.85 * largest])
-    relative = np.minimum.accumulate(np.maximum((power - floor) / (power[1] - floor), 0))
+    # From outside inwards: scaling patterns to one brightness takes power away at the smallest displacements.
+    relative = np.maximum.accumulate((power - floor)[::-1])[::-1] / (power - floor).max()
     low, high = FIT_BOUNDS
     first = int(np.argmax(relative < high))
     last = max(int(np.argmax(relative < low)), first + 3)
+    relative = np.maximum(relative, 0)
     line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
     return float(np.clip(-line[1] / line[0], displacement[first], largest))
 
 
 def texture_power(
-    images: Any, detector: Detector, scale: Float64, profile: Profile, *, q_max: float, workers: Workers
+    images: Any, detector: Detector, scale: Float64, weight: Float64, profile: Profile, *, q_max: float, workers: Workers
 ) -> tuple[Float64, Float64]:
     """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
     q = detector.q
@@ -67,11 +69,11 @@ def texture_power(
         own = here.array(scale[part])
         white = sampling.normalised(sampling.counts(block), own) - here.array(sampling.mean)
         # A pattern counts as much as its scale.
-        white *= here.array(window) * xp.astype(xp.sqrt(own), white.dtype)[:, None]
+        white *= here.array(window) * xp.astype(xp.sqrt(own * here.array(weight[part])), white.dtype)[:, None]
         return (_power(here, white, points, side),)
 
     # Whitened, a pixel's mean square is about 1 over the window, and its power in a picture at most the pixels' number.
-    bound = 16.0 * scale.sum() * len(pixels) ** 2
+    bound = 16.0 * (scale * weight).sum() * len(pixels) ** 2
     (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
     everywhere = np.flatnonzero(q_length <= q_max)
     if len(pixels) < len(everywhere):
@@ -82,7 +84,7 @@ def texture_power(
         total = _unmasked(total, masked, _power(here, whole[None], _points(q[everywhere], step), side))
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
-    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / scale.sum()
+    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / (scale * weight).sum()
     return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]
 
 

@@ -87,17 +87,19 @@ def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
     return intensity
 
 
-def radial_profile(images: Any, detector: Detector, scale: Float64, spacing: float, *, workers: Workers) -> Profile:
+def radial_profile(
+    images: Any, detector: Detector, scale: Float64, weight: Float64, spacing: float, *, workers: Workers
+) -> Profile:
     """Return mean and variance of patterns (N_IMG, N_PIX) at scale 1 over shells of |q| about `spacing` wide.
 
-    Patterns count as much as their scale (N_IMG,) says: the brighter, the less noise.
+    Patterns count as much as their scale (N_IMG,) says: the brighter, the less noise; those of weight 0 not at all.
     """
     usable = detector.merged
     q_length = np.linalg.norm(detector.q[usable], axis=-1)
     first, last = q_length.min(), q_length.max()
     count = max(3, int((last - first) / spacing))
     shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    mean_pixel, square_pixel = (moment[usable] for moment in moments(images, detector, scale, workers))
+    mean_pixel, square_pixel = (moment[usable] for moment in moments(images, detector, scale, weight, workers))
     number = np.bincount(shell, minlength=count)
     filled = number > 0
     number = number[filled]
@@ -107,28 +109,30 @@ def radial_profile(images: Any, detector: Detector, scale: Float64, spacing: flo
     return Profile(centre, mean, np.maximum(variance, np.maximum((MODEL_ERROR * mean) ** 2, 1e-12 * variance.max())))
 
 
-def moments(images: Any, detector: Detector, scale: Float64, workers: Workers) -> tuple[Float64, Float64]:
+def moments(
+    images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers
+) -> tuple[Float64, Float64]:
     """Return the mean and the mean square (N_PIX,) of normalised patterns at every pixel, weighed by their scales."""
     count, n_pixel = len(images), len(detector.q)
-    background, response = detector.background, detector.response
+    background, response, strength = detector.background, detector.response, scale * weight
 
     def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
         return (here.xp.max(dense(block, n_pixel), axis=1),)
 
     def add(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
         xp = here.xp
-        weight = here.array(scale[part])
+        root = xp.sqrt(here.array(strength[part]))
         counts = xp.astype(dense(block, n_pixel), xp.float64)
-        values = normalised(counts, weight, background, response)
-        values *= xp.sqrt(weight)[:, None]
-        return xp.matmul(xp.sqrt(weight), values), xp.sum(values * values, axis=0)
+        values = normalised(counts, here.array(scale[part]), background, response)
+        values *= root[:, None]
+        return xp.matmul(root, values), xp.sum(values * values, axis=0)
 
     (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
     bound = 4.0 * count * (float((most / scale).max()) + float(np.abs(detector.background).max()) / scale.min())
     bound /= detector.response.min()
     outputs = [Total((n_pixel,), bound * scale.max()), Total((n_pixel,), bound**2 / count * scale.max())]
     total, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
-    return total / scale.sum(), square / scale.sum()
+    return total / strength.sum(), square / strength.sum()
 
 
 def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: float, matching: bool) -> Sampling:
