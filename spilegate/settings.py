@@ -43,7 +43,9 @@ class StartOptions(_Options):
     count: int = Field(
         default=5,
         ge=1,
-        description="Most starts tried; two that come out equally good end the search for a better one.",
+        description=(
+            "Most starts tried, fewer if two come out equally good; with a symmetry all of up to 6 times as many."
+        ),
     )
     temperature_first: float = Field(
         0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."

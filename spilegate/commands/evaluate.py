@@ -52,7 +52,9 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
             "orientation_error_deg": None,
         }
         if quaternions is not None and truth.quaternions is not None:
-            evaluation["orientation_error_deg"] = orientation_error(quaternions, truth.quaternions).figures()
+            symmetry = summary.get("settings", {}).get("symmetry", "C1")
+            error = orientation_error(quaternions, truth.quaternions, symmetry=symmetry)
+            evaluation["orientation_error_deg"] = error.figures()
         if truth.density is not None:
             comparison, curve = compare(
                 density,

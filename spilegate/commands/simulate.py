@@ -22,6 +22,7 @@ class Experiment:
     wavelength_angstrom: float
     photons: float | None
     seed: int
+    symmetry: str = "C1"
 
 
 def parse_photons(text: str) -> float | None:
@@ -59,6 +60,7 @@ def run(
         from spilegate.formats import files, spinifel
         from spilegate.simulation import experiment as simulation
         from spilegate.simulation import particle
+        from spilegate.simulation.symmetric import symmetric_particle
 
         begin = time.perf_counter()
         files.check_target(output, force=force)
@@ -67,6 +69,7 @@ def run(
             if pdb is not None
             else particle.built_in_particle(particle_name or particle.DEFAULT_PARTICLE)
         )
+        atoms = symmetric_particle(atoms, experiment.symmetry)
         result = simulation.simulate(
             atoms,
             images=experiment.images,
