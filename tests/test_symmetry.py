@@ -23,12 +23,14 @@ from spilegate.settings import Settings
 from spilegate.simulation.experiment import simulate
 from spilegate.simulation.particle import density, diameter_angstrom
 from spilegate.simulation.symmetric import CONTACT_ANGSTROM, symmetric_particle
+from spilegate.stages import merging
 from spilegate.state import State
 
 # Order, elements that map the grid onto itself, cosets.
 GROUPS = {
     "C1": (1, 1, 1), "C2": (2, 2, 1), "C3": (3, 1, 3), "C4": (4, 4, 1), "C6": (6, 2, 3), "C7": (7, 1, 7),
-    "D2": (4, 4, 1), "D3": (6, 2, 3), "D4": (8, 8, 1), "D5": (10, 2, 5), "T": (12, 12, 1), "O": (24, 24, 1), "I": (60, 12, 5),
+    "D2": (4, 4, 1), "D3": (6, 2, 3), "D4": (8, 8, 1), "D5": (10, 2, 5),
+    "T": (12, 12, 1), "O": (24, 24, 1), "I": (60, 12, 5),
 }  # fmt: skip
 BAD = ["C0", "X3", "", "C", "4", "C100", "T2", "c-1", "C٣"]
 
@@ -205,19 +207,26 @@ def test_few_patterns_merge_better_with_their_symmetry(small, name):
     assert np.linalg.norm(difference[inner]) < 0.02 * np.linalg.norm(truth[inner])
 
 
-def test_equivalent_orientations_merge_to_the_same(small):
-    whole = symmetric_particle(small, "D3")
-    simulation = patterns(whole, 15)
-    settings, experiment = prepared(simulation, whole, "D3")
-    plan, elements = experiment.plans[-1], experiment.symmetry.rotations
-    turns = Rotation.from_matrix(elements[np.random.default_rng(0).integers(len(elements), size=15)])
-    other = (Rotation.from_quat(simulation.quaternions, scalar_first=True) * turns).as_quat(scalar_first=True)
-    state = state_at(simulation, plan)
-    first, second = (
-        steps.merge(experiment, plan, replace(state, quaternions=q), settings.merging, {}).autocorrelation
-        for q in (simulation.quaternions, other)
-    )
-    np.testing.assert_allclose(first, second, atol=1e-3 * np.abs(first).max())
+@pytest.mark.parametrize("name", ["C3", "D3", "O", "I"])
+def test_normal_equations_do_not_tell_equivalent_orientations_apart(name):
+    """Also against the definition: every pattern summed at all equivalents of its orientation."""
+    rng = np.random.default_rng(0)
+    elements, rotations = symmetry.rotations(name), orientations.matrices(orientations.random_quaternions(5, rng))
+    q, values, weight = rng.uniform(-0.04, 0.04, (20, 3)), rng.random((5, 20)), np.ones(20)
+
+    def summed(turned):
+        copies = len(turned) // 5
+        slices = np.tile(values, (copies, 1)).astype(np.float32)
+        return [merging.normal_equations_of_slices(slices, weight, turned, q, 9, 10.0), None]
+
+    other = rotations @ elements[rng.integers(len(elements), size=5)]
+    first, second = (merging.symmetric_normals(summed, r, symmetry.group(name)) for r in (rotations, other))
+    assert first[1] is None
+    everywhere = summed((rotations @ elements[:, None]).reshape(-1, 3, 3))[0]
+    for part in ("kernel", "right"):
+        expected = getattr(everywhere, part) / len(elements)
+        for found in (first[0], second[0]):
+            np.testing.assert_allclose(getattr(found, part), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_starts_do_not_end_early_with_a_symmetry(small):
