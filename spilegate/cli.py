@@ -116,6 +116,10 @@ def reconstruct(
         float | None,
         typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out."),
     ] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option("--symmetry", metavar="NAME", help="Point group imposed: C4, D2, T, O, I ...  [default: C1]"),
+    ] = None,
     half_sets: Annotated[
         bool, typer.Option("--half-sets", help="Reconstruct two halves as well and report their FSC.")
     ] = False,
@@ -133,6 +137,7 @@ def reconstruct(
     shorthands = {
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
+        "--symmetry": ("symmetry", symmetry),
         "--half-sets": ("resolution.half_sets", True if half_sets else None),
     }
     settings = load_settings(config, assignments or [], shorthands)
@@ -146,6 +151,9 @@ def simulate(
     particle: Annotated[
         str | None, typer.Option("--particle", metavar="NAME", help="A built-in particle, in place of --pdb.")
     ] = None,
+    symmetry: Annotated[
+        str, typer.Option("--symmetry", metavar="NAME", help="Point group of a complex of copies: C4, D2, T, O, I ...")
+    ] = "C1",
     images: Annotated[int, typer.Option("--images", min=1, help="Number of patterns.")] = 1000,
     pixels: Annotated[int, typer.Option("--pixels", min=4, help="Pixels along one side of the detector.")] = 64,
     resolution_angstrom: Annotated[
@@ -194,7 +202,7 @@ def simulate(
     from spilegate.commands import simulate as command
 
     experiment = command.Experiment(
-        images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed
+        images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed, symmetry
     )
     departures = command.Departures(
         mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle

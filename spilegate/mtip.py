@@ -69,7 +69,7 @@ def blind_start(
     """Return the first state: the best of a few annealed soft assignments, each from random orientations."""
     with record.stage(plan.number, "start") as figures:
         starts: list[State] = []
-        while len(starts) < settings.start.count and not steps.agree(starts):
+        while not steps.enough(starts, settings.start.count, experiment.symmetry):
             state = steps.random_state(experiment, plan, settings, rng)
             for temperature in steps.temperatures(settings.start):
                 state = steps.anneal(experiment, plan, state, temperature, rng, figures)

@@ -57,7 +57,9 @@ class StartOptions(_Options):
     count: int = Field(
         default=5,
         ge=1,
-        description="Most starts tried; two that come out equally good end the search for a better one.",
+        description=(
+            "Most starts tried, fewer if two come out equally good; with a symmetry all of up to 6 times as many."
+        ),
     )
     temperature_first: float = Field(
         0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."
@@ -74,7 +76,8 @@ class MatchingOptions(_Options):
         "polar", description="Grid search by angular correlation (polar) or by brute force (gemm)."
     )
     statistics: Literal["auto", "gaussian", "poisson"] = Field(
-        "auto", description="Squared distances (gaussian) or photon statistics (poisson); auto: by the photons there are."
+        "auto",
+        description="Squared distances (gaussian) or photon statistics (poisson); auto: by the photons there are.",
     )
     outliers: bool = Field(True, description="Find patterns that fit no orientation and leave them out of the merge.")
     states: int = Field(1, ge=1, description="Number of conformations K.")

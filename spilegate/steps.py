@@ -35,6 +35,9 @@ COLD_ITERATIONS = 2
 AGREEMENT = 1.1
 # The support may grow to this part of the particle's radius, the first one is the particle's own ball.
 SUPPORT_LIMIT = 1.15
+# With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
+# the group has elements: this many times as many starts at most, and no early end.
+SYMMETRIC_STARTS = 6
 # Largest turn of one Gauss-Newton step, as a part of the angle that moves the outermost speckle by its own width.
 LARGEST_TURN = 0.5
 # Candidates nearer to the best one than this many view spacings lie in the same basin.
@@ -65,6 +68,13 @@ def agree(starts: list[State]) -> bool:
     """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
     distances = sorted(map(mean_distance, starts))
     return len(distances) > 1 and distances[1] <= AGREEMENT * distances[0]
+
+
+def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
+    """Tell whether to stop looking for a better start than these; most : without symmetry never more than this."""
+    if group.trivial:
+        return len(starts) >= most or agree(starts)
+    return len(starts) >= most * min(len(group.rotations), SYMMETRIC_STARTS)
 
 
 def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:
@@ -192,9 +202,7 @@ def refine(
     scale /= scale[good].mean()
     background = None
     if experiment.estimate_background:
-        background = background_of(
-            experiment.images, experiment.detector, scale, weight, workers=experiment.workers
-        )
+        background = background_of(experiment.images, experiment.detector, scale, weight, workers=experiment.workers)
     return replace(
         state,
         quaternions=refined.quaternions,

@@ -56,8 +56,10 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         quaternions = _quaternions(folder, truth)
         measured: dict[str, Any] = {}
         if quaternions is not None and truth.quaternions is not None:
+            symmetry = summary.get("settings", {}).get("symmetry", "C1")
+            error = orientation_error(quaternions, truth.quaternions, symmetry=symmetry)
             measured["orientation_reference"] = str(reference)
-            measured["orientation_error_deg"] = orientation_error(quaternions, truth.quaternions).figures()
+            measured["orientation_error_deg"] = error.figures()
         if truth.density is not None:
             comparison, curve = compare(
                 density,

@@ -23,6 +23,7 @@ class Experiment:
     wavelength_angstrom: float
     photons: float | None
     seed: int
+    symmetry: str = "C1"
 
 
 def parse_photons(text: str) -> float | None:
@@ -108,6 +109,7 @@ def run(
         from spilegate.simulation import experiment as simulation
         from spilegate.simulation import particle
         from spilegate.simulation.conditions import Conditions
+        from spilegate.simulation.symmetric import symmetric_particle
 
         begin = time.perf_counter()
         files.check_target(output, force=force)
@@ -122,8 +124,10 @@ def run(
             solid_angle=departures.solid_angle,
         )
         paths = _words(shown.states) if shown.pdb is None else (str(shown.pdb),)
-        first, *others = [particle.read_particle(Path(path)) for path in paths] or [
-            particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)
+        first, *others = [
+            symmetric_particle(atoms, experiment.symmetry)
+            for atoms in [particle.read_particle(Path(path)) for path in paths]
+            or [particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)]
         ]
         result = simulation.simulate(
             first,

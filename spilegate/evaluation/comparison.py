@@ -80,6 +80,7 @@ def compare(
     q_max: float,
     quaternions: Float64 | None = None,
     true_quaternions: Float64 | None = None,
+    symmetry: str = "C1",
     threads: int,
 ) -> tuple[Comparison, FscCurve]:
     """Compare a density with a reference of any voxel and extent, after the best rotation, hand and shift.
@@ -92,6 +93,7 @@ def compare(
     density : (M, M, M) float32, padded to an odd size if M is even; q_max [1/angstrom]
     reference : (A, B, C) float32, centre at (A // 2, B // 2, C // 2)
     quaternions, true_quaternions : (N, 4), found and true orientations, in the order of the patterns
+    symmetry : point group about the density's axes; orientations that it makes equal count as equal
     Raises InputError if either map cannot be aligned, or much of the reference lies outside the density's box.
     """
     size = density.shape[0] | 1
@@ -103,7 +105,7 @@ def compare(
     curve = FscCurve(curve.q[measured], curve.correlation[measured], curve.count[measured])
     errors = None
     if quaternions is not None and true_quaternions is not None:
-        errors = orientation_error(quaternions, true_quaternions).figures()
+        errors = orientation_error(quaternions, true_quaternions, symmetry=symmetry).figures()
     w, x, y, z = alignment.quaternion.tolist()
     shift_x, shift_y, shift_z = alignment.shift_angstrom.tolist()
     comparison = Comparison(

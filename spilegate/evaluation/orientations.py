@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
+from spilegate.geometry.symmetry import nearest_equivalents, rotations
 from spilegate.state import Float64
 
 _MOST_CANDIDATES = 1024
@@ -43,7 +44,7 @@ class OrientationError:
         }
 
 
-def orientation_error(quaternions: Float64, truth: Float64) -> OrientationError:
+def orientation_error(quaternions: Float64, truth: Float64, *, symmetry: str = "C1") -> OrientationError:
     """Return the errors of orientations (N, 4) against the true ones (N, 4), both (w, x, y, z).
 
     A reconstruction's particle frame is its own: `rho_found(x) = rho_true(G^T x)` explains the same patterns with
@@ -51,7 +52,10 @@ def orientation_error(quaternions: Float64, truth: Float64) -> OrientationError:
     between G_i and G. The proposal with most support starts a mean over ever nearer proposals, so that wrong patterns,
     even a majority, do not draw it; if most are near, the median itself is minimised last.
 
-    Raises InputError if the shapes differ or are not (N, 4), or for zero or non-finite quaternions.
+    symmetry : a point group about the reconstruction's axes; then R_found g explains the pattern as well as R_found,
+        and the angle is the least over all g. How the true axes lie need not be known: G takes them there.
+
+    Raises InputError if the shapes differ or are not (N, 4), for zero or non-finite quaternions, for an unknown group.
     """
     if quaternions.ndim != 2 or quaternions.shape[1] != 4 or quaternions.shape != truth.shape or not len(truth):
         raise InputError(
@@ -59,12 +63,15 @@ def orientation_error(quaternions: Float64, truth: Float64) -> OrientationError:
             "give one (w, x, y, z) per pattern in each"
         )
     proposals = _unit(_conjugate_times(_unit(quaternions, "found"), _unit(truth, "true")), "relative")
-    best = _most_supported(proposals)
+    elements = rotations(symmetry)
+    best = _most_supported(proposals, elements)
     for radius in _INLIER_RADII:
+        proposals = _equivalents(proposals, best, elements)
         near = _angles(proposals, best) <= radius
         if near.any():
             best = Rotation.from_quat(proposals[near], scalar_first=True).mean().as_quat(scalar_first=True)
-    best = _least_median(proposals, best)
+    best = _least_median(_equivalents(proposals, best, elements), best)
+    proposals = _equivalents(proposals, best, elements)
     degrees = _angles(proposals, best)
     return OrientationError(
         global_quaternion=Rotation.from_quat(best, scalar_first=True).as_quat(canonical=True, scalar_first=True),
@@ -104,7 +111,15 @@ def _angles(proposals: Float64, quaternion: Float64) -> Float64:
     return result
 
 
-def _most_supported(proposals: Float64) -> Float64:
+def _equivalents(proposals: Float64, quaternion: Float64, elements: Float64) -> Float64:
+    """Return of every proposal (N, 4) the equivalent one, g^T G_i, nearest to a quaternion (4,)."""
+    if len(elements) == 1:
+        return proposals
+    inverse = np.array([1.0, -1.0, -1.0, -1.0])
+    return inverse * nearest_equivalents(inverse * proposals, inverse * quaternion, elements)
+
+
+def _most_supported(proposals: Float64, elements: Float64) -> Float64:
     """Return the proposal, of evenly chosen ones, with the largest sum of `1 - (angle / radius)^2` over those near."""
     chosen = np.unique(np.linspace(0, len(proposals) - 1, min(_MOST_CANDIDATES, len(proposals))).astype(int))
     candidates = proposals[chosen]
@@ -112,12 +127,21 @@ def _most_supported(proposals: Float64) -> Float64:
     edge = np.cos(np.radians(_INLIER_RADII[0]) / 2) ** 2
     rows = max(1, _BLOCK // len(candidates))
     for start in range(0, len(proposals), rows):
-        cosine: NDArray[np.float64] = candidates @ proposals[start : start + rows].T
-        np.square(cosine, out=cosine)
+        cosine = _squared_cosines(candidates, proposals[start : start + rows], elements)
         cosine -= edge
         support += np.maximum(cosine, 0, out=cosine).sum(1)
     best: Float64 = candidates[support.argmax()]
     return best
+
+
+def _squared_cosines(candidates: Float64, proposals: Float64, elements: Float64) -> NDArray[np.float64]:
+    """Return squared cosines (n, N) of half the angles between candidates and the nearest equivalents of proposals."""
+    nearest: NDArray[np.float64] = np.square(candidates @ proposals.T)
+    own = Rotation.from_quat(proposals, scalar_first=True)
+    for element in elements if len(elements) > 1 else ():
+        turned = (Rotation.from_matrix(element).inv() * own).as_quat(scalar_first=True)
+        np.maximum(nearest, np.square(candidates @ turned.T), out=nearest)
+    return nearest
 
 
 def _least_median(proposals: Float64, quaternion: Float64) -> Float64:

@@ -137,9 +137,7 @@ def read(
     if raw_background is not None:
         digest.update(masks.BACKGROUND.encode() + raw_background.tobytes())
         background = np.where(mask == NEVER, 0.0, masks.bin_background(raw_background, binning).ravel())
-    return Dataset(
-        result, q, mask, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path), counts, background
-    )
+    return Dataset(result, q, mask, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path), counts, background)
 
 
 def _most_photons(images: h5py.Dataset, mask: UInt8, binning: int, workers: Workers) -> int:
@@ -181,9 +179,7 @@ def _read_patterns(
         kept = values if n_event is None else events(np.where(faults[:, None] == 0, values, 0), n_event)
         return here.array(kept), faults, np.stack(digests), np.zeros(size, np.bool_)
 
-    patterns = (
-        Rows((len(mask),), np.float32, split=True) if n_event is None else Rows((n_event,), np.int32, split=True)
-    )
+    patterns = Rows((len(mask),), np.float32, split=True) if n_event is None else Rows((n_event,), np.int32, split=True)
     outputs = [
         patterns,
         Rows((), np.uint8),

@@ -28,7 +28,14 @@ LEAST_OVERLAP = 0.05
 
 
 def estimate_diameter(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, profile: Profile, *, q_max: float, workers: Workers
+    images: Any,
+    detector: Detector,
+    scale: Float64,
+    weight: Float64,
+    profile: Profile,
+    *,
+    q_max: float,
+    workers: Workers,
 ) -> float:
     """Return the largest diameter [angstrom].
 
@@ -51,7 +58,14 @@ def estimate_diameter(
 
 
 def texture_power(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, profile: Profile, *, q_max: float, workers: Workers
+    images: Any,
+    detector: Detector,
+    scale: Float64,
+    weight: Float64,
+    profile: Profile,
+    *,
+    q_max: float,
+    workers: Workers,
 ) -> tuple[Float64, Float64]:
     """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
     q = detector.q
@@ -114,6 +128,8 @@ def _unmasked(power: Float64, masked: Float64, whole: Float64) -> Float64:
     """
     lags, of_masked, of_whole = (np.fft.fft2(np.fft.ifftshift(array)) for array in (power, masked, whole))
     floor = LEAST_OVERLAP * np.abs(of_whole)
-    ratio = np.where(np.abs(of_masked) > floor, of_whole * np.conj(of_masked) / np.maximum(np.abs(of_masked) ** 2, 1e-300), 1.0)
+    ratio = np.where(
+        np.abs(of_masked) > floor, of_whole * np.conj(of_masked) / np.maximum(np.abs(of_masked) ** 2, 1e-300), 1.0
+    )
     result: Float64 = np.fft.fftshift(np.fft.ifft2(lags * ratio).real)
     return result

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from spilegate.kernels.events import dense
 from spilegate.geometry import orientations
+from spilegate.kernels.events import dense
 from spilegate.report.style import BLUE, GREY, colours
 from spilegate.state import NEVER, Dataset, Float32, Float64
 

@@ -162,9 +162,7 @@ class _Fit:
         """Return some of the patterns."""
         return tuple(self.here.xp.take(array, self.here.array(index), axis=0) for array in target)
 
-    def _refined(
-        self, target: tuple[Any, ...], volumes: Any, start: _Pose, iterations: int
-    ) -> tuple[_Pose, Float64]:
+    def _refined(self, target: tuple[Any, ...], volumes: Any, start: _Pose, iterations: int) -> tuple[_Pose, Float64]:
         """Return refined poses and costs of patterns, a candidate for each."""
         count = len(start.factor)
         best, trial, cost = start, start.of(np.arange(count)), np.full(count, np.inf)
@@ -244,7 +242,9 @@ def _steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: 
     """Return the damped Gauss-Newton steps (n, 4), their turns [radians] cut to `largest_turn`."""
     diagonal = np.einsum("nii->ni", hessian)
     # Turns and factors have units of their own: each is damped by its own curvature.
-    floor = 1e-6 * np.concatenate([np.repeat(diagonal[:, :3].sum(1, keepdims=True), 3, axis=1), diagonal[:, 3:]], axis=1)
+    floor = 1e-6 * np.concatenate(
+        [np.repeat(diagonal[:, :3].sum(1, keepdims=True), 3, axis=1), diagonal[:, 3:]], axis=1
+    )
     ridge = damping[:, None] * diagonal + floor + np.finfo(np.float64).tiny
     step = np.linalg.solve(hessian + np.eye(4) * ridge[:, None, :], gradient[..., None])[..., 0]
     length = np.linalg.norm(step[:, :3], axis=1, keepdims=True)

@@ -97,7 +97,9 @@ def expect(
         sums = xp.matmul(xp.permute_dims(fft.rfft(intensity), (2, 1, 0)), fft.rfft(probability, axis=0))
         own = own * xp.astype(here.array(scale[part]), xp.float32)
         scales = xp.matmul(own, xp.permute_dims(probability, (0, 1, 2)))
-        numbers = xp.stack([xp.sum(least - observed.perfect), xp.sum(observed.mean - observed.perfect), xp.sum(surprise)])
+        numbers = xp.stack(
+            [xp.sum(least - observed.perfect), xp.sum(observed.mean - observed.perfect), xp.sum(surprise)]
+        )
         distance = observed.distance(least[:, None])[:, 0]
         return (view, shift, distance), (xp.real(sums), xp.imag(sums), scales, numbers)
 
