@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from spilegate import steps
+from spilegate.convergence import converged, finished, reason
 from spilegate.halves import half_set_fsc
 from spilegate.preparation import Experiment, prepare
 from spilegate.recording import Recorder
@@ -34,15 +35,16 @@ def reconstruct(
     Raises InputError if the patterns cannot be reconstructed (see `preparation.prepare`).
     """
     experiment = experiment or prepare(dataset, settings)
-    record = Recorder(watcher, len(experiment.plans))
-    for plan in experiment.plans[state.generation if state else 0 :]:
+    # At the full radius it takes at least two generations to see that nothing changes.
+    record, q_max = Recorder(watcher, len(experiment.plans) + 1), experiment.q_max
+    while state is None or not finished(state.history, q_max, settings.convergence):
+        plan = experiment.plan(state.generation + 1 if state else 1)
         rng = np.random.default_rng([settings.seed, plan.number])
         if state is None:
             state = blind_start(experiment, plan, settings, rng, record)
         else:
             state = generation(experiment, plan, state, settings, rng, record)
         record.generation(state)
-    assert state is not None  # noqa: S101 - a schedule has at least one generation
     halves = None
     if settings.resolution.half_sets:
         halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, _reconstruct_half, watcher)
@@ -53,6 +55,8 @@ def reconstruct(
         q_max=experiment.q_max,
         figures=record.figures,
         peak_memory_mib=experiment.workers.peak_memory_mib(),
+        converged=converged(state.history, q_max, settings.convergence),
+        convergence=reason(state.history, q_max, settings.convergence),
         half_set_q=halves.q if halves else np.empty(0),
         half_set_fsc=halves.correlation if halves else np.empty(0),
     )
@@ -90,4 +94,5 @@ def generation(
     with record.stage(plan.number, "merge") as figures:
         state = steps.merge(experiment, plan, state, settings.merging, figures)
     with record.stage(plan.number, "phase") as figures:
-        return steps.phase(experiment, plan, state, settings.phasing, rng, figures)
+        last = finished(state.history, experiment.q_max, settings.convergence)
+        return steps.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)

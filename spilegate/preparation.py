@@ -64,6 +64,10 @@ class Experiment:
         """Return it with what a state knows of the background."""
         return replace(self, detector=replace(self.detector, background=state.background))
 
+    def plan(self, number: int) -> Plan:
+        """Return the plan of a generation, from 1; the last of the schedule is repeated."""
+        return replace(self.plans[min(number, len(self.plans)) - 1], number=number)
+
     def rings(self, plan: Plan) -> Likelihood:
         """Return how patterns are compared on the rings a generation searches on."""
         spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)

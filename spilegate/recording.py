@@ -29,7 +29,7 @@ class Recorder:
         seconds = perf_counter() - begin
         self.figures.update(figures)
         if self._watcher is not None:
-            self._watcher.stage(Progress(generation, self._generations, name, seconds, figures))
+            self._watcher.stage(Progress(generation, max(generation, self._generations), name, seconds, figures))
 
     def generation(self, state: State) -> None:
         """Tell the watcher that a generation has ended."""

@@ -18,8 +18,6 @@ from spilegate.kernels.fft import fast_odd_size
 START_SPECKLES = 2.5
 START_RING = 1.75
 GROWTH = 1.25
-# Generations at full radius, after the march.
-FINAL_GENERATIONS = 2
 # Extent of the volumes over the diameter: the autocorrelation spans two, and a margin keeps it from its copies.
 EXTENT_DIAMETERS = 2.2
 # Angle between views times q d: the polar search ends this near to the best orientation, refinement does the rest.
@@ -31,7 +29,7 @@ FEWEST_SHIFTS = 32
 class Plan:
     """One generation.
 
-    number : from 1, the blind start; last : whether it is the last
+    number : from 1, the blind start
     q_match, q_merge : radius of the detector matched and merged [1/angstrom]
     size : voxels along an edge, M; voxel_angstrom : their edge
     n_views, n_phi : the search grid; highest : highest angular harmonic
@@ -39,7 +37,6 @@ class Plan:
     """
 
     number: int
-    last: bool
     q_match: float
     q_merge: float
     size: int
@@ -50,7 +47,7 @@ class Plan:
     view_spacing: float
 
 
-def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, *, last: bool = False) -> Plan:
+def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float) -> Plan:
     """Return the generation that matches up to q_match and merges up to q_merge."""
     speckles = q_match * diameter_angstrom
     size = grid_size(diameter_angstrom, q_merge)
@@ -58,7 +55,6 @@ def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, 
     n_phi = max(FEWEST_SHIFTS, 8 * int(np.ceil(2 * np.pi / spacing / 8)))
     return Plan(
         number=number,
-        last=last,
         q_match=q_match,
         q_merge=q_merge,
         size=size,
@@ -77,7 +73,7 @@ def grid_size(diameter_angstrom: float, q: float) -> int:
 
 
 def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0) -> list[Plan]:
-    """Return the generations of a run: the blind start, then outwards, then at full radius.
+    """Return the generations of a run: the blind start, then outwards; the last, at full radius, is to be repeated.
 
     q_min : where the detector begins; the start needs a ring of some speckles beyond it
     A generation of the march matches as far as the one before it merged, and merges as far as the next one matches.
@@ -85,8 +81,8 @@ def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0) -> list
     first = min(max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom), q_max)
     steps = int(np.ceil(np.log(q_max / first) / np.log(GROWTH)))
     march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
-    radii = march + [q_max] * (FINAL_GENERATIONS + 1)
+    radii = [*march, q_max, q_max]
     plans = [plan(diameter_angstrom, 1, radii[0], radii[0])]
     for number, (here, after) in enumerate(pairwise(radii), start=2):
-        plans.append(plan(diameter_angstrom, number, here, after, last=number == len(radii)))
+        plans.append(plan(diameter_angstrom, number, here, after))
     return plans

@@ -110,6 +110,14 @@ class ResolutionOptions(_Options):
     half_sets: bool = Field(False, description="Reconstruct two disjoint halves as well and report their FSC at 0.143.")
 
 
+class ConvergenceOptions(_Options):
+    """When the run stops: generations at the full radius go on until two of them agree."""
+
+    most_generations: int = Field(6, ge=2, description="Most generations at the full radius.")
+    moved: float = Field(0.02, ge=0, le=1, description="Part of the orientations that may still move.")
+    distance: float = Field(0.005, ge=0, description="Relative change of the mean distance that still counts as none.")
+
+
 class ComputeOptions(_Options):
     """Machine resources; they change the time a run takes, not what it computes."""
 
@@ -134,4 +142,5 @@ class Settings(_Options):
     merging: MergingOptions = MergingOptions()
     phasing: PhasingOptions = PhasingOptions()
     resolution: ResolutionOptions = ResolutionOptions()
+    convergence: ConvergenceOptions = ConvergenceOptions()
     compute: ComputeOptions = ComputeOptions()

@@ -61,6 +61,8 @@ class State:
 
     generation : generations finished so far, the blind start counted as the first
     voxel_angstrom : edge of a voxel of the three volumes [angstrom]; `voxel_angstrom * M` stays the same all run
+    history : (generation - 1, 3) float64, of every generation after the start: radius matched [1/angstrom], mean
+        distance, part of the orientations that moved by more than the view spacing
     quaternions : (N_IMG, 4) float64, unit, (w, x, y, z); R(quaternion) takes the particle to the laboratory frame
     state : (N_IMG,) int64, the conformation each pattern belongs to
     scale : (N_IMG,) float64, of mean 1; pattern = scale * model slice + background
@@ -74,6 +76,7 @@ class State:
 
     generation: int
     voxel_angstrom: float
+    history: Float64
     quaternions: Float64
     state: Int64
     scale: Float64
@@ -125,6 +128,7 @@ class Reconstruction:
     q_max : the largest q matched and merged [1/angstrom]
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
+    converged : whether the last generation changed nothing that counts; convergence : what it changed, in words
     half_set_q, half_set_fsc : (N_SHELL,) the half-set curve, empty if not asked for
     """
 
@@ -134,5 +138,7 @@ class Reconstruction:
     q_max: float
     figures: dict[str, float]
     peak_memory_mib: list[float]
+    converged: bool
+    convergence: str
     half_set_q: Float64
     half_set_fsc: Float64

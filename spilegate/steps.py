@@ -33,6 +33,8 @@ START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
 COLD_ITERATIONS = 2
 # Starts whose mean distances are within this factor have found the same.
 AGREEMENT = 1.1
+# So are the parts of the patterns that they explain.
+EXPLAINED_ALIKE = 0.97
 # The support may grow to this part of the particle's radius, the first one is the particle's own ball.
 SUPPORT_LIMIT = 1.15
 # With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
@@ -67,7 +69,11 @@ def mean_distance(state: State) -> float:
 def agree(starts: list[State]) -> bool:
     """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
     distances = sorted(map(mean_distance, starts))
-    return len(distances) > 1 and distances[1] <= AGREEMENT * distances[0]
+    if len(distances) < 2:
+        return False
+    best, second = distances[:2]
+    # Where noise is most of every distance, it is what a start explains that tells.
+    return second <= AGREEMENT * best and 1 - second >= EXPLAINED_ALIKE * (1 - best)
 
 
 def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
@@ -84,6 +90,7 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
     state = State(
         generation=plan.number,
         voxel_angstrom=plan.voxel_angstrom,
+        history=np.empty((0, 3)),
         quaternions=orientations.random_quaternions(count, rng),
         state=rng.integers(states, size=count),
         scale=experiment.scale,
@@ -203,8 +210,10 @@ def refine(
     background = None
     if experiment.estimate_background:
         background = background_of(experiment.images, experiment.detector, scale, weight, workers=experiment.workers)
+    merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
     return replace(
         state,
+        history=np.concatenate([state.history, [merits]]),
         quaternions=refined.quaternions,
         state=refined.state,
         scale=scale,
@@ -245,6 +254,8 @@ def phase(
     options: PhasingOptions,
     rng: np.random.Generator,
     figures: Figures,
+    *,
+    last: bool,
 ) -> State:
     """Return the state with densities phased from the autocorrelations.
 
@@ -255,7 +266,7 @@ def phase(
     workers, radius = experiment.workers, experiment.diameter_angstrom / 2
     limit = phasing.ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * radius)
     first = not state.density.any()
-    fresh = options.starts if first else options.starts - 1 if plan.last else 0
+    fresh = options.starts if first else options.starts - 1 if last else 0
     density, support = _phasing_starts(plan, state, radius, fresh, rng, workers.threads)
     states, starts, *cube = density.shape
 
@@ -282,9 +293,9 @@ def phase(
     outputs = [Rows(tuple(cube), np.float32), Rows(tuple(cube), np.bool_), Rows((), np.float64)]
     volumes = workers.volumes(phase_volume, states * starts, outputs, plan.size)
     phased = phasing.Phased(*(array.reshape(states, starts, *array.shape[1:]) for array in volumes))
-    best = phasing.combine(phased, SOUND_PHASING if plan.last else 1.0)
+    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
     figures.update(phasing_r=float(best.r_factor.max()), phasings=float(starts))
-    if not plan.last:
+    if not last:
         model = phasing.autocorrelation(best.density, threads=workers.threads)
         for volume in model if not experiment.symmetry.trivial else ():
             volume[:] = symmetry.symmetric_mean(volume, experiment.symmetry, threads=workers.threads)

@@ -156,7 +156,7 @@ def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
     what = (
         f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
-        f"{len(experiment.plans)} generations, seed {job.settings.seed}"
+        f"at least {len(experiment.plans) + 1} generations, seed {job.settings.seed}"
     )
     return what if state is None else f"{what}, resumed after generation {state.generation}"
 
@@ -169,6 +169,10 @@ def _closing(job: Job, summary: dict[str, Any]) -> str:
         for name, label in (("mean_distance", "distance"), ("moved", "moved"), ("phasing_r", "R"))
         if name in merits
     ]
+    if summary["outliers"]:
+        parts.append(f"{len(summary['outliers'])} outliers")
+    if not summary["converged"]:
+        parts.append(f"not converged ({summary['convergence']})")
     if summary["half_set"]:
         resolution = summary["half_set"]["resolution_angstrom"]
         parts.append("half-sets do not agree" if resolution is None else f"half-set resolution {resolution:.2f} Å")

@@ -98,15 +98,17 @@ def write_results(folder: Path, state: State, *, threads: int) -> None:
 
 
 def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
-    """Write what is known of every pattern: `quaternions` (N_IMG, 4), `scale`, `distance` and `state`, (N_IMG,) each.
+    """Write what is known of every pattern: `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and
+    `state`, (N_IMG,) each.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
     """
     meaning = {
         "quaternions": "unit quaternions (w, x, y, z); the rotation takes the particle frame of density.mrc to the "
         "laboratory frame: a pattern samples the intensity at R^T q",
-        "scale": "pattern = scale * slice of the model",
-        "distance": "weighted squared distance to the slice over the weighted squared norm of the pattern, 0 = perfect",
+        "scale": "of mean 1; pattern = scale * slice of the model + background",
+        "weight": "1 for a pattern of the particle, 0 for an outlier, which was left out",
+        "distance": "misfit of the slice: 0 is perfect, 1 no better than the mean of all patterns",
         "state": "conformation, from 0",
     }
     with files.replacing(Path(path), force=force) as partial, h5py.File(partial, "w") as file:
