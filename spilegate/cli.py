@@ -117,8 +117,9 @@ def reconstruct(
         typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out."),
     ] = None,
     half_sets: Annotated[
-        bool, typer.Option("--half-sets", help="Reconstruct two halves as well and report their FSC.")
-    ] = False,
+        bool | None,
+        typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
     backend: BackendOption = "auto",
     force: Force = False,
@@ -133,7 +134,7 @@ def reconstruct(
     shorthands = {
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
-        "--half-sets": ("resolution.half_sets", True if half_sets else None),
+        "--half-sets": ("resolution.half_sets", half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
     command.run(data, output, settings, backend=backend, resume=resume, force=force, quiet=quiet, log=log)

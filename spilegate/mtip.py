@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spilegate import steps
-from spilegate.halves import half_set_fsc
+from spilegate import certainty, steps
 from spilegate.preparation import Experiment, prepare
 from spilegate.recording import Recorder
 from spilegate.schedule import Plan
@@ -43,9 +42,6 @@ def reconstruct(
             state = generation(experiment, plan, state, settings, rng, record)
         record.generation(state)
     assert state is not None  # noqa: S101 - a schedule has at least one generation
-    halves = None
-    if settings.resolution.half_sets:
-        halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, _reconstruct_half, watcher)
     return Reconstruction(
         state=state,
         diameter_angstrom=experiment.diameter_angstrom,
@@ -53,14 +49,15 @@ def reconstruct(
         q_max=experiment.q_max,
         figures=record.figures,
         peak_memory_mib=experiment.workers.peak_memory_mib(),
-        half_set_q=halves.q if halves else np.empty(0),
-        half_set_fsc=halves.correlation if halves else np.empty(0),
+        certainty=certainty.measure(dataset, experiment, state, settings, _reconstruct_half, watcher),
     )
 
 
-def _reconstruct_half(dataset: Dataset, settings: Settings, watcher: Watcher | None) -> Reconstruction:
+def _reconstruct_half(
+    dataset: Dataset, settings: Settings, experiment: Experiment, watcher: Watcher | None
+) -> Reconstruction:
     """Reconstruct a half of the patterns like any others."""
-    return reconstruct(dataset, settings, watcher=watcher)
+    return reconstruct(dataset, settings, experiment=experiment, watcher=watcher)
 
 
 def blind_start(

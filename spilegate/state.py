@@ -104,6 +104,41 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Whether models foresee patterns that they were not made from, band by band of |q|, outwards.
+
+    q_first, q_last : (N_BAND,) float64 [1/angstrom], where each band begins and ends
+    deviations : (N_BAND,) float64, agreement of slices and patterns over its standard deviation where there is none
+    """
+
+    q_first: Float64
+    q_last: Float64
+    deviations: Float64
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What a reconstruction measures of its own resolution, without any truth.
+
+    q : (N_SHELL,) float64 [1/angstrom], centres of the shells as far as patterns were merged
+    voxels : (N_SHELL,) float64, independent Fourier voxels of each
+    half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves; (0, N_SHELL) if `missing`
+    patterns : how many each half had; missing : why there are no halves, empty if there are
+    held_out : whether each half's model foresees the other half's patterns
+    prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
+    """
+
+    q: Float64
+    voxels: Float64
+    half_set_fsc: Float64
+    patterns: tuple[int, int]
+    missing: str
+    held_out: HeldOut
+    prtf: Float64
+    phasings: int
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What `mtip.reconstruct` returns.
 
@@ -112,7 +147,7 @@ class Reconstruction:
     q_max : the largest q matched and merged [1/angstrom]
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
-    half_set_q, half_set_fsc : (N_SHELL,) the half-set curve, empty if not asked for
+    certainty : how far it can be trusted
     """
 
     state: State
@@ -121,5 +156,4 @@ class Reconstruction:
     q_max: float
     figures: dict[str, float]
     peak_memory_mib: list[float]
-    half_set_q: Float64
-    half_set_fsc: Float64
+    certainty: Certainty
