@@ -170,7 +170,9 @@ def reconstruct(
     words = [str(data), "--output", str(folder), "--seed", str(options.seed), "--force", "--quiet"]
     if diameter_angstrom is not None:
         words += ["--diameter-angstrom", str(diameter_angstrom)]
-    run([*launcher, *words, *(word for text in options.set for word in ("--set", text))])
+    # Half-sets are two more runs of the same kind, which would be timed together with the one that is looked at.
+    assignments = ["resolution.half_sets=false", "resolution.phasings=0", *options.set]
+    run([*launcher, *words, *(word for text in assignments for word in ("--set", text))])
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     point = read_point(summary)
     print(

@@ -121,8 +121,9 @@ def reconstruct(
         typer.Option("--symmetry", metavar="NAME", help="Point group imposed: C4, D2, T, O, I ...  [default: C1]"),
     ] = None,
     half_sets: Annotated[
-        bool, typer.Option("--half-sets", help="Reconstruct two halves as well and report their FSC.")
-    ] = False,
+        bool | None,
+        typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
     backend: BackendOption = "auto",
     force: Force = False,
@@ -138,7 +139,7 @@ def reconstruct(
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
         "--symmetry": ("symmetry", symmetry),
-        "--half-sets": ("resolution.half_sets", True if half_sets else None),
+        "--half-sets": ("resolution.half_sets", half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
     command.run(data, output, settings, backend=backend, resume=resume, force=force, quiet=quiet, log=log)

@@ -1,48 +1,113 @@
-"""Half-set FSC: two reconstructions of disjoint halves of the patterns, started independently."""
+"""Two reconstructions of disjoint halves of the patterns, started independently, and what they agree on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-from spilegate.evaluation.alignment import align
-from spilegate.evaluation.resolution import FscCurve, fourier_shell_correlation
+from spilegate.errors import InputError
+from spilegate.evaluation.alignment import Alignment, align
+from spilegate.evaluation.resolution import fourier_shell_correlation
+from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.launch import workers_for
+from spilegate.prediction import bands, significance
+from spilegate.preparation import Experiment, prepare
 from spilegate.settings import Settings
-from spilegate.state import Dataset, Reconstruction, Watcher
+from spilegate.state import Dataset, Float64, HeldOut, Reconstruction, State, Watcher
+
+Reconstruct = Callable[[Dataset, Settings, Experiment, Watcher | None], Reconstruction]
 
 
-def half_set_fsc(
+@dataclass(frozen=True)
+class HalfSets:
+    """Agreement of two halves.
+
+    correlation : (K, N_SHELL) float64, Fourier shell correlation of each state's two densities, all shells to Nyquist
+    patterns : how many each half has; held_out : whether each half's model foresees the other half's patterns
+    """
+
+    correlation: Float64
+    patterns: tuple[int, int]
+    held_out: HeldOut
+
+
+def half_sets(
     dataset: Dataset,
     settings: Settings,
     diameter_angstrom: float,
-    reconstruct: Callable[[Dataset, Settings, Watcher | None], Reconstruction],
+    reconstruct: Reconstruct,
     watcher: Watcher | None = None,
-) -> FscCurve:
-    """Reconstruct the even and the odd patterns, each from its own blind start, align them and correlate their shells.
+) -> HalfSets:
+    """Reconstruct the even and the odd patterns, each from its own blind start, and compare what came out.
 
-    Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): the curve meets 0.143 where the full set's would meet 0.5
-    against the truth. With several states the first ones are compared.
+    Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): their Fourier shell correlation meets 0.143 where the full
+    set's would meet 0.5 against the truth.
 
     watcher : is asked who is to watch each half
     """
     workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
-    threads = workers.threads
     options = settings.model_copy(
         update={
-            "resolution": settings.resolution.model_copy(update={"half_sets": False}),
+            "resolution": settings.resolution.model_copy(update={"half_sets": False, "phasings": 0}),
             # One diameter, or the two volumes would differ in their grids.
             "prepare": settings.prepare.model_copy(update={"diameter_angstrom": diameter_angstrom}),
         }
     )
-    results = []
+    experiments, results = [], []
     for half in (0, 1):
         part = replace(dataset, images=workers.take(dataset.images, half, 2))
+        experiment = prepare(part, options, workers)
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         of_half = None if watcher is None else watcher.half(half + 1)
-        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), of_half))
-    first, second = (result.state for result in results)
-    aligned = align(second.density[0], first.density[0], first.voxel_angstrom, q_max=results[0].q_max, threads=threads)
-    return fourier_shell_correlation(first.density[0], aligned.volume, first.voxel_angstrom, threads=threads)
+        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), experiment, of_half))
+        experiments.append(experiment)
+    first, second = results
+    return HalfSets(
+        correlation=state_correlations(first.state, second.state, first.q_max, threads=workers.threads),
+        patterns=(len(experiments[0].images), len(experiments[1].images)),
+        held_out=held_out(experiments, [second.state, first.state], settings),
+    )
+
+
+def state_correlations(first: State, second: State, q_max: float, *, threads: int) -> Float64:
+    """Return the shell correlations (K, N_SHELL) of each state's density with its counterpart among the other's.
+
+    Two runs number their states as they please: every state is aligned to every other one, and counterparts are the
+    pairing with the largest sum of correlations (Kuhn, Nav. Res. Logist. Q. 2:83, 1955). A density that cannot be
+    aligned, being empty, agrees with nothing.
+    """
+    voxel, states = first.voxel_angstrom, range(len(first.density))
+
+    def aligned(k: int, j: int) -> Alignment | None:
+        try:
+            return align(second.density[j], first.density[k], voxel, q_max=q_max, threads=threads)
+        except InputError:
+            return None
+
+    pairs = [[aligned(k, j) for j in states] for k in states]
+    merit = [[-1.0 if pair is None else pair.correlation for pair in row] for row in pairs]
+    curves = []
+    for k, j in zip(*linear_sum_assignment(merit, maximize=True), strict=True):
+        pair = pairs[k][j]
+        other = np.zeros_like(first.density[k]) if pair is None else pair.volume
+        curves.append(fourier_shell_correlation(first.density[k], other, voxel, threads=threads).correlation)
+    return np.stack(curves)
+
+
+def held_out(experiments: list[Experiment], models: list[State], settings: Settings) -> HeldOut:
+    """Return how well models foresee patterns that they were not made from, combined over `experiments`."""
+    one = experiments[0]
+    compared = bands(one.diameter_angstrom, one.q_max, pixel_spacing(one.detector.q[one.detector.matched]))
+    deviations = np.zeros(len(compared))
+    for number, band in enumerate(compared):
+        for half, (experiment, model) in enumerate(zip(experiments, models, strict=True)):
+            rng = np.random.default_rng([settings.seed, 0, number, half])
+            deviations[number] += significance(experiment, model, band, settings.matching, rng) / np.sqrt(len(models))
+    return HeldOut(
+        q_first=np.array([band.q_first for band in compared]),
+        q_last=np.array([band.q_last for band in compared]),
+        deviations=deviations,
+    )

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from spilegate import steps
+from spilegate import certainty, steps
 from spilegate.convergence import converged, finished, reason
-from spilegate.halves import half_set_fsc
 from spilegate.preparation import Experiment, prepare
 from spilegate.recording import Recorder
 from spilegate.schedule import Plan
@@ -45,9 +44,6 @@ def reconstruct(
         else:
             state = generation(experiment, plan, state, settings, rng, record)
         record.generation(state)
-    halves = None
-    if settings.resolution.half_sets:
-        halves = half_set_fsc(dataset, settings, experiment.diameter_angstrom, _reconstruct_half, watcher)
     return Reconstruction(
         state=state,
         diameter_angstrom=experiment.diameter_angstrom,
@@ -57,14 +53,15 @@ def reconstruct(
         peak_memory_mib=experiment.workers.peak_memory_mib(),
         converged=converged(state.history, q_max, settings.convergence),
         convergence=reason(state.history, q_max, settings.convergence),
-        half_set_q=halves.q if halves else np.empty(0),
-        half_set_fsc=halves.correlation if halves else np.empty(0),
+        certainty=certainty.measure(dataset, experiment, state, settings, _reconstruct_half, watcher),
     )
 
 
-def _reconstruct_half(dataset: Dataset, settings: Settings, watcher: Watcher | None) -> Reconstruction:
+def _reconstruct_half(
+    dataset: Dataset, settings: Settings, experiment: Experiment, watcher: Watcher | None
+) -> Reconstruction:
     """Reconstruct a half of the patterns like any others."""
-    return reconstruct(dataset, settings, watcher=watcher)
+    return reconstruct(dataset, settings, experiment=experiment, watcher=watcher)
 
 
 def blind_start(

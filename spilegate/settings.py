@@ -107,7 +107,10 @@ class PhasingOptions(_Options):
 class ResolutionOptions(_Options):
     """How the run states its own resolution."""
 
-    half_sets: bool = Field(False, description="Reconstruct two disjoint halves as well and report their FSC at 0.143.")
+    half_sets: bool = Field(
+        default=True, description="Reconstruct two disjoint halves as well; without them no resolution is stated."
+    )
+    phasings: int = Field(5, ge=0, description="Independent phasings for the PRTF; fewer than 2 leave it out.")
 
 
 class ConvergenceOptions(_Options):

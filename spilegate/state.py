@@ -120,6 +120,41 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Whether models foresee patterns that they were not made from, band by band of |q|, outwards.
+
+    q_first, q_last : (N_BAND,) float64 [1/angstrom], where each band begins and ends
+    deviations : (N_BAND,) float64, agreement of slices and patterns over its standard deviation where there is none
+    """
+
+    q_first: Float64
+    q_last: Float64
+    deviations: Float64
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What a reconstruction measures of its own resolution, without any truth.
+
+    q : (N_SHELL,) float64 [1/angstrom], centres of the shells as far as patterns were merged
+    voxels : (N_SHELL,) float64, independent Fourier voxels of each
+    half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves; (0, N_SHELL) if `missing`
+    patterns : how many each half had; missing : why there are no halves, empty if there are
+    held_out : whether each half's model foresees the other half's patterns
+    prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
+    """
+
+    q: Float64
+    voxels: Float64
+    half_set_fsc: Float64
+    patterns: tuple[int, int]
+    missing: str
+    held_out: HeldOut
+    prtf: Float64
+    phasings: int
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What `mtip.reconstruct` returns.
 
@@ -129,7 +164,7 @@ class Reconstruction:
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
     converged : whether the last generation changed nothing that counts; convergence : what it changed, in words
-    half_set_q, half_set_fsc : (N_SHELL,) the half-set curve, empty if not asked for
+    certainty : how far it can be trusted
     """
 
     state: State
@@ -140,5 +175,4 @@ class Reconstruction:
     peak_memory_mib: list[float]
     converged: bool
     convergence: str
-    half_set_q: Float64
-    half_set_fsc: Float64
+    certainty: Certainty

@@ -263,10 +263,29 @@ def phase(
     hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
     to the density's autocorrelation; the last generation keeps the merged one, which no phasing has touched.
     """
-    workers, radius = experiment.workers, experiment.diameter_angstrom / 2
-    limit = phasing.ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * radius)
     first = not state.density.any()
     fresh = options.starts if first else options.starts - 1 if last else 0
+    phased = phasings(experiment, plan, state, fresh, options, rng)
+    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
+    figures.update(phasing_r=float(best.r_factor.max()), phasings=float(phased.r_factor.shape[1]))
+    if not last:
+        threads = experiment.workers.threads
+        model = phasing.autocorrelation(best.density, threads=threads)
+        for volume in model if not experiment.symmetry.trivial else ():
+            volume[:] = symmetry.symmetric_mean(volume, experiment.symmetry, threads=threads)
+        state = replace(state, autocorrelation=model)
+    return replace(state, density=best.density, support=best.support)
+
+
+def phasings(
+    experiment: Experiment, plan: Plan, state: State, fresh: int, options: PhasingOptions, rng: np.random.Generator
+) -> phasing.Phased:
+    """Return phasings (K, starts, ...) of the autocorrelations: from the densities at hand, then `fresh` random ones.
+
+    There are densities at hand if any of them is not zero.
+    """
+    workers, radius = experiment.workers, experiment.diameter_angstrom / 2
+    limit = phasing.ball(plan.size, plan.voxel_angstrom, SUPPORT_LIMIT * radius)
     density, support = _phasing_starts(plan, state, radius, fresh, rng, workers.threads)
     states, starts, *cube = density.shape
 
@@ -292,15 +311,7 @@ def phase(
 
     outputs = [Rows(tuple(cube), np.float32), Rows(tuple(cube), np.bool_), Rows((), np.float64)]
     volumes = workers.volumes(phase_volume, states * starts, outputs, plan.size)
-    phased = phasing.Phased(*(array.reshape(states, starts, *array.shape[1:]) for array in volumes))
-    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
-    figures.update(phasing_r=float(best.r_factor.max()), phasings=float(starts))
-    if not last:
-        model = phasing.autocorrelation(best.density, threads=workers.threads)
-        for volume in model if not experiment.symmetry.trivial else ():
-            volume[:] = symmetry.symmetric_mean(volume, experiment.symmetry, threads=workers.threads)
-        state = replace(state, autocorrelation=model)
-    return replace(state, density=best.density, support=best.support)
+    return phasing.Phased(*(array.reshape(states, starts, *array.shape[1:]) for array in volumes))
 
 
 def _phasing_starts(

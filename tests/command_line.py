@@ -14,7 +14,10 @@ from spilegate.cli import app
 MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
 # Few and coarse: four speckles from the beam to the edge are enough to go through every stage.
 SMALL = ["--images", "120", "--pixels", "40", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
-QUICK = ["--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1", "--seed", "5"]
+QUICK = [
+    *("--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1"),
+    *("--set", "resolution.half_sets=false", "--set", "resolution.phasings=2", "--seed", "5"),
+]
 
 
 def run(*arguments: object) -> Result:

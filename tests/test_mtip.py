@@ -43,7 +43,9 @@ class Diary:
 
 
 def settings(**options: object) -> Settings:
-    return Settings.model_validate({"compute": {"threads": 2}} | options)
+    return Settings.model_validate(
+        {"compute": {"threads": 2}, "resolution": {"half_sets": False, "phasings": 0}} | options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_two_states_tell_two_particles_apart(simulation, particle):
 
 
 def test_half_sets_give_a_curve(simulation):
-    options = settings(resolution={"half_sets": True}, prepare={"diameter_angstrom": 62.0, "q_max": 0.06})
+    options = settings(resolution={}, prepare={"diameter_angstrom": 62.0, "q_max": 0.06})
     diary = Diary()
     result = reconstruct(as_dataset(simulation), options, watcher=diary)
     assert {number: len(half.states) for number, half in diary.halves.items()} == dict.fromkeys(
@@ -158,9 +160,15 @@ def test_half_sets_give_a_curve(simulation):
     assert [len(half.states[0].scale) for half in diary.halves.values()] == [150, 150]
     assert len(diary.states[0].scale) == 300
     assert not any(half.halves for half in diary.halves.values())
-    assert len(result.half_set_q) == len(result.half_set_fsc) > 5
-    low = result.half_set_q < 0.045
-    assert result.half_set_fsc[low].min() > 0.9
+    certainty = result.certainty
+    assert certainty.patterns == (150, 150)
+    assert certainty.half_set_fsc.shape == certainty.prtf.shape == (1, len(certainty.q))
+    assert len(certainty.q) > 5
+    assert certainty.q[-1] <= 0.06
+    low = certainty.q < 0.045
+    assert certainty.half_set_fsc[0, low].min() > 0.9
+    assert certainty.prtf[0, low].min() > 0.8
+    assert certainty.held_out.deviations.min() > 10
 
 
 def test_gemm_takes_the_place_of_polar(simulation):

@@ -37,7 +37,7 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     assert summary["version"] == spilegate.__version__
     assert (summary["blind"], summary["seed"]) == (True, 5)
     assert summary["settings"] == json.loads(
-        load_settings(None, QUICK[1:6:2], {"--seed": ("seed", 5)}).model_dump_json()
+        load_settings(None, QUICK[1:10:2], {"--seed": ("seed", 5)}).model_dump_json()
     )
     assert summary["input"]["file"] == str(data)
     assert summary["input"]["patterns"] == 120
@@ -141,14 +141,34 @@ def test_pictures_that_cannot_be_drawn_do_not_fail_the_run(finished: Path, tmp_p
     assert "dnsity" in done.stderr
 
 
-def test_half_sets_state_their_own_resolution(data: Path, tmp_path: Path) -> None:
-    result = run("reconstruct", data, "--output", tmp_path / "out", *QUICK, "--half-sets", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["half_set"]["threshold"] == 0.143
-    q, _ = np.loadtxt(tmp_path / "out" / "fsc_half_set.csv", delimiter=",", skiprows=1).T
-    assert 0 < q.max() <= summary["q_max_inverse_angstrom"]
-    assert (tmp_path / "out" / "figures" / "fsc.png").exists()
+def test_a_run_states_its_own_resolution(data: Path, tmp_path: Path) -> None:
+    """By default; options that the other tests leave out for the sake of time are left in."""
+    folder = tmp_path / "out"
+    result = run("reconstruct", data, "--output", folder, "--seed", 5, "--set", "start.count=1")
+    assert result.exit_code == 0, result.output
+    summary = json.loads((folder / "summary.json").read_text())
+    found = summary["resolution"]
+    assert found["verdict"] in " ".join(result.stdout.split())
+    assert found["verdict"].startswith("Resolution ")
+    assert "60 + 60 patterns" in found["verdict"]
+    assert found["half_set"]["threshold"] == 0.143
+    assert found["prtf"]["phasings"] == 5
+    assert found["held_out"]["bands"][0]["deviations"] > found["held_out"]["threshold_deviations"]
+    coarsest = max(found[kind]["resolution_angstrom"] for kind in ("half_set", "prtf", "held_out"))
+    assert found["resolution_angstrom"] == coarsest >= 1 / summary["q_max_inverse_angstrom"]
+    for name, file in (("half_set_fsc", "fsc_half_set.csv"), ("prtf", "prtf.csv")):
+        q, values = np.loadtxt(folder / file, delimiter=",", skiprows=1).T
+        assert q.max() <= summary["q_max_inverse_angstrom"] * (1 + 1e-5)
+        np.testing.assert_allclose([shell["q"] for shell in found["shells"]], q, rtol=1e-5)
+        np.testing.assert_allclose([shell[name] for shell in found["shells"]], values, rtol=1e-4, atol=1e-5)
+    assert (folder / "figures" / "fsc.png").exists()
+
+
+def test_without_half_sets_no_resolution_is_stated(finished: Path) -> None:
+    found = json.loads((finished / "summary.json").read_text())["resolution"]
+    assert found["verdict"].startswith("No resolution stated: no half-sets (not asked for)")
+    assert found["resolution_angstrom"] is found["half_set"] is None
+    assert {shell["half_set_fsc"] for shell in found["shells"]} == {None}
 
 
 def test_evaluate_takes_patterns_that_know_only_their_orientations(finished: Path, data: Path, tmp_path: Path) -> None:

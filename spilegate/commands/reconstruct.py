@@ -19,7 +19,7 @@ from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
 from spilegate.report.progress import Monitor, read_records
-from spilegate.report.summary import Clock, Run, half_set_curve, summarise
+from spilegate.report.summary import Clock, Run, summarise
 from spilegate.settings import Settings
 from spilegate.state import Dataset, State
 
@@ -108,7 +108,9 @@ def _reconstruct(
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
         finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
-        out.line(_closing(job, _write(job, finished, clock)), "bold green")
+        summary = _write(job, finished, clock)
+        out.line(_closing(job, summary), "bold green")
+        out.line(summary["resolution"]["verdict"], "bold")
     except KeyboardInterrupt as error:
         drawing.stop()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
@@ -141,9 +143,10 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     """Write the last checkpoint, the results and the summary, and return the summary."""
     record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
     results.write_results(job.folder, finished.result.state, threads=finished.experiment.workers.threads)
-    curve = half_set_curve(finished.result)
-    if curve is not None:
-        write_curve(job.folder, "half_set", curve.q, curve.correlation)
+    certainty = finished.result.certainty
+    for name, curves in (("half_set", certainty.half_set_fsc), ("prtf", certainty.prtf)):
+        if len(curves):
+            write_curve(job.folder, name, certainty.q, curves[0])
     clock.lap("write")
     summary = summarise(finished, clock)
     results.write_summary(job.folder / SUMMARY, summary)
@@ -173,9 +176,6 @@ def _closing(job: Job, summary: dict[str, Any]) -> str:
         parts.append(f"{len(summary['outliers'])} outliers")
     if not summary["converged"]:
         parts.append(f"not converged ({summary['convergence']})")
-    if summary["half_set"]:
-        resolution = summary["half_set"]["resolution_angstrom"]
-        parts.append("half-sets do not agree" if resolution is None else f"half-set resolution {resolution:.2f} Å")
     parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
     return f"results in {job.folder}: {', '.join(parts)}"
 

@@ -45,8 +45,8 @@ def fourier_shell_correlation(first: Float32, second: Float32, voxel_angstrom: f
             f"Fourier shell correlation: volumes of {first.shape} and {second.shape}; expected two cubes of one size; "
             "resample one of them"
         )
-    shell, count = _shells(size)
-    spectra = [_half_spectrum(volume, threads) for volume in (first, second)]
+    shell, count = shells(size)
+    spectra = [half_spectrum(volume, threads) for volume in (first, second)]
     sums = np.zeros((3, count.size))
     for start in range(0, shell.size, _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -75,25 +75,30 @@ def resolution_angstrom(curve: FscCurve, threshold: float) -> float | None:
     return float(1 / (q_in + (q_out - q_in) * (c_in - threshold) / (c_in - c_out)))
 
 
-def _half_spectrum(volume: Float32, threads: int) -> NDArray[np.complex64]:
+def half_spectrum(volume: Float32, threads: int) -> NDArray[np.complex64]:
     """Return the flattened half spectrum with every Friedel pair counted once.
 
     Planes that hold both mates of their pairs are scaled by sqrt(1/2), so plain sums of products come out right.
     The centre stays where it is: a phase common to both volumes cancels.
     """
     spectrum = fft.rfftn(volume, threads=threads)
-    spectrum[..., _paired_planes(volume.shape[0])] *= np.float32(np.sqrt(0.5))
+    spectrum *= np.sqrt(pair_weights(volume.shape[0])).astype(np.float32)
     flat: NDArray[np.complex64] = spectrum.reshape(-1)
     return flat
 
 
-def _paired_planes(size: int) -> list[int]:
-    """Return the last-axis indices of the half spectrum whose planes hold both mates of a Friedel pair."""
-    return [0] if size % 2 else [0, size // 2]
+def pair_weights(size: int) -> Float64:
+    """Return the weight (size // 2 + 1,) of the half spectrum's planes that counts every Friedel pair once.
+
+    It is 1/2 for the planes along the last axis that hold both mates of their pairs.
+    """
+    weight = np.ones(size // 2 + 1)
+    weight[[0] if size % 2 else [0, size // 2]] = 0.5
+    return weight
 
 
 @lru_cache(maxsize=4)
-def _shells(size: int) -> tuple[NDArray[np.intp], Float64]:
+def shells(size: int) -> tuple[NDArray[np.intp], Float64]:
     """Return the shell of every half-spectrum voxel, flattened, and the independent voxels of every shell.
 
     Shell 0 is the zero frequency; the last index collects what lies beyond Nyquist.
@@ -103,8 +108,7 @@ def _shells(size: int) -> tuple[NDArray[np.intp], Float64]:
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + last**2)
     beyond = size // 2 + 1
     shell = np.minimum(np.rint(radius).astype(np.intp), beyond)
-    weight = np.ones(shell.shape)
-    weight[..., _paired_planes(size)] = 0.5
+    weight = np.broadcast_to(pair_weights(size), shell.shape)
     count = np.bincount(shell.ravel(), weights=weight.ravel(), minlength=beyond + 1).astype(np.float64)
     flat: NDArray[np.intp] = shell.reshape(-1)
     flat.setflags(write=False)

@@ -75,7 +75,8 @@ def scales(sums: Float64, background: float, weight: Float64) -> Float64:
     """Return the scales (N_IMG,), of mean 1 where the weight is not 0, from the sums of patterns and the background's."""
     signal, good = sums - background, weight > 0
     relative: Float64 = np.maximum(signal / signal[good].mean(), DARKEST)
-    return relative / relative[good].mean()
+    relative /= relative[good].mean()
+    return relative
 
 
 def calibrate(

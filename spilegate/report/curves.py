@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
+from spilegate.evaluation.verdict import HALF_SET_THRESHOLD, PRTF_THRESHOLD
 from spilegate.report.progress import Record
 from spilegate.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from spilegate.state import Float64
@@ -23,10 +24,11 @@ MERITS = (
     ("phasing_r", "Phasing", "R factor", False),
 )
 STAGE_COLOURS = {"start": SKY, "slice": GREEN, "match": BLUE, "refine": PURPLE, "merge": ORANGE, "phase": VERMILION}
-# Name of a curve, what it is called, its threshold and colour.
+# Name of a curve, what it is called, its threshold, how that is written, and its colour.
 CURVES = {
-    "reference": ("against the reference", 0.5, BLUE),
-    "half_set": ("between half-sets", 0.143, VERMILION),
+    "reference": ("FSC against the reference", 0.5, "0.5", BLUE),
+    "half_set": ("FSC between half-sets", HALF_SET_THRESHOLD, f"{HALF_SET_THRESHOLD:g}", VERMILION),
+    "prtf": ("PRTF", PRTF_THRESHOLD, "1/e", GREEN),
 }
 
 
@@ -89,33 +91,33 @@ def _times(ax: Axes, records: Sequence[Record]) -> None:
 
 
 def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | None, title: str) -> Figure:
-    """Draw Fourier shell correlation curves with their thresholds.
+    """Draw curves over shells, each with its threshold and where it falls below.
 
-    curves : "reference" and "half_set", each (q [1/angstrom], correlation); q_edge : the largest q measured
+    curves : some of CURVES, each (q [1/angstrom], correlation or transfer); q_edge : the largest q measured
     """
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     figure.suptitle(title)
     ax = figure.subplots()
-    for name, (q, correlation) in curves.items():
-        label, threshold, colour = CURVES[name]
-        resolution = resolution_angstrom(FscCurve(q, correlation, np.ones_like(q)), threshold)
+    for name, (q, values) in curves.items():
+        label, threshold, written, colour = CURVES[name]
+        resolution = resolution_angstrom(FscCurve(q, values, np.ones_like(q)), threshold)
         if resolution is None:
-            reached = f"nowhere above {threshold:g}"
-        elif correlation.min() >= threshold:
-            reached = f"above {threshold:g} as far as it goes, {resolution:.2f} Å"
+            reached = f"nowhere above {written}"
+        elif values.min() >= threshold:
+            reached = f"above {written} as far as it goes, {resolution:.2f} Å"
         else:
-            reached = f"{resolution:.2f} Å at {threshold:g}"
-        ax.plot(q, correlation, color=colour, label=f"{label}: {reached}")
+            reached = f"{resolution:.2f} Å at {written}"
+        ax.plot(q, values, color=colour, label=f"{label}: {reached}")
         ax.axhline(threshold, color=colour, linestyle="--", linewidth=0.9)
-        ax.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(3, 0),
+        ax.annotate(written, (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(3, 0),
                     textcoords="offset points", color=colour, va="center", fontsize=8)  # fmt: skip
-        if resolution is not None and correlation.min() < threshold:
+        if resolution is not None and values.min() < threshold:
             ax.plot([1 / resolution], [threshold], marker="o", color=colour, markersize=6)
     if q_edge is not None:
         ax.axvline(q_edge, color=GREY, linestyle=":", linewidth=1.2, label=f"edge of the data used: {1 / q_edge:.2f} Å")
     top = 1.02 * max(*(float(q[-1]) for q, _ in curves.values()), q_edge or 0.0)
-    ax.set(xlim=(0, top), ylim=(min(-0.05, *(float(c.min()) for _, c in curves.values())), 1.05))
-    ax.set(xlabel="q = 1/d [1/Å]", ylabel="Fourier shell correlation")
+    ax.set(xlim=(0, top), ylim=(min(-0.05, *(float(c.min()) for _, c in curves.values())), 1.08))
+    ax.set(xlabel="q = 1/d [1/Å]", ylabel="Fourier shell correlation, PRTF")
     ax.grid(alpha=0.25)
     ax.legend(loc="lower left", fontsize=8)
     _resolution_axis(ax, top)

@@ -12,11 +12,11 @@ from spilegate.state import Float64
 CHECKPOINT = "checkpoint.h5"
 FIGURES = "figures"
 SUMMARY = "summary.json"
-CURVE_FILES = {"reference": "fsc_reference.csv", "half_set": "fsc_half_set.csv"}
+CURVE_FILES = {"reference": "fsc_reference.csv", "half_set": "fsc_half_set.csv", "prtf": "prtf.csv"}
 
 
 def write_curve(folder: Path, name: str, q: Float64, correlation: Float64) -> None:
-    """Write a Fourier shell correlation curve, "reference" or "half_set", as two columns of text."""
+    """Write a curve over shells, one of CURVE_FILES, as two columns of text."""
     np.savetxt(
         folder / CURVE_FILES[name],
         np.column_stack([q, correlation]),

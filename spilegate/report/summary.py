@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from spilegate import __version__
-from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
+from spilegate.evaluation import verdict
 from spilegate.preparation import Experiment
 from spilegate.report.progress import Record, seconds_by
 from spilegate.settings import Settings
 from spilegate.state import Dataset, Reconstruction
-
-HALF_SET_THRESHOLD = 0.143
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "statistics": run.experiment.statistics,
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
-        "half_set": half_set_figures(result),
+        "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
         "seconds": time_figures(run.records, clock),
         "peak_memory_mib": round(max(result.peak_memory_mib), 1),
         "peak_memory_mib_by_processor": [round(value, 1) for value in result.peak_memory_mib],
@@ -100,19 +98,3 @@ def time_figures(records: list[Record], clock: Clock) -> dict[str, Any]:
         "stages": {name: round(value, 3) for name, value in seconds_by(records, "stage").items()},
         "generations": [round(by_generation[number], 3) for number in sorted(by_generation)],
     }
-
-
-def half_set_curve(result: Reconstruction) -> FscCurve | None:
-    """Return the half-set curve as far as patterns were merged; None without half-sets."""
-    within = result.half_set_q <= result.q_max
-    if not within.any():
-        return None
-    return FscCurve(result.half_set_q[within], result.half_set_fsc[within], np.zeros(int(within.sum())))
-
-
-def half_set_figures(result: Reconstruction) -> dict[str, float | None] | None:
-    """Return the resolution at which the half-set curve falls below its threshold, None without half-sets."""
-    curve = half_set_curve(result)
-    if curve is None:
-        return None
-    return {"resolution_angstrom": resolution_angstrom(curve, HALF_SET_THRESHOLD), "threshold": HALF_SET_THRESHOLD}
