@@ -91,3 +91,11 @@ def test_pixels_that_are_all_the_same_are_sound() -> None:
     _, q, usable = inputs(experiment(2000.0, images=1))
     assert not hot_pixels(np.full(len(q), 3.0), q, usable).any()
     assert not hot_pixels(np.zeros(len(q)), q, usable).any()
+
+
+def test_a_signal_that_falls_steeply_from_the_beam_makes_none() -> None:
+    _, q, usable = inputs(experiment(2000.0, images=1))
+    pixels_from_beam = np.linalg.norm(q, axis=1) / (2 / 12.0 / 39)
+    signal = 1e4 / (1 + (pixels_from_beam / 0.7) ** 4)
+    mean = np.random.default_rng(0).poisson(100 * signal) / 100
+    assert not hot_pixels(mean, q, usable).any()
