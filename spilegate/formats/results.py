@@ -25,7 +25,7 @@ OWN_FILES = re.compile(
     r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
     rf"|fsc_(reference|half_set)\.csv)({re.escape(files.PARTIAL)})?"
 )
-OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)\.png")
+OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)(\.part)?\.png")
 FIGURES = "figures"
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 
