@@ -79,9 +79,12 @@ def test_a_state_is_a_record(tmp_path: Path) -> None:
     state = State(
         generation=4,
         voxel_angstrom=2.5,
+        history=np.zeros((3, 3)),
         quaternions=np.ones((7, 4)) / 2,
         state=np.zeros(7, np.int64),
         scale=np.ones(7),
+        background=np.zeros(144),
+        weight=np.ones(7),
         distance=np.zeros(7),
         autocorrelation=volume,
         density=volume,

@@ -94,9 +94,12 @@ def a_state(generation: int, density: np.ndarray, autocorrelation: np.ndarray, c
     return State(
         generation=generation,
         voxel_angstrom=4.0,
+        history=np.zeros((generation - 1, 3)),
         quaternions=Rotation.random(count, rng=np.random.default_rng(1)).as_quat(scalar_first=True),
         state=np.zeros(count, np.int64),
         scale=np.ones(count),
+        background=np.zeros(144),
+        weight=np.ones(count),
         distance=np.linspace(0.1, 0.5, count),
         autocorrelation=autocorrelation[None],
         density=density[None],

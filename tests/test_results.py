@@ -23,9 +23,12 @@ def made_up_state(states: int = 1) -> State:
     return State(
         generation=3,
         voxel_angstrom=4.0,
+        history=np.zeros((2, 3)),
         quaternions=np.tile([1.0, 0, 0, 0], (6, 1)),
         state=np.arange(6) % states,
         scale=np.ones(6),
+        background=np.zeros(144),
+        weight=np.ones(6),
         distance=rng.random(6),
         autocorrelation=autocorrelation.astype(np.float32),
         density=density,
@@ -47,7 +50,7 @@ def test_results_are_in_the_folder(tmp_path: Path) -> None:
     assert np.allclose(intensity, spectrum, rtol=1e-3, atol=1e-5 * spectrum.max())
     assert np.array_equal(results.read_orientations(tmp_path / "orientations.h5"), state.quaternions)
     with h5py.File(tmp_path / "orientations.h5") as file:
-        assert set(file) == {"quaternions", "scale", "distance", "state"}
+        assert set(file) == {"quaternions", "scale", "distance", "state", "weight"}
         assert "laboratory" in file["quaternions"].attrs["meaning"]
     results.write_results(tmp_path, state, threads=1)
     with pytest.raises(InputError, match="exists already"):

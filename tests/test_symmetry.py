@@ -60,9 +60,12 @@ def state_at(simulation, plan):
     return State(
         generation=1,
         voxel_angstrom=plan.voxel_angstrom,
+        history=np.zeros((0, 3)),
         quaternions=simulation.quaternions,
         state=np.zeros(count, np.int64),
         scale=np.ones(count),
+        background=np.zeros(simulation.intensities[0].size),
+        weight=np.ones(count),
         distance=np.ones(count),
         autocorrelation=empty,
         density=empty,
