@@ -98,8 +98,7 @@ def write_results(folder: Path, state: State, *, threads: int) -> None:
 
 
 def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
-    """Write what is known of every pattern: `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and
-    `state`, (N_IMG,) each.
+    """Write what is known of every pattern: `quaternions` (N_IMG, 4); `scale`, `weight`, `distance`, `state` (N_IMG,).
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
     """

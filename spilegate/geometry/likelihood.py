@@ -4,8 +4,10 @@ A pattern is modelled as `d = s c I + b`: the slice I times the pattern's scale 
 response c, plus a background b common to all patterns. The grid search wants, for every slice and in-plane shift, a
 correlation of something of the pattern with something of the slice, joined by a score with a sum over the slice:
 
-    Gaussian   min_s sum_j w_j (x_j - s I_j)^2 = |x|^2 - C^2 / |I|^2,   C = sum_j w_j x_j I_j,   x = (d - b) / c
-    Poisson    max_s sum_j (d_j log mu_j - mu_j) = C - N log sum_j mu_j + const,   C = sum_j d_j log mu_j,   N = sum_j d_j
+    Gaussian   min_s sum_j w_j (x_j - s I_j)^2 = |x|^2 - C^2 / |I|^2
+               with x = (d - b) / c,   C = sum_j w_j x_j I_j
+    Poisson    max_s sum_j (d_j log mu_j - mu_j) = C - N log sum_j mu_j + const
+               with C = sum_j d_j log mu_j,   N = sum_j d_j
 
 Either way the best scale is found with the orientation. Losses are in nats, half a squared distance for the Gaussian.
 """
