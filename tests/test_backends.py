@@ -199,7 +199,7 @@ def test_merging_and_phasing_with_split_volumes_agree(simulation: Simulation, wo
         experiment = prepare(dataset, settings)
         plan = experiment.plans[2]
         state = steps.random_state(experiment, experiment.plans[1], settings, np.random.default_rng(5))
-        state = replace(state, quaternions=simulation.quaternions, generation=1)
+        state = replace(state, quaternions=simulation.quaternions, scale=np.ones(300), generation=1)
         figures: dict[str, float] = {}
         state = steps.merge(experiment, plan, state, settings.merging, figures)
         states.append((state, figures))
