@@ -61,7 +61,7 @@ def test_normal_equations_are_the_direct_sums():
 def test_every_state_merges_its_own_patterns(experiment, normal, true_rotations):
     plan = experiment.plans[-1]
     labels = np.arange(len(true_rotations)) % 2 * 2
-    one = np.ones(len(labels))
+    one = np.ones(len(true_rotations))
     arguments = (experiment.images, experiment.merged(plan.q_merge), labels, true_rotations, one, one)
     first, none, second = merging.normal_equations(
         *arguments, 3, plan.size, plan.voxel_angstrom, workers=experiment.workers

@@ -152,7 +152,7 @@ class Poisson:
         relative = values / from_host(np.maximum(mean, TINY).astype(np.float32), counts)
         values /= xp.reshape(amount, (-1, *(1,) * len(axes)))
         saturated = xp.sum(values * xp.log(xp.maximum(relative, 1e-6)), axis=axes) - xp.log(amount)
-        of_mean = self.loss(xp.full_like(amount, -np.log(mean.sum())), amount)
+        of_mean = self.loss(xp.full_like(amount, -float(np.log(mean.sum()))), amount)
         return Observed(values, amount, xp.minimum(self.loss(saturated, amount), of_mean), of_mean)
 
     def expected(self, slices: Any) -> tuple[Any, Any]:

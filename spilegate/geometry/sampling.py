@@ -81,8 +81,8 @@ class Sampling:
 def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
     """Return (d - b) / (c s) of counts d (N, ...), scales s (N,), background b and response c (...), as d's dtype."""
     xp = array_module(counts)
-    intensity = counts - from_host(background.astype(counts.dtype), counts)
-    intensity *= from_host((1 / response).astype(counts.dtype), counts)
+    intensity = counts - xp.astype(from_host(background, counts), counts.dtype, copy=False)
+    intensity *= xp.astype(from_host(1 / response, counts), counts.dtype, copy=False)
     intensity /= xp.reshape(xp.astype(scale, counts.dtype), (-1, *(1,) * (counts.ndim - 1)))
     return intensity
 
