@@ -42,14 +42,21 @@ class Front(TyperGroup):
         except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
             _end(error, str(error) or "interrupted", 130, debug=False)
         except Exception as error:
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            _end(error, f"{text} (not foreseen; --debug shows where)", 1, debug="--debug" in words)
+            _end(error, *_unchecked(error), debug="--debug" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _message(error: Exception) -> str:
     """Return the text of bad input or of a usage error."""
     return str(error.format_message() if isinstance(error, UsageError) else error)  # type: ignore[attr-defined] # Typer's
+
+
+def _unchecked(error: Exception) -> tuple[str, int]:
+    """Return the text and exit code of an error that nobody checked for: of a file that the user named, or a fault."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; check the path, its permissions and the space left", 2
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{text} (not foreseen; --debug shows where)", 1
 
 
 def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoReturn:

@@ -122,4 +122,3 @@ def _products(
         compare_tile, len(rotations), outputs, tile=2 ** int(np.log2(tile)), split=[images]
     )
     return parts, data, slices
-

@@ -13,6 +13,7 @@ from spilegate.errors import InputError
 from spilegate.report import curves, maps, patterns
 from spilegate.report.console import Output
 from spilegate.report.display import stage_line
+from spilegate.report.drawing import Drawing
 from spilegate.report.files import read_curves, write_curve
 from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left
 from spilegate.report.style import drawing, save
@@ -205,11 +206,12 @@ def test_the_monitor_prints_records_saves_and_draws(
     drawn: list[bool] = []
     log = tmp_path / "run.log"
     earlier = records(6, 2)
+    (tmp_path / FILE).write_text("".join(json.dumps(record) + "\n" for record in records(6, 4)))
     with Output(log=log) as output:
         output.open_log()
         monitor = Monitor(
             output, tmp_path, save=lambda state: saved.append(state.generation), draw=lambda: drawn.append(True),
-            earlier=earlier,
+            done=2,
         )  # fmt: skip
         with monitor:
             monitor.stage(Progress(3, 6, "match", 1.0, {"moved": 0.5}))
@@ -276,3 +278,44 @@ def test_quiet_output_still_goes_into_the_log(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
     lines = log.read_text().splitlines()
     assert [line.split(" ", 1)[1] for line in lines] == ["before the folder is made", "after", "error: broken"]
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "nowhere" / "log")
+    reached = []
+    with pytest.raises(InputError, match="cannot be written"), Output(log=tmp_path / "log", folder=tmp_path / "out"):
+        reached.append("the work")
+    assert not reached
+    (tmp_path / "out").mkdir()
+    with Output(log=tmp_path / "out" / ".." / "out" / "log", folder=tmp_path / "out") as output:
+        assert not list((tmp_path / "out").iterdir()), "it must not fill the folder that has to be empty"
+        output.open_log()
+        assert (tmp_path / "out" / "log").exists()
+
+
+def test_a_resumed_run_knows_its_generation_without_its_records(tmp_path: Path) -> None:
+    monitor = Monitor(Output(), tmp_path, save=print, draw=print, done=4)
+    assert (monitor.generation_done, monitor.records) == (4, [])
+
+
+def test_convergence_is_drawn_where_it_is_finite(tmp_path: Path) -> None:
+    made = records(4, 4, {"phasing_r": 0.3, "mean_distance": 0.1})
+    made[1]["figures"] = made[2]["figures"] = {"phasing_r": float("nan"), "mean_distance": float("inf")}
+    with drawing():
+        save(curves.convergence_figure(made, "Convergence"), tmp_path / "convergence.png")
+    assert_shows_something(tmp_path / "convergence.png")
+
+
+def test_a_state_without_patterns_has_a_picture(tmp_path: Path) -> None:
+    nothing = np.zeros((SIZE,) * 3, np.float32)
+    with drawing():
+        save(maps.intensity_figure(nothing, 2.0, 0.0, 0.2, "Merged intensity"), tmp_path / "intensity.png")
+    assert (tmp_path / "intensity.png").exists()
+
+
+def test_a_drawing_that_is_stopped_leaves_no_half_picture(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("density.part.png", "density.png"):
+        (tmp_path / "figures" / name).touch()
+    Drawing(tmp_path, tmp_path / "data.h5").stop()
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["density.png"]

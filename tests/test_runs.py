@@ -118,6 +118,33 @@ def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Pat
     assert len(summary["seconds"]["generations"]) == summary["generations"]
 
 
+def test_a_finished_run_that_is_resumed_keeps_its_evaluation(finished: Path, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    before = results.read_summary(folder / "summary.json")
+    assert run("reconstruct", data, "--output", folder, *QUICK, "--resume", "--quiet").exit_code == 0
+    after = results.read_summary(folder / "summary.json")
+    assert after["evaluation"] == before["evaluation"]
+    assert after["figures_of_merit"] == before["figures_of_merit"]
+    assert run("reconstruct", data, "--output", folder, *QUICK, "--force", "--quiet").exit_code == 0
+    assert "evaluation" not in results.read_summary(folder / "summary.json")
+
+
+def test_force_loses_nothing_for_a_log_that_cannot_be_written(finished: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to(tmp_path / "nowhere" / "log")
+    before = content(finished)
+    result = run("reconstruct", data, "--output", finished, *QUICK, "--force", "--log", tmp_path / "log")
+    assert_one_line(result.exit_code, result.stdout, result.stderr, "--log")
+    assert content(finished) == before
+
+
+@pytest.mark.parametrize("option", ["--output", "--log"])
+def test_a_path_that_the_system_refuses_is_bad_input(option: str, data: Path, tmp_path: Path) -> None:
+    options = {"--output": tmp_path / "out", option: tmp_path / ("long" * 100)}
+    result = run("reconstruct", data, *QUICK, *(word for pair in options.items() for word in pair))
+    assert_one_line(result.exit_code, result.stdout, result.stderr, "File name too long")
+
+
 def test_resume_refuses_other_patterns(finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.h5"
     assert run("simulate", *SMALL, "--seed", 9, "--output", other).exit_code == 0

@@ -18,7 +18,7 @@ from spilegate.preparation import Experiment, prepare
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
-from spilegate.report.progress import Monitor, read_records
+from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
 from spilegate.settings import Settings
 from spilegate.state import Dataset, State
@@ -100,7 +100,7 @@ def _reconstruct(
         job.folder,
         save=lambda now: record.save_record(job.checkpoint, now, attributes),
         draw=drawing.begin_if_idle,
-        earlier=read_records(job.folder, state.generation) if state is not None else [],
+        done=0 if state is None else state.generation,
         half_sets=job.settings.resolution.half_sets,
     )
     try:
@@ -119,7 +119,7 @@ def _reconstruct(
     except KeyboardInterrupt as error:
         drawing.stop()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
-    out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"pictures not drawn: {problem}")
+    out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
 
 
 def _resumed(job: Job, dataset: Dataset) -> State:
@@ -148,9 +148,18 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
         if len(curves):
             write_curve(job.folder, name, certainty.q, curves[0])
     clock.lap("write")
-    summary = summarise(finished, clock)
+    summary = summarise(finished, clock) | _earlier_evaluation(job)
     results.write_summary(job.folder / SUMMARY, summary)
     return summary
+
+
+def _earlier_evaluation(job: Job) -> dict[str, Any]:
+    """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
+    try:
+        summary = results.read_summary(job.folder / SUMMARY)
+    except InputError:
+        return {}
+    return {"evaluation": summary["evaluation"]} if "evaluation" in summary else {}
 
 
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:

@@ -25,7 +25,7 @@ OWN_FILES = re.compile(
     r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
     rf"|fsc_(reference|half_set)\.csv|prtf\.csv)({re.escape(files.PARTIAL)})?"
 )
-OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)\.png")
+OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)(\.part)?\.png")
 FIGURES = "figures"
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 
@@ -98,8 +98,9 @@ def write_results(folder: Path, state: State, *, threads: int) -> None:
 
 
 def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
-    """Write what is known of every pattern: `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and
-    `state`, (N_IMG,) each.
+    """Write what is known of every pattern.
+
+    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
     """

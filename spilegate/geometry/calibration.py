@@ -72,7 +72,7 @@ def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers
 
 
 def scales(sums: Float64, background: float, weight: Float64) -> Float64:
-    """Return the scales (N_IMG,), of mean 1 where the weight is not 0, from the sums of patterns and the background's."""
+    """Return the scales (N_IMG,), of mean 1 where the weight is not 0, from sums of patterns and of the background."""
     signal, good = sums - background, weight > 0
     relative: Float64 = np.maximum(signal / signal[good].mean(), DARKEST)
     relative /= relative[good].mean()

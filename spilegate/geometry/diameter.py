@@ -2,9 +2,9 @@
 
 The 2-D transform of a pattern is a projection of the particle's autocorrelation (but for the Ewald sphere's curvature),
 zero beyond the largest diameter. Whitening the pattern, ring by ring, leaves the autocorrelation's texture, whose mean
-power at displacement x follows the volume in which the particle overlaps itself displaced by x. A mask smears that power
-over all displacements; its share is known and divided out, as in power spectra of the masked sky (Hivon et al., Astrophys.
-J. 567:2, 2002).
+power at displacement x follows the volume in which the particle overlaps itself displaced by x. A mask smears that
+power over all displacements; its share is known and divided out, as in power spectra of the masked sky (Hivon et al.,
+Astrophys. J. 567:2, 2002).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ response c, plus a background b common to all patterns. The grid search wants, f
 correlation of something of the pattern with something of the slice, joined by a score with a sum over the slice:
 
     Gaussian   min_s sum_j w_j (x_j - s I_j)^2 = |x|^2 - C^2 / |I|^2,   C = sum_j w_j x_j I_j,   x = (d - b) / c
-    Poisson    max_s sum_j (d_j log mu_j - mu_j) = C - N log sum_j mu_j + const,   C = sum_j d_j log mu_j,   N = sum_j d_j
+    Poisson    max_s sum_j (d_j log mu_j - mu_j) = C - N log sum_j mu_j + ...,   C = sum_j d_j log mu_j,   N = sum_j d_j
 
 Either way the best scale is found with the orientation. Losses are in nats, half a squared distance for the Gaussian.
 """

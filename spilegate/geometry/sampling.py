@@ -154,9 +154,17 @@ def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: f
     pixels = np.flatnonzero(usable & (q_length >= q_first) & (q_length <= q_last))
     mean, variance = profile.at(q_length[pixels])
     one = np.ones(len(pixels), np.float32)
-    response, background = (values[pixels].astype(np.float32) for values in (detector.response, detector.background))
-    narrow = (values.astype(np.float32) for values in (mean, variance))
-    return Sampling(detector.q[pixels], *narrow, response, background, one, one, len(detector.q), pixels=pixels)
+    return Sampling(
+        q=detector.q[pixels],
+        mean=mean.astype(np.float32),
+        variance=variance.astype(np.float32),
+        response=detector.response[pixels].astype(np.float32),
+        background=detector.background[pixels].astype(np.float32),
+        cell=one,
+        coverage=one,
+        n_pixel=len(detector.q),
+        pixels=pixels,
+    )
 
 
 def on_rings(rings: Rings, detector: Detector, profile: Profile) -> Sampling:
@@ -165,7 +173,14 @@ def on_rings(rings: Rings, detector: Detector, profile: Profile) -> Sampling:
     response, background = (
         rings.patterns(values[None].astype(np.float32))[0] for values in (detector.response, detector.background)
     )
-    response = np.where(rings.coverage > 0, response, 1.0)
-    cell = np.broadcast_to(rings.cell[:, None], mean.shape)
-    values = (array.astype(np.float32) for array in (mean, variance, response, background, cell, rings.coverage))
-    return Sampling(rings.q, *values, len(detector.q), rings=rings)
+    return Sampling(
+        q=rings.q,
+        mean=mean.astype(np.float32),
+        variance=variance.astype(np.float32),
+        response=np.where(rings.coverage > 0, response, 1.0).astype(np.float32),
+        background=background.astype(np.float32),
+        cell=np.broadcast_to(rings.cell[:, None], mean.shape).astype(np.float32),
+        coverage=rings.coverage.astype(np.float32),
+        n_pixel=len(detector.q),
+        rings=rings,
+    )

@@ -19,7 +19,7 @@ class Output:
 
     quiet : print nothing
     log : file to which the same lines are added, or None
-    folder : a folder that does not exist yet may hold the log if it is this one; `open_log` is called once it exists
+    folder : a new log in this folder is opened by `open_log`, once the folder exists and may be written into
     """
 
     def __init__(self, *, quiet: bool = False, log: Path | None = None, folder: Path | None = None) -> None:
@@ -29,6 +29,7 @@ class Output:
         self._path = log
         self._file: TextIO | None = None
         self._waiting: list[str] = []
+        self._folder = folder
         if log is None:
             return
         if log.is_dir():
@@ -37,7 +38,9 @@ class Output:
             raise InputError(f"--log {log}: folder {log.parent} does not exist; make it or name another file")
 
     def __enter__(self) -> Output:
-        """Return itself."""
+        """Open the log, before anything is lost for a run that could not write it, and return itself."""
+        if self._path is not None and (self._path.is_file() or not self._in_folder(self._path)):
+            self.open_log()
         return self
 
     def __exit__(
@@ -68,6 +71,10 @@ class Output:
         self._file.writelines(self._waiting)
         self._file.flush()
         self._waiting.clear()
+
+    def _in_folder(self, log: Path) -> bool:
+        """Tell whether the log lies in the folder that may have to be made first."""
+        return self._folder is not None and log.parent.resolve() == self._folder.resolve()
 
     def _to_log(self, text: str) -> None:
         """Add a line to the log, or keep it until the log is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,8 +55,12 @@ def convergence_figure(records: Sequence[Record], title: str) -> Figure:
 
 
 def _series(records: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
-    """Return the last value of a figure of merit in every generation that has it."""
-    values = {record["generation"]: record["figures"][name] for record in records if name in record["figures"]}
+    """Return the last finite value of a figure of merit in every generation that has one."""
+    values = {
+        record["generation"]: record["figures"][name]
+        for record in records
+        if math.isfinite(record["figures"].get(name, math.nan))
+    }
     return list(values), list(values.values())
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import spilegate
+from spilegate.report.files import FIGURES, PART
 
 # Drawing takes a few seconds of one core; pausing ten times as long keeps its cost to the run below a tenth of one
 # core, however short the generations are.
@@ -60,6 +61,8 @@ class Drawing:
             process.terminate()
             process.communicate()
         self._processes.clear()
+        for part in (self._folder / FIGURES).glob(f"*{PART}"):
+            part.unlink()
 
     def _start(self, *arguments: str) -> None:
         """Start a process; it runs in the folder that holds the package, so that it is found installed or not."""

@@ -11,6 +11,8 @@ from spilegate.state import Float64
 
 CHECKPOINT = "checkpoint.h5"
 FIGURES = "figures"
+# Ending of a picture that is being written.
+PART = ".part.png"
 SUMMARY = "summary.json"
 CURVE_FILES = {"reference": "fsc_reference.csv", "half_set": "fsc_half_set.csv", "prtf": "prtf.csv"}
 

@@ -56,7 +56,8 @@ def intensity_figure(
     axes = figure.subplots(1, 3)
     slices = [central_slice(autocorrelation, voxel_angstrom, axis) for axis, *_ in PLANES]
     measured = [_measured(values, q, q_first, q_last) for values, q in slices]
-    top = max(float(np.nanmax(values)) for values in measured)
+    # A state without patterns has no intensity.
+    top = max(float(np.nanmax(values, initial=0.0)) for values in measured) or 1.0
     floor = top * 10.0**-DECADES
     norm = LogNorm(floor, top, clip=True)
     for ax, values, (_, q), (axis, across, up) in zip(axes, measured, slices, PLANES, strict=True):

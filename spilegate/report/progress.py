@@ -25,7 +25,7 @@ class Monitor:
 
     folder : the output folder; stages are added to its `progress.jsonl`
     save : writes the checkpoint of a generation; draw : starts drawing if nothing is being drawn
-    earlier : the records of the generations before a resumed run; half_sets : whether these follow the run
+    done : the generation that a resumed run goes on from; half_sets : whether these follow the run
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Monitor:
         *,
         save: Callable[[State], None],
         draw: Callable[[], None],
-        earlier: list[Record] | None = None,
+        done: int = 0,
         half_sets: bool = False,
     ) -> None:
-        self.records: list[Record] = list(earlier or [])
-        self.generation_done = max((record["generation"] for record in self.records), default=0)
+        self.records: list[Record] = read_records(folder, done) if done else []
+        self.generation_done = done
         self._path, self._save, self._draw = folder / FILE, save, draw
         self._then = ", then half-sets" if half_sets else ""
         self._path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
-        self._display = Display(output, "resumed" if self.records else "blind start")
+        self._display = Display(output, "resumed" if done else "blind start")
 
     def __enter__(self) -> Monitor:
         """Show the bar, on a terminal."""

@@ -12,6 +12,8 @@ from cycler import cycler
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from spilegate.report.files import PART
+
 # Okabe and Ito's palette, dark to light as far as it goes.
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 GREY = "#6b6b6b"
@@ -48,6 +50,6 @@ def colours(name: str, bad: str = UNMEASURED) -> Colormap:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG beside its place and rename it, so that a viewer never sees half a picture."""
-    part = path.with_suffix(".part.png")
+    part = path.with_suffix(PART)
     figure.savefig(part, format="png")
     part.replace(path)

@@ -118,8 +118,9 @@ def detector_mask(names: tuple[str, ...], q: Float64, diameter_angstrom: float) 
         q_side = q_length[0, pixels // 2, -1]
         if radius >= EDGE[0] * q_side:
             raise InputError(
-                f"mask = beamstop: a disc {STOP_SPECKLES:g} speckles wide, of radius {radius:.3g} 1/angstrom, on a detector to "
-                f"{q_side:.3g} 1/angstrom; expected a smaller one; choose a finer resolution or a larger particle"
+                f"mask = beamstop: a disc {STOP_SPECKLES:g} speckles wide, of radius {radius:.3g} 1/angstrom, on a "
+                f"detector to {q_side:.3g} 1/angstrom; expected a smaller one; choose a finer resolution or a larger "
+                "particle"
             )
         mask[q_length <= radius] = NEVER
     return mask

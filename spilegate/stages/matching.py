@@ -78,7 +78,7 @@ def gemm(
 def _gemm_block(
     images: Any, likelihood: Likelihood, slices: Float32, n_phi: int, workers: Workers
 ) -> tuple[Float32, Int64]:
-    """Return the largest score of every half turn (N_IMG, 2 N_VIEW), and its shift, for slices (N_VIEW * N_PHI, ...)."""
+    """Return the largest score of every half turn (N_IMG, 2 N_VIEW) and its shift; slices (N_VIEW * N_PHI, ...)."""
     columns = 2 * len(slices) // n_phi
 
     def match_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:  # noqa: ARG001 - as every body

@@ -96,7 +96,7 @@ def expect(
         intensity = sampling.normalised(counts, xp.ones(counts.shape[0])) * own[:, None, None]
         sums = xp.matmul(xp.permute_dims(fft.rfft(intensity), (2, 1, 0)), fft.rfft(probability, axis=0))
         own = own * xp.astype(here.array(scale[part]), xp.float32)
-        scales = xp.matmul(own, xp.permute_dims(probability, (0, 1, 2)))
+        scales = xp.matmul(own, probability)
         numbers = xp.stack(
             [xp.sum(least - observed.perfect), xp.sum(observed.mean - observed.perfect), xp.sum(surprise)]
         )
