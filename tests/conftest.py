@@ -17,6 +17,7 @@ from spilegate.geometry import orientations
 from spilegate.kernels import launch
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers
 from spilegate.preparation import Experiment, prepare
+from spilegate.schedule import Plan
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, built_in_particle, density
@@ -94,7 +95,11 @@ def true_rotations(simulation: Simulation) -> np.ndarray:
 @pytest.fixture(scope="session")
 def true_intensity(particle: Particle, experiment: Experiment) -> np.ndarray:
     """|F rho|^2 on the grid of the last generation, zero frequency at M // 2, in the patterns' unit."""
-    plan = experiment.plans[-1]
+    return intensity(particle, experiment.plans[-1])
+
+
+def intensity(particle: Particle, plan: Plan) -> np.ndarray:
+    """|F rho|^2 of a particle on the grid of a generation."""
     volume = density(particle, plan.size, plan.voxel_angstrom, threads=2).astype(np.float64)
     spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(volume))) * plan.voxel_angstrom**3
     return np.abs(spectrum) ** 2
@@ -102,8 +107,12 @@ def true_intensity(particle: Particle, experiment: Experiment) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def true_autocorrelation(true_intensity: np.ndarray) -> np.ndarray:
-    volume = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(true_intensity))).real
-    return volume.astype(np.float32)
+    return autocorrelation(true_intensity)
+
+
+def autocorrelation(intensity: np.ndarray) -> np.ndarray:
+    """The autocorrelation that belongs to intensities, both with the centre at M // 2."""
+    return np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(intensity))).real.astype(np.float32)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ LAYERS = (
     {"kernels"},
     {"geometry", "formats"},
     {"stages", "evaluation", "simulation"},
-    {"schedule", "preparation", "recording", "prediction", "halves", "certainty", "steps", "mtip"},
+    {"schedule", "preparation", "recording", "prediction", "halves", "certainty", "convergence", "steps", "mtip"},
     {"report"},
     {"commands", "cli"},
     {"main", "__main__", "__init__"},

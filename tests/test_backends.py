@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import as_dataset, spread
 
-from spilegate import steps
-from spilegate.backend import to_host
-from spilegate.geometry import diameter, orientations, sampling
+from spilegate import prediction, steps
+from spilegate.geometry import calibration, diameter, orientations, sampling
+from spilegate.geometry.likelihood import Poisson
+from spilegate.kernels.events import events
 from spilegate.kernels.polar import view_harmonics
 from spilegate.kernels.workers import Threads, Workers
 from spilegate.mtip import reconstruct
@@ -26,11 +27,37 @@ STRICT = Threads(2, array_api_strict)
 COUNT = 70
 
 
-def stage_results(experiment: Experiment, volume: np.ndarray, images: np.ndarray, workers: Workers) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=["bright", "photons"])
+def measured(request: pytest.FixtureRequest, simulation: Simulation, true_autocorrelation: np.ndarray) -> Any:
+    """An experiment on NumPy and its true autocorrelation: intensities, or lists of photons on a masked detector."""
+    dataset, settings = as_dataset(simulation), options(prepare={"diameter_angstrom": 62.0})
+    images = dataset.images[:COUNT]
+    if request.param == "bright":
+        return prepare(replace(dataset, images=images), settings, Threads(2)), true_autocorrelation
+    rng = np.random.default_rng(6)
+    unit = 2000 / images.sum(axis=1).mean()
+    background = np.full(len(dataset.q), 0.1)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[18:22, 16:] = 2
+    mask[:3, :3] = 1
+    seen = (mask < 2).ravel()
+    counts = rng.poisson((images * unit * rng.gamma(4, 0.25, (COUNT, 1)) + background) * seen)
+    dataset = replace(
+        dataset,
+        images=events(counts, int(counts.sum(axis=1).max())),
+        counts=True,
+        mask=mask.ravel(),
+        background=background * seen,
+    )
+    return prepare(dataset, settings, Threads(2)), true_autocorrelation * np.float32(unit)
+
+
+def stage_results(experiment: Experiment, volume: np.ndarray, workers: Workers) -> dict[str, Any]:
     """What every stage that works on patterns gives with these workers."""
     plan = experiment.plans[2]
-    patterns = spread(images, workers)
+    patterns = spread(experiment.images, workers)
     rings, pixels = experiment.rings(plan), experiment.pixels(plan.q_match)
+    scale, weight = experiment.scale, np.where(np.arange(COUNT) % 9, 1.0, 0.0)
     rng = np.random.default_rng(0)
     views = orientations.view_grid(plan.n_views, rng)
     voxel = experiment.plans[-1].voxel_angstrom
@@ -38,44 +65,61 @@ def stage_results(experiment: Experiment, volume: np.ndarray, images: np.ndarray
     def slicer(on: sampling.Sampling) -> Any:
         return lambda rotations: slicing.slices(volume, voxel, rotations, on.q, workers=workers)[None]
 
-    slices = slicer(rings)(views)[0]
-    harmonics = view_harmonics(slices, list(range(8)), tile=100, workers=workers)
+    slices = slicer(rings.sampling)(views)[0]
+    coverage = rings.sampling.coverage
+    harmonics = view_harmonics(*rings.expected(slices), coverage, list(range(8)), tile=100, workers=workers)
     keywords = {"n_candidates": 2, "highest": plan.highest, "workers": workers}
-    polar = matching.polar(patterns, rings, slicer(rings), views, plan.n_phi, **keywords)
-    gemm = matching.gemm(patterns, pixels, slicer(pixels), views[:20], 32, **keywords)
+    polar = matching.polar(patterns, rings, slicer(rings.sampling), views, plan.n_phi, **keywords)
+    gemm = matching.gemm(patterns, pixels, slicer(pixels.sampling), views[:20], 32, **keywords)
     shortlist = refining.Shortlist(polar.quaternions, polar.state, np.ones(polar.state.shape, bool))
     refined = refining.refine(
-        patterns, pixels, volume[None], voxel, shortlist, iterations=2, largest_turn=0.05, workers=workers
+        patterns, pixels, scale, volume[None], voxel, shortlist, iterations=2, largest_turn=0.05, workers=workers
     )
     first = experiment.plans[0]
     start_rings = experiment.rings(first)
     few = orientations.view_grid(first.n_views, rng)
-    model = slicing.slices(volume, voxel, few, start_rings.q, workers=workers)
-    expected = starting.expect(patterns, start_rings, model, 0.2, workers=workers)
+    model = slicing.slices(volume, voxel, few, start_rings.sampling.q, workers=workers)
+    expected = starting.expect(patterns, start_rings, model, scale, weight, 0.2, workers=workers)
     (normal,) = merging.normal_equations(
         patterns,
-        pixels,
-        np.zeros(len(images), int),
+        experiment.merged(plan.q_match),
+        np.zeros(COUNT, int),
         orientations.matrices(polar.quaternions[:, 0]),
+        scale,
+        weight,
         1,
         15,
         voxel,
         workers=workers,
     )
     assert normal is not None
-    profile = sampling.radial_profile(patterns, experiment.q, experiment.usable, 0.004, workers=workers)
-    texture = diameter.texture_power(
-        patterns, experiment.q, experiment.usable, profile, q_max=experiment.q_max, workers=workers
+    detector, q_max = experiment.detector, experiment.q_max
+    profile = sampling.radial_profile(patterns, detector, scale, weight, 0.004, workers=workers)
+    texture = diameter.texture_power(patterns, detector, scale, weight, profile, q_max=q_max, workers=workers)
+    shells = calibration.shell_sums(patterns, detector, np.linspace(0.0, q_max, 5), workers=workers)
+    known, _ = calibration.calibrate(patterns, detector, weight, q_max, estimate=False, workers=workers)
+    background = calibration.background_of(patterns, detector, known + np.arange(COUNT), weight, workers=workers)
+    band = prediction.Band(0.6 * q_max, 0.8 * q_max, q_max)
+    state = steps.random_state(experiment, first, options(), rng)
+    foreseen = prediction._products(
+        replace(experiment, images=patterns, workers=workers),
+        band,
+        replace(state, voxel_angstrom=voxel, autocorrelation=volume[None]),
+        np.zeros(COUNT, int),
+        orientations.matrices(polar.quaternions[:, 0]),
     )
     return {
         "slices": slices,
         "view harmonics": harmonics.stack,
+        "view sums": harmonics.sums,
         "polar distance": polar.distance,
         "polar orientation": polar.quaternions,
         "gemm distance": gemm.distance,
         "gemm orientation": gemm.quaternions,
         "refined distance": refined.distance,
         "refined orientation": refined.quaternions,
+        "refined scale": refined.factor,
+        "refined cost": refined.cost,
         "expected pattern": expected.mean,
         "expected weight": expected.weight,
         "entropy": np.array([expected.entropy, expected.mean_distance]),
@@ -83,29 +127,33 @@ def stage_results(experiment: Experiment, volume: np.ndarray, images: np.ndarray
         "right-hand side": normal.right,
         "profile": np.stack([profile.mean, profile.variance]),
         "texture": texture[1],
+        "shells": shells,
+        "scale": known,
+        "background": background,
+        "foreseen": foreseen[0],
     }
 
 
 @pytest.fixture(scope="module")
-def on_numpy(experiment: Experiment, true_autocorrelation: np.ndarray) -> dict[str, Any]:
-    return stage_results(experiment, true_autocorrelation, to_host(experiment.images)[:COUNT], Threads(2))
+def on_numpy(measured: Any) -> dict[str, Any]:
+    experiment, volume = measured
+    assert isinstance(experiment.rings(experiment.plans[0]), Poisson) == (experiment.images.dtype.kind == "i")
+    return stage_results(experiment, volume, Threads(2))
 
 
-def test_every_body_is_written_for_any_array_module(
-    experiment: Experiment, true_autocorrelation: np.ndarray, on_numpy: dict[str, Any]
-) -> None:
-    images = to_host(experiment.images)[:COUNT]
-    strict = stage_results(experiment, true_autocorrelation, images, STRICT)
+def test_every_body_is_written_for_any_array_module(measured: Any, on_numpy: dict[str, Any]) -> None:
+    strict = stage_results(*measured, STRICT)
     for name, expected in on_numpy.items():
-        np.testing.assert_allclose(strict[name], expected, atol=1e-5 * np.abs(expected).max(), rtol=0, err_msg=name)
+        # Distances have a unit: 1 is that of the mean pattern.
+        unit = 1.0 if name.endswith("distance") else np.abs(expected).max()
+        np.testing.assert_allclose(strict[name], expected, atol=1e-5 * unit, rtol=0, err_msg=name)
 
 
 @pytest.mark.backend
 def test_every_stage_gives_the_same_bits_here_as_on_numpy(
-    experiment: Experiment, true_autocorrelation: np.ndarray, on_numpy: dict[str, Any], workers: Workers
+    measured: Any, on_numpy: dict[str, Any], workers: Workers
 ) -> None:
-    images = to_host(experiment.images)[:COUNT]
-    here = stage_results(experiment, true_autocorrelation, images, workers)
+    here = stage_results(*measured, workers)
     for name, expected in on_numpy.items():
         np.testing.assert_array_equal(here[name], expected, err_msg=name)
 
@@ -151,7 +199,7 @@ def test_merging_and_phasing_with_split_volumes_agree(simulation: Simulation, wo
         experiment = prepare(dataset, settings)
         plan = experiment.plans[2]
         state = steps.random_state(experiment, experiment.plans[1], settings, np.random.default_rng(5))
-        state = replace(state, quaternions=simulation.quaternions, generation=1)
+        state = replace(state, quaternions=simulation.quaternions, scale=np.ones(300), generation=1)
         figures: dict[str, float] = {}
         state = steps.merge(experiment, plan, state, settings.merging, figures)
         states.append((state, figures))

@@ -181,3 +181,21 @@ def test_a_mask_that_leaves_nothing_after_binning_is_refused(tmp_path: Path) -> 
     assert (spinifel.read(path).mask == 0).any()
     with pytest.raises(InputError, match="after binning"):
         spinifel.read(path, binning=2)
+
+
+def test_inspect_says_what_is_masked_and_what_is_background(tmp_path: Path) -> None:
+    content = good()
+    facts = spinifel.describe(write(tmp_path, content))
+    assert facts["mask"] == f"{100 * 2 / 36:.1f} % never used, {100 * 4 / 36:.1f} % merge only"
+    used = np.where(content["mask"] == 2, 0, content["background"])
+    assert facts["background_per_pattern"] == pytest.approx(used.sum())
+    # Photons are those of the pixels used, and what masked ones hold is no fault.
+    totals = np.where(content["mask"] == 2, 0, content["intensities"]).sum((1, 2, 3))
+    assert facts["photons_per_pattern_mean"] == pytest.approx(totals.mean())
+    assert facts["usable"] == "yes"
+    without = {name: values for name, values in content.items() if name in ("intensities", "pixel_position_reciprocal")}
+    facts = spinifel.describe(write(tmp_path, without))
+    assert (facts["mask"], facts["background_per_pattern"], facts["truth"]) == ("none", "none", "none")
+    assert "not finite" in facts["usable"]
+    content["mask"][content["mask"] == 0] = 1
+    assert "no pixel of level 0" in spinifel.describe(write(tmp_path, content))["usable"]

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import spread
+from conftest import autocorrelation, intensity, spread
 from scipy.spatial.transform import Rotation
 
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
-from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
+from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
 from spilegate.kernels.workers import Threads
 from spilegate.stages import matching, refining, slicing
 
@@ -19,16 +19,16 @@ def some(experiment, count):
     return spread(to_host(experiment.images)[:count], experiment.workers)
 
 
-def searched(experiment, volume, method, sampling, n_views=60, n_phi=48, count=60, n_candidates=2):
-    plan = experiment.plans[-1]
+def searched(experiment, volume, method, likelihood, n_views=60, n_phi=48, count=60, n_candidates=2):
+    plan, q = experiment.plans[-1], likelihood.sampling.q
 
     def slicer(rotations):
-        return slicing.slices(volume, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))[None]
+        return slicing.slices(volume, plan.voxel_angstrom, rotations, q, workers=Threads(2))[None]
 
     views = orientations.view_grid(n_views, np.random.default_rng(2))
     return method(
         some(experiment, count),
-        sampling,
+        likelihood,
         slicer,
         views,
         n_phi,
@@ -51,6 +51,11 @@ def turned_by(quaternions, degrees, rng):
     return rotation.as_quat(canonical=True, scalar_first=True)
 
 
+def difference(correlation, sums):
+    """A score that any slip in the order of the sums would change."""
+    return correlation - sums
+
+
 @pytest.mark.parametrize("highest", [8, 5])
 def test_correlations_are_sums_over_shifted_rings(highest):
     rng = np.random.default_rng(1)
@@ -60,20 +65,26 @@ def test_correlations_are_sums_over_shifted_rings(highest):
     patterns = np.fft.irfft(spectrum, 16).astype(np.float32)
     slices = slices.astype(np.float32)
     correlator = Correlator(16, highest)
-    views = view_harmonics(slices, correlator.order, tile=5, workers=Threads(2))
+    squares, everywhere = slices**2, np.ones((4, 16), np.float32)
+    views = view_harmonics(slices, squares, everywhere, correlator.order, tile=5, workers=Threads(2))
     harmonics = pattern_harmonics(patterns, correlator.order)
     full = correlator.full(harmonics, views.stack[0])
     for shift in range(16):
         expected = np.einsum("irp,vrp->iv", patterns, np.roll(slices, -shift, axis=-1))
         np.testing.assert_allclose(full[shift], expected, atol=1e-4)
-    best = correlator.best(harmonics, views.stack[0])
-    np.testing.assert_allclose(best, [full[:8].max(0), full[8:].max(0)], atol=1e-4)
+    np.testing.assert_allclose(views.sums[0], squares.sum(axis=(1, 2))[None], rtol=1e-5)
+    best = correlator.best(harmonics, views.stack[0], views.sums[0], difference)
+    np.testing.assert_allclose(best, [full[:8].max(0) - views.sums[0], full[8:].max(0) - views.sums[0]], atol=1e-4)
     column, half = np.array([[0, 4], [2, 1], [3, 3]]), np.array([[0, 1], [1, 0], [0, 1]])
-    shift = correlator.best_shift(harmonics, views.stack[0][:, :, column], half)
-    tiled = view_harmonics(slices, correlator.order, tile=4, workers=Threads(2))
+    chosen = views.stack[0][:, :, column], views.sums[0][:, column]
+    shift = correlator.best_shift(harmonics, *chosen, half, difference)
+    tiled = view_harmonics(slices, squares, everywhere, correlator.order, tile=4, workers=Threads(2))
     np.testing.assert_array_equal(np.concatenate(list(tiled.stack), axis=2)[..., :5], views.stack[0])
-    np.testing.assert_array_equal(tiled.norm.ravel()[:5], views.norm[0])
-    assert np.isinf(tiled.norm.ravel()[5:]).all()
+    np.testing.assert_array_equal(np.concatenate(list(tiled.sums), axis=1)[:, :5], views.sums[0])
+    assert not tiled.stack[1][..., 1:].any()
+    assert (tiled.sums[1][:, 1:] == 1).all()
+    np.testing.assert_array_equal(tile_columns(tiled.stack, column), chosen[0])
+    np.testing.assert_array_equal(tile_columns(tiled.sums, column), chosen[1])
     for image in range(3):
         for c in range(2):
             part = full[:, image, column[image, c]].copy()
@@ -98,7 +109,7 @@ def test_polar_on_rings_chooses_as_well_as_gemm_on_pixels(experiment, true_autoc
     fast = searched(experiment, true_autocorrelation, matching.polar, rings, 500, 64, n_candidates=1)
     slow = searched(experiment, true_autocorrelation, matching.gemm, pixels, 500, 64, n_candidates=1)
     same = orientations.angle_between(fast.quaternions[:, 0], slow.quaternions[:, 0]) < 1e-3
-    arguments = (some(experiment, 60), pixels, true_autocorrelation[None], plan.voxel_angstrom)
+    arguments = (some(experiment, 60), pixels, np.ones(60), true_autocorrelation[None], plan.voxel_angstrom)
     keywords = {"iterations": 0, "largest_turn": 1.0, "workers": experiment.workers}
     of_fast = refining.refine(*arguments, alone(fast.quaternions[:, 0]), **keywords).distance
     of_slow = refining.refine(*arguments, alone(slow.quaternions[:, 0]), **keywords).distance
@@ -116,15 +127,16 @@ def test_match_finds_the_true_orientations(experiment, true_autocorrelation, sim
     assert (np.diff(found.distance, axis=1) >= 0).all()
 
 
-def test_matching_tells_states_apart(experiment, true_autocorrelation):
+def test_matching_tells_states_apart(experiment, true_autocorrelation, particle):
     plan = experiment.plans[-1]
-    sampling = experiment.rings(plan)
-    other = np.ascontiguousarray(true_autocorrelation[::-1].transpose(1, 0, 2)) * np.float32(0.7)
+    likelihood = experiment.rings(plan)
+    stretched = replace(particle, positions=particle.positions * [0.7, 0.9, 1.25])
+    other = autocorrelation(intensity(stretched, plan))
 
     def slicer(rotations):
         return np.stack(
             [
-                slicing.slices(a, plan.voxel_angstrom, rotations, sampling.q, workers=Threads(2))
+                slicing.slices(a, plan.voxel_angstrom, rotations, likelihood.sampling.q, workers=Threads(2))
                 for a in (other, true_autocorrelation)
             ]
         )
@@ -132,7 +144,7 @@ def test_matching_tells_states_apart(experiment, true_autocorrelation):
     views = orientations.view_grid(1200, np.random.default_rng(3))
     found = matching.polar(
         some(experiment, 40),
-        sampling,
+        likelihood,
         slicer,
         views,
         plan.n_phi,
@@ -150,6 +162,7 @@ def test_refinement_ends_at_the_truth(experiment, true_autocorrelation, simulati
     result = refining.refine(
         some(experiment, 80),
         experiment.pixels(plan.q_match),
+        np.ones(80),
         true_autocorrelation[None],
         plan.voxel_angstrom,
         alone(turned_by(truth, 4.0, rng)),
@@ -167,7 +180,7 @@ def test_refinement_ends_at_the_truth(experiment, true_autocorrelation, simulati
 def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation):
     plan = experiment.plans[-1]
     start = orientations.random_quaternions(50, np.random.default_rng(5))
-    arguments = (some(experiment, 50), experiment.pixels(plan.q_match), true_autocorrelation[None])
+    arguments = (some(experiment, 50), experiment.pixels(plan.q_match), np.ones(50), true_autocorrelation[None])
     keywords = {"largest_turn": 0.2, "workers": experiment.workers}
     before = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=0, **keywords)
     after = refining.refine(*arguments, plan.voxel_angstrom, alone(start), iterations=3, **keywords)

@@ -14,9 +14,11 @@ def normal(experiment, true_rotations):
     plan = experiment.plans[-1]
     (normal,) = merging.normal_equations(
         experiment.images,
-        experiment.pixels(plan.q_merge),
+        experiment.merged(plan.q_merge),
         np.zeros(len(true_rotations), int),
         true_rotations,
+        np.ones(len(true_rotations)),
+        np.ones(len(true_rotations)),
         1,
         plan.size,
         plan.voxel_angstrom,
@@ -59,7 +61,8 @@ def test_normal_equations_are_the_direct_sums():
 def test_every_state_merges_its_own_patterns(experiment, normal, true_rotations):
     plan = experiment.plans[-1]
     labels = np.arange(len(true_rotations)) % 2 * 2
-    arguments = (experiment.images, experiment.pixels(plan.q_merge), labels, true_rotations)
+    one = np.ones(len(true_rotations))
+    arguments = (experiment.images, experiment.merged(plan.q_merge), labels, true_rotations, one, one)
     first, none, second = merging.normal_equations(
         *arguments, 3, plan.size, plan.voxel_angstrom, workers=experiment.workers
     )

@@ -3,10 +3,12 @@
 import json
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
@@ -16,7 +18,7 @@ from spilegate.report.display import stage_line
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import read_curves, write_curve
 from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left
-from spilegate.report.style import drawing, save
+from spilegate.report.style import UNMEASURED, drawing, save
 from spilegate.state import Dataset, Progress, State
 
 SIZE = 15
@@ -176,6 +178,19 @@ def test_patterns_are_assembled_by_their_index_map(dataset: Dataset) -> None:
     assert picture[3, 2] == 38
     assert np.isnan(picture[5, 5])
     assert [index for _, index, _ in patterns.choose(np.array([3.0, 1.0, 2.0]))] == [1, 2, 0]
+
+
+def test_masked_pixels_are_grey_and_pixels_for_merging_are_shown(dataset: Dataset) -> None:
+    mask = dataset.mask.copy()
+    mask[:3] = [0, 1, 2]
+    shown = replace(dataset, mask=mask)
+    assert np.isnan(patterns.assemble(shown, dataset.images[0])[0, :3]).tolist() == [False, False, True]
+    figure = patterns.patterns_figure(shown, [("best", 0, 0.1)], dataset.images[:1], "Patterns")
+    for ax in figure.axes[:2]:
+        image = ax.images[0]
+        colours = image.cmap(image.norm(image.get_array()))
+        grey = np.isclose(colours[..., :3], to_rgb(UNMEASURED), atol=0.01).all(-1)
+        assert np.array_equal(grey.ravel(), mask == 2)
 
 
 def test_curves_survive_their_file(tmp_path: Path) -> None:

@@ -332,3 +332,10 @@ def test_bad_options_end_in_one_line(tmp_path: Path, models: list[Path], options
     result = run("simulate", "--images", 30, "--pixels", 16, *filled, "--output", path)
     assert_one_line(result.exit_code, result.stdout, result.stderr, message)
     assert not path.exists()
+
+
+def test_inspect_names_the_truth_there_is(tmp_path: Path) -> None:
+    spinifel.write(tmp_path / "data.h5", run_simulation(junk=0.2))
+    result = run("inspect", tmp_path / "data.h5")
+    assert result.exit_code == 0
+    assert "orientations, volume, truth/state, truth/scale, truth/background, truth/volumes" in result.stdout

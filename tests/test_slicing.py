@@ -22,10 +22,10 @@ def test_slices_are_the_direct_fourier_sum(experiment):
 
 
 def test_slices_of_the_truth_are_the_patterns(experiment, true_autocorrelation, true_rotations, simulation):
-    sampling = experiment.pixels(experiment.q_max)
+    sampling = experiment.pixels(experiment.q_max).sampling
     plan = experiment.plans[-1]
     model = slicing.slices(
         true_autocorrelation, plan.voxel_angstrom, true_rotations[:20], sampling.q, workers=Threads(2)
     )
-    patterns = sampling.patterns(to_host(experiment.images)[:20])
+    patterns = sampling.counts(to_host(experiment.images)[:20])
     assert np.linalg.norm(model - patterns) < 2e-3 * np.linalg.norm(patterns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from spilegate.formats import maps, results, spinifel
 from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 from spilegate.report.files import SUMMARY, write_curve
-from spilegate.state import Float32, Float64
+from spilegate.state import Float32, Float64, Int64
+
+if TYPE_CHECKING:
+    from spilegate.evaluation.states import Match
 
 MAPS = (".mrc", ".map", ".ccp4")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz")
@@ -28,58 +31,101 @@ NOT_EVALUATED: dict[str, Any] = {
     "hand": None,
     "orientation_reference": None,
     "orientation_error_deg": None,
+    "states": None,
+    "state_accuracy": None,
+    "junk_found": None,
+    "good_lost": None,
 }
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The truth: a density with its voxel, the orientations of the patterns, or both; None where not known."""
+    """The truth: densities of one or more states with their voxel, what is known of the patterns, or both.
 
-    density: Float32 | None
+    densities : one (M, M, M) per state, none where not known
+    quaternions : (N_IMG, 4) orientations; state : (N_IMG,) state of every pattern, -1 for junk; None where not known
+    """
+
+    densities: list[Float32]
     voxel_angstrom: float
-    quaternions: Float64 | None
+    quaternions: Float64 | None = None
+    state: Int64 | None = None
 
 
 def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log: Path | None) -> None:
     """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
     with Output(quiet=quiet, log=log, folder=folder) as out:
-        from spilegate.evaluation.comparison import compare
-        from spilegate.evaluation.orientations import orientation_error
+        from spilegate.evaluation.states import match_states
         from spilegate.report.pictures import draw_fsc
 
         workers = threads or available_cores()
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
         summary = results.read_summary(folder / SUMMARY)
-        density, voxel = maps.read_map(folder / "density.mrc")
-        truth = load_reference(reference, len(density), voxel, threads=workers)
-        quaternions = _quaternions(folder, truth)
-        measured: dict[str, Any] = {}
-        if quaternions is not None and truth.quaternions is not None:
-            symmetry = summary.get("settings", {}).get("symmetry", "C1")
-            error = orientation_error(quaternions, truth.quaternions, symmetry=symmetry)
-            measured["orientation_reference"] = str(reference)
-            measured["orientation_error_deg"] = error.figures()
-        if truth.density is not None:
-            comparison, curve = compare(
-                density,
-                voxel,
-                truth.density,
-                truth.voxel_angstrom,
-                q_max=float(summary["q_max_inverse_angstrom"]),
-                threads=workers,
+        densities, voxel = results.read_densities(folder)
+        truth = load_reference(reference, len(densities[0]), voxel, threads=workers)
+        symmetry = summary.get("settings", {}).get("symmetry", "C1")
+        measured = _of_patterns(folder / "orientations.h5", truth, reference, symmetry)
+        if truth.densities:
+            q_max = float(summary["q_max_inverse_angstrom"])
+            matches = match_states(
+                densities, voxel, truth.densities, truth.voxel_angstrom, q_max=q_max, threads=workers
             )
+            first = matches[0].comparison
             measured["reference"] = str(reference)
-            measured["resolution_angstrom"] = comparison.resolution_angstrom
-            measured["correlation"] = comparison.correlation
-            measured["hand"] = comparison.hand
-            write_curve(folder, "reference", curve.q, curve.correlation)
+            measured["resolution_angstrom"] = first.resolution_angstrom
+            measured["correlation"] = first.correlation
+            measured["hand"] = first.hand
+            if len(densities) > 1 or len(truth.densities) > 1:
+                measured["states"] = [_state_figures(match) for match in matches]
+            write_curve(folder, "reference", matches[0].curve.q, matches[0].curve.correlation)
         # What this reference says nothing about stays as another one has told it.
         summary["evaluation"] = {**NOT_EVALUATED, **(summary.get("evaluation") or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)
         out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
-        if truth.density is not None:
+        if truth.densities:
             out.line(f"picture in {draw_fsc(folder)}")
+
+
+def _state_figures(match: Match) -> dict[str, Any]:
+    """Return what `summary.json` says of a reconstructed state."""
+    return {
+        "correlation": match.comparison.correlation,
+        "resolution_angstrom": match.comparison.resolution_angstrom,
+        "true_state": match.true_state,
+    }
+
+
+def _of_patterns(path: Path, truth: Reference, reference: Path, symmetry: str) -> dict[str, Any]:
+    """Return the figures of orientations, states and junk, as far as truth and results have them.
+
+    path : the orientations found; raises InputError if they are of other patterns than the truth
+    """
+    from spilegate.evaluation.states import orientation_figures, rejection, state_accuracy
+
+    figures: dict[str, Any] = {}
+    known = truth.quaternions if truth.quaternions is not None else truth.state
+    if known is None:
+        return figures
+    quaternions = np.asarray(results.read_orientations(path))
+    if len(quaternions) != len(known):
+        raise InputError(
+            f"--reference: {len(known)} orientations; expected {len(quaternions)}, as in {path.parent}; "
+            "give the file that was reconstructed"
+        )
+    found, kept = results.read_assignments(path)
+    true = np.zeros(len(known), np.int64) if truth.state is None else truth.state
+    good = true >= 0
+    if truth.quaternions is not None and good.any():
+        figures["orientation_reference"] = str(reference)
+        figures["orientation_error_deg"] = orientation_figures(
+            quaternions[good], truth.quaternions[good], found[good], symmetry=symmetry
+        )
+    if truth.state is not None and good.any() and (found.max() > 0 or true.max() > 0):
+        figures["state_accuracy"] = state_accuracy(found[good], true[good])
+    if truth.state is not None and kept is not None:
+        figures["junk_found"], figures["good_lost"] = rejection(kept, ~good)
+    return figures
 
 
 def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int) -> Reference:
@@ -89,39 +135,33 @@ def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int
         raise InputError(f"--reference {path}: not found; expected a file: {', '.join((*MAPS, *MODELS, *PATTERNS))}")
     if name.endswith(MAPS):
         density, voxel = maps.read_map(path)
-        return Reference(density, voxel, None)
+        return Reference([density], voxel)
     if name.endswith(MODELS):
         from spilegate.simulation import particle
 
-        return Reference(
-            particle.density(particle.read_particle(path), size, voxel_angstrom, threads=threads), voxel_angstrom, None
-        )
+        atoms = particle.read_particle(path)
+        return Reference([particle.density(atoms, size, voxel_angstrom, threads=threads)], voxel_angstrom)
     if name.endswith(PATTERNS):
-        truth = spinifel.read_truth(path)
-        if truth.volume is None or truth.voxel_angstrom is None:
-            if truth.quaternions is None:
-                raise InputError(
-                    f"--reference {path}: no dataset 'orientations', nor 'volume' with 'voxel_angstrom'; expected "
-                    "patterns with their truth; give a map or atoms"
-                )
-            return Reference(None, voxel_angstrom, truth.quaternions)
-        return Reference(truth.volume, truth.voxel_angstrom, truth.quaternions)
+        return _beside_patterns(path, voxel_angstrom)
     raise InputError(
         f"--reference {path}: unknown kind of file; expected one that ends in {', '.join((*MAPS, *MODELS, *PATTERNS))}"
     )
 
 
-def _quaternions(folder: Path, truth: Reference) -> Float64 | None:
-    """Return the reconstructed orientations if the truth has as many."""
+def _beside_patterns(path: Path, voxel_angstrom: float) -> Reference:
+    """Return the truth in a file of patterns; voxel_angstrom stands in where it holds no density."""
+    truth = spinifel.read_truth(path)
+    densities = list(truth.volumes) if truth.volumes is not None else []
+    if not densities and truth.volume is not None:
+        densities = [truth.volume]
+    if truth.voxel_angstrom is not None and densities:
+        return Reference(densities, truth.voxel_angstrom, truth.quaternions, truth.state)
     if truth.quaternions is None:
-        return None
-    quaternions = np.asarray(results.read_orientations(folder / "orientations.h5"))
-    if len(quaternions) != len(truth.quaternions):
         raise InputError(
-            f"--reference: {len(truth.quaternions)} orientations; expected {len(quaternions)}, as in {folder}; "
-            "give the file that was reconstructed"
+            f"--reference {path}: no dataset 'orientations', nor 'volume' with 'voxel_angstrom'; expected "
+            "patterns with their truth; give a map or atoms"
         )
-    return quaternions
+    return Reference([], voxel_angstrom, truth.quaternions, truth.state)
 
 
 def _closing(evaluation: dict[str, Any]) -> str:
@@ -137,4 +177,18 @@ def _closing(evaluation: dict[str, Any]) -> str:
         ]
     if error is not None:
         parts.append(f"orientation error {error['median']:.2f} degrees (median)")
+    if evaluation["states"] is not None:
+        each = ", ".join(
+            f"{state['correlation']:.4f} (true state {state['true_state']})" for state in evaluation["states"]
+        )
+        parts.append(f"correlations of the states {each}")
+    parts += [
+        f"{what} {evaluation[name]:.1%}"
+        for name, what in (
+            ("state_accuracy", "patterns in the right state"),
+            ("junk_found", "junk found"),
+            ("good_lost", "good patterns lost"),
+        )
+        if evaluation[name] is not None
+    ]
     return ", ".join(parts)

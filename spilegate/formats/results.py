@@ -16,9 +16,9 @@ import scipy.fft
 
 from spilegate.errors import InputError
 from spilegate.formats import files
-from spilegate.formats.maps import write_map
+from spilegate.formats.maps import read_map, write_map
 from spilegate.kernels import fft
-from spilegate.state import Float32, Float64, State
+from spilegate.state import Bool, Float32, Float64, Int64, State
 
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
@@ -129,6 +129,42 @@ def read_orientations(path: Path) -> Float64:
     if values.ndim != 2 or values.shape[1] != 4 or not np.isfinite(values).all():
         raise InputError(f"{path}: dataset 'quaternions': shape {values.shape}; expected finite (patterns, 4)")
     return values
+
+
+def read_assignments(path: Path) -> tuple[Int64, Bool | None]:
+    """Return the state (N_IMG,) int64 of every pattern, and which were kept, (N_IMG,) bool: those of a weight above 0.
+
+    State 0 where the file has no dataset `state`; None where it has no `weight`.
+    Raises InputError if the file is missing, damaged, or another one.
+    """
+    path = Path(path)
+    count = len(read_orientations(path))
+    with files.open_hdf5(path, ORIENTATIONS_EXPECTED) as file:
+        state = _per_pattern(file, path, "state", count) if "state" in file else np.zeros(count)
+        weight = _per_pattern(file, path, "weight", count) if "weight" in file else None
+    if (state < 0).any():
+        raise InputError(f"{path}: dataset 'state': {state.min():g}; expected conformations, from 0")
+    return state.astype(np.int64), None if weight is None else weight > 0
+
+
+def _per_pattern(file: h5py.File, path: Path, name: str, count: int) -> Float64:
+    """Return a dataset with one finite number for each pattern."""
+    values: Float64 = files.dataset(file, name, path, ORIENTATIONS_EXPECTED)[()].astype(np.float64)
+    if values.shape != (count,) or not np.isfinite(values).all():
+        raise InputError(f"{path}: dataset {name!r}: shape {values.shape}; expected finite ({count},)")
+    return values
+
+
+def read_densities(folder: Path) -> tuple[list[Float32], float]:
+    """Return the density (M, M, M) of every state that `write_results` wrote, and their voxel [angstrom].
+
+    Raises InputError if the first is missing or any of them cannot be read.
+    """
+    first, voxel = read_map(folder / "density.mrc")
+    densities = [first]
+    while (path := folder / f"density_{len(densities)}.mrc").is_file():
+        densities.append(read_map(path)[0])
+    return densities, voxel
 
 
 def write_summary(path: Path, mapping: Mapping[str, Any]) -> None:

@@ -47,12 +47,14 @@ def estimate_diameter(
     inside = displacement <= largest
     displacement, power = displacement[inside], power[inside]
     floor = np.median(power[displacement > 0.85 * largest])
-    # From outside inwards: scaling patterns to one brightness takes power away at the smallest displacements.
-    relative = np.maximum.accumulate((power - floor)[::-1])[::-1] / (power - floor).max()
+    power = power - floor
+    # Outwards from the maximum: scaling patterns to one brightness takes power away at the smallest displacements.
+    peak = int(np.argmax(power))
+    relative = np.minimum.accumulate(np.maximum(power[peak:] / power[peak], 0))
+    displacement = displacement[peak:]
     low, high = FIT_BOUNDS
     first = int(np.argmax(relative < high))
     last = max(int(np.argmax(relative < low)), first + 3)
-    relative = np.maximum(relative, 0)
     line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
     return float(np.clip(-line[1] / line[0], displacement[first], largest))
 

@@ -148,18 +148,20 @@ class Poisson:
         values = counts * from_host(cell, counts)
         axes = tuple(range(1, values.ndim))
         amount = xp.maximum(xp.sum(values, axis=axes), TINY)
-        mean = cell * self.sampling.response * self.sampling.level(self.sampling.mean)
+        response = self.sampling.in_plane_mean(self.sampling.response)
+        mean = cell * response * self.sampling.level(self.sampling.mean)
         relative = values / from_host(np.maximum(mean, TINY).astype(np.float32), counts)
         values /= xp.reshape(amount, (-1, *(1,) * len(axes)))
         saturated = xp.sum(values * xp.log(xp.maximum(relative, 1e-6)), axis=axes) - xp.log(amount)
-        of_mean = self.loss(xp.full_like(amount, -np.log(mean.sum())), amount)
+        of_mean = self.loss(xp.full_like(amount, -float(np.log(mean.sum()))), amount)
         return Observed(values, amount, xp.minimum(self.loss(saturated, amount), of_mean), of_mean)
 
     def expected(self, slices: Any) -> tuple[Any, Any]:
         """Return logarithms of expected counts over those of the mean pattern, and the expected counts."""
         level = self.sampling.level(slices)
         relative = array_module(slices).log(level / from_host(self.sampling.level(self.sampling.mean), slices))
-        return relative, level * from_host(self.sampling.cell * self.sampling.response, slices)
+        response = self.sampling.in_plane_mean(self.sampling.response)
+        return relative, level * from_host(self.sampling.cell * response, slices)
 
     def score(self, correlation: Any, sums: Any) -> Any:
         """Return the mean log-likelihood of a photon."""

@@ -71,18 +71,30 @@ class Sampling:
         """Return what counts (N, ...) of patterns with scales (N,) say about the intensity."""
         return normalised(counts, scale, self.background, self.response)
 
+    def in_plane_mean(self, values: Float32) -> Float32:
+        """Return values (...) of the points as slices want them: on rings, the mean of each over what is covered.
+
+        A slice meets other points when it is turned in the plane, gaps among them, of which nothing is known.
+        """
+        if self.rings is None:
+            return values
+        number = self.coverage.sum(axis=-1, keepdims=True)
+        mean = (values * self.coverage).sum(axis=-1, keepdims=True) / np.maximum(number, 1)
+        result: Float32 = np.where(number > 0, mean, values).astype(np.float32)
+        return np.broadcast_to(result, values.shape)
+
     def level(self, intensities: Any) -> Any:
         """Return intensities (N, ...) as counts per unit response at scale 1: positive, with background and error."""
         xp = array_module(intensities)
-        ground = MODEL_ERROR * np.abs(self.mean) + self.background / self.response
+        ground = MODEL_ERROR * np.abs(self.mean) + self.in_plane_mean(self.background / self.response)
         return xp.maximum(intensities, 0.0) + from_host(ground.astype(np.float32), intensities)
 
 
 def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
     """Return (d - b) / (c s) of counts d (N, ...), scales s (N,), background b and response c (...), as d's dtype."""
     xp = array_module(counts)
-    intensity = counts - from_host(background.astype(counts.dtype), counts)
-    intensity *= from_host((1 / response).astype(counts.dtype), counts)
+    intensity = counts - xp.astype(from_host(background, counts), counts.dtype, copy=False)
+    intensity *= xp.astype(from_host(1 / response, counts), counts.dtype, copy=False)
     intensity /= xp.reshape(xp.astype(scale, counts.dtype), (-1, *(1,) * (counts.ndim - 1)))
     return intensity
 

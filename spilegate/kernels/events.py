@@ -16,9 +16,9 @@ def dense(block: Any, n_pixel: int) -> Any:
     block : (n, N_PIX) floating point, returned as it is, or (n, N_EVENT) integers, the pixel of every photon; N_PIX
         stands for no photon
     """
-    if block.dtype.kind == "f":
-        return block
     xp = array_module(block)
+    if block.dtype in (xp.float32, xp.float64):
+        return block
     count = block.shape[0]
     if xp.__name__ == "cupy":
         place = xp.arange(count)[:, None] * (n_pixel + 1) + block

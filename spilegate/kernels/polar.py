@@ -10,6 +10,7 @@ What a correlation is worth depends on the slice, and on the shift where a mask 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,16 @@ def view_harmonics(
 
     outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((n_sum, tile), np.float32)]
     return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1))
+
+
+def tile_columns(tiled: Any, column: Any) -> Any:
+    """Return columns (..., n, m) of an array (N_TILE, ..., TILE); column : (n, m) int64, counted through all tiles."""
+    xp = array_module(tiled)
+    tile, rest = tiled.shape[-1], tiled.shape[1:-1]
+    size = math.prod(rest)
+    first = column // tile * (size * tile) + column % tile
+    index = first[None, ...] + xp.arange(0, size * tile, tile)[:, None, None]
+    return xp.reshape(xp.take(xp.reshape(tiled, (-1,)), xp.reshape(index, (-1,))), (*rest, *column.shape))
 
 
 def pattern_harmonics(patterns: Any, order: list[int]) -> Any:

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.algebra import largest
-from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
+from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers
 from spilegate.state import Float32, Float64, Int64
 
@@ -144,17 +143,7 @@ def polar(
         score = xp.reshape(xp.permute_dims(score, (1, 0, 2)), (score.shape[1], -1))
         best = largest(score, n_candidates)
         half, view = best // n_column, best % n_column
-        chosen, of_chosen = (
-            xp.stack(
-                [
-                    xp.stack([array[int(v) // TILE_VIEWS, ..., int(v) % TILE_VIEWS] for v in row], axis=-1)
-                    for row in to_host(view)
-                ],
-                axis=-2,
-            )
-            for array in (stack, sums)
-        )
-        shift = correlator.best_shift(own, chosen, of_chosen, half, likelihood.score)
+        shift = correlator.best_shift(own, tile_columns(stack, view), tile_columns(sums, view), half, likelihood.score)
         score = xp.take_along_axis(score, best, axis=1)
         return score, view, shift, observed.distance(likelihood.loss(score, observed.amount[:, None]))
 

@@ -81,7 +81,7 @@ def expect(
         score = likelihood.score(score, here.array(model.sums[0])[:, None, :])
         best = xp.max(score, axis=0)
         view = xp.argmax(best, axis=1)
-        shift = xp.argmax(xp.stack([score[:, i, int(v)] for i, v in enumerate(view)]), axis=1)
+        shift = xp.argmax(xp.take_along_axis(score, view[None, :, None], axis=2)[..., 0], axis=0)
         loss = likelihood.loss(score, observed.amount[:, None])
         least = xp.min(loss, axis=(0, 2))
         spread = xp.maximum(temperature * (xp.mean(loss, axis=(0, 2)) - least), 1.0)

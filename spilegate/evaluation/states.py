@@ -1,0 +1,100 @@
+"""Several conformations and junk: which state is which, which patterns are where they belong, what was thrown out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from spilegate.evaluation.comparison import Comparison, compare
+from spilegate.evaluation.orientations import orientation_error
+from spilegate.evaluation.resolution import FscCurve
+from spilegate.state import Bool, Float32, Float64, Int64
+
+
+@dataclass(frozen=True)
+class Match:
+    """A reconstructed state against the true one that it stands for.
+
+    true_state : index of the true state; comparison, curve : against it, see `comparison.compare`
+    """
+
+    true_state: int
+    comparison: Comparison
+    curve: FscCurve
+
+
+def match_states(
+    densities: Sequence[Float32],
+    voxel_angstrom: float,
+    references: Sequence[Float32],
+    reference_voxel_angstrom: float,
+    *,
+    q_max: float,
+    threads: int,
+) -> list[Match]:
+    """Compare every reconstructed density with every true one and return the best match of each, in their order.
+
+    Matches are one to one where the numbers allow, with the largest sum of correlations (Kuhn and Munkres); densities
+    in excess take the true state that fits them best.
+
+    densities : (M, M, M) float32 each, of one voxel; references : (A, A, A) float32 each, of one voxel
+    Raises InputError if a density cannot be compared.
+    """
+    compared = [
+        [
+            compare(density, voxel_angstrom, reference, reference_voxel_angstrom, q_max=q_max, threads=threads)
+            for reference in references
+        ]
+        for density in densities
+    ]
+    correlation = np.array([[comparison.correlation for comparison, _ in row] for row in compared])
+    best = correlation.argmax(axis=1)
+    found, true = linear_sum_assignment(correlation, maximize=True)
+    best[found] = true
+    return [Match(int(k), *row[k]) for row, k in zip(compared, best, strict=True)]
+
+
+def state_accuracy(found: Int64, true: Int64) -> float:
+    """Return the part of patterns in the right state, for the numbering of the found states that suits best.
+
+    found, true : (N,) int64, from 0, of patterns that show one of the states
+    """
+    table = np.zeros((found.max() + 1, true.max() + 1), np.int64)
+    np.add.at(table, (found, true), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / len(found))
+
+
+def rejection(kept: Bool, junk: Bool) -> tuple[float | None, float | None]:
+    """Return the part of the junk that was thrown out and the part of the good patterns that was; None without any.
+
+    kept, junk : (N_IMG,) bool
+    """
+    found = float((~kept[junk]).mean()) if junk.any() else None
+    lost = float((~kept[~junk]).mean()) if not junk.all() else None
+    return found, lost
+
+
+def orientation_figures(
+    quaternions: Float64, truth: Float64, states: Int64, *, symmetry: str = "C1"
+) -> dict[str, float]:
+    """Return median and mean error [degrees] and fraction_within_12 of orientations (N, 4), ready for JSON.
+
+    Every found state has a particle frame of its own, so each gets the rotation that suits its patterns best; the
+    figures are those of all patterns together, whatever their state.
+
+    states : (N,) int64, found state of every pattern; symmetry : as for `orientation_error`
+    Raises InputError as `orientation_error` does.
+    """
+    degrees = np.empty(len(states))
+    for state in np.unique(states):
+        chosen = states == state
+        degrees[chosen] = orientation_error(quaternions[chosen], truth[chosen], symmetry=symmetry).degrees
+    return {
+        "median": float(np.median(degrees)),
+        "mean": float(degrees.mean()),
+        "fraction_within_12": float(np.mean(degrees <= 12.0)),
+    }

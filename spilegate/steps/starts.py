@@ -1,0 +1,115 @@
+"""The blind start: annealed soft assignments, each from random orientations, and which of them to trust."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spilegate.geometry import orientations, symmetry
+from spilegate.preparation import Experiment
+from spilegate.schedule import Plan
+from spilegate.settings import MergingOptions, Settings, StartOptions
+from spilegate.stages import merging, starting
+from spilegate.state import Float64, State
+from spilegate.steps.models import Figures, merge, slicer, solved
+
+# The soft start moves between rough models, where a close fit of each means nothing.
+START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
+# The last two iterations of the annealing keep the lowest temperature.
+COLD_ITERATIONS = 2
+# Starts whose mean distances are within this factor have found the same.
+AGREEMENT = 1.1
+# So are the parts of the patterns that they explain.
+EXPLAINED_ALIKE = 0.97
+# With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
+# the group has elements: this many times as many starts at most, and no early end.
+SYMMETRIC_STARTS = 6
+
+
+def temperatures(options: StartOptions) -> Float64:
+    """Return the temperatures of the annealing, one for each iteration."""
+    cooling = max(1, options.iterations - COLD_ITERATIONS)
+    steps = np.geomspace(options.temperature_first, options.temperature_last, cooling)
+    return np.append(steps, np.full(options.iterations - cooling, options.temperature_last))
+
+
+def mean_distance(state: State) -> float:
+    """Return the mean distance of the patterns to their slices: what tells a good start from a bad one."""
+    return float(state.distance.mean())
+
+
+def agree(starts: list[State]) -> bool:
+    """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
+    distances = sorted(map(mean_distance, starts))
+    if len(distances) < 2:
+        return False
+    best, second = distances[:2]
+    # Where noise is most of every distance, it is what a start explains that tells.
+    return second <= AGREEMENT * best and 1 - second >= EXPLAINED_ALIKE * (1 - best)
+
+
+def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
+    """Tell whether to stop looking for a better start than these; most : without symmetry never more than this."""
+    if group.trivial:
+        return len(starts) >= most or agree(starts)
+    return len(starts) >= most * min(len(group.rotations), SYMMETRIC_STARTS)
+
+
+def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:
+    """Return random orientations and states, and the autocorrelations merged from them."""
+    count, states = len(experiment.images), settings.matching.states
+    shape = (states, plan.size, plan.size, plan.size)
+    state = State(
+        generation=plan.number,
+        voxel_angstrom=plan.voxel_angstrom,
+        history=np.empty((0, 3)),
+        quaternions=orientations.random_quaternions(count, rng),
+        state=rng.integers(states, size=count),
+        scale=experiment.scale,
+        background=experiment.detector.background,
+        weight=experiment.weight,
+        distance=np.ones(count),
+        autocorrelation=np.zeros(shape, np.float32),
+        density=np.zeros(shape, np.float32),
+        support=np.zeros(shape, bool),
+    )
+    return merge(experiment, plan, state, START_MERGING, {})
+
+
+def anneal(
+    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
+) -> State:
+    """Return the state after one soft assignment to a freshly turned grid of views."""
+    likelihood = experiment.rings(plan)
+    sampling = likelihood.sampling
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
+    slices = slicer(experiment, state, sampling)(views)
+    expected = starting.expect(
+        experiment.images,
+        likelihood,
+        slices.reshape(-1, *slices.shape[2:]),
+        state.scale,
+        state.weight,
+        temperature,
+        workers=experiment.workers,
+    )
+    weight = expected.weight * sampling.cell
+    mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
+
+    def summed(rotations: Float64) -> list[merging.Normal | None]:
+        return [
+            merging.normal_equations_of_slices(*pair, rotations, sampling.q, plan.size, plan.voxel_angstrom)
+            for pair in zip(mean, weight, strict=True)
+        ]
+
+    normals = merging.symmetric_normals(summed, views, experiment.symmetry)
+    merged = solved(experiment, plan, normals, state.autocorrelation, START_MERGING, {})
+    figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
+    return replace(
+        state,
+        quaternions=expected.quaternions(views, plan.n_phi),
+        state=expected.view // len(views),
+        autocorrelation=merged,
+        distance=np.full_like(state.distance, expected.mean_distance),
+    )

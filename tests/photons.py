@@ -1,0 +1,124 @@
+"""Small experiments that are not ideal, as data sets without the truth, and what is true of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spilegate.evaluation.comparison import compare
+from spilegate.geometry import orientations
+from spilegate.geometry.sampling import Sampling
+from spilegate.settings import Settings
+from spilegate.simulation.conditions import JUNK, Conditions
+from spilegate.simulation.experiment import Simulation, simulate
+from spilegate.simulation.particle import Particle, built_in_particle, density
+from spilegate.state import Dataset, Reconstruction
+
+PIXELS, RESOLUTION_ANGSTROM = 32, 14.0
+
+
+def settings(**options: object) -> Settings:
+    """Settings of a quick run: one start, no half-sets."""
+    quick = {"compute": {"threads": 1}, "start": {"count": 1}, "resolution": {"half_sets": False, "phasings": 0}}
+    return Settings.model_validate(quick | options)
+
+
+def measured(
+    particle: Particle | None = None,
+    *,
+    images: int = 300,
+    photons: float | None = 20_000.0,
+    seed: int = 7,
+    others: tuple[Particle, ...] = (),
+    **conditions: Any,
+) -> Simulation:
+    """Patterns of a particle, the built-in one if left out."""
+    return simulate(
+        particle or built_in_particle("demo"),
+        images=images,
+        pixels=PIXELS,
+        resolution_angstrom=RESOLUTION_ANGSTROM,
+        wavelength_angstrom=1.0,
+        photons=photons,
+        seed=seed,
+        threads=1,
+        others=others,
+        conditions=Conditions(**conditions),
+    )
+
+
+def blind(simulation: Simulation, **changes: Any) -> Dataset:
+    """What the reader makes of a simulation's file, truth left out."""
+    count, *shape = simulation.intensities.shape
+    n_pixel = int(np.prod(shape))
+    mask = np.zeros(n_pixel, np.uint8) if simulation.mask is None else simulation.mask.ravel()
+    dataset = Dataset(
+        images=simulation.intensities.reshape(count, n_pixel),
+        q=simulation.pixel_position.reshape(-1, 3),
+        mask=mask,
+        panel_shape=(shape[0], shape[1], shape[2]),
+        pixel_index_map=simulation.pixel_index_map.reshape(-1, 2),
+        digest="0" * 64,
+        source="simulation",
+        counts=simulation.photons is not None,
+        background=None if simulation.background is None else simulation.background.ravel(),
+    )
+    return replace(dataset, **changes)
+
+
+def good_patterns(simulation: Simulation) -> np.ndarray:
+    """Which patterns (N_IMG,) show a particle."""
+    if simulation.hidden is None:
+        return np.ones(len(simulation.intensities), np.bool_)
+    good: np.ndarray = simulation.hidden.state != JUNK
+    return good
+
+
+def true_autocorrelation(particle: Particle, size: int, voxel_angstrom: float) -> np.ndarray:
+    """The transform of |F rho|^2 on a grid, (size, size, size) float32, for slices in the simulation's own unit."""
+    volume = density(particle, size, voxel_angstrom, threads=1).astype(np.float64)
+    spectrum = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(volume))) * voxel_angstrom**3
+    return np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(np.abs(spectrum) ** 2))).real.astype(np.float32)
+
+
+def correlation_and_error(result: Reconstruction, simulation: Simulation, k: int = 0) -> tuple[float, float]:
+    """Return the correlation of a run's density with the first true one, and the median orientation error [degrees]."""
+    good = good_patterns(simulation)
+    comparison, _ = compare(
+        result.state.density[k],
+        result.state.voxel_angstrom,
+        simulation.volume,
+        simulation.voxel_angstrom,
+        q_max=result.q_max,
+        quaternions=result.state.quaternions[good],
+        true_quaternions=simulation.quaternions[good],
+        threads=1,
+    )
+    assert comparison.orientation_error_deg is not None
+    return comparison.correlation, comparison.orientation_error_deg["median"]
+
+
+def some_points(count: int, rng: np.random.Generator, **changes: Any) -> Sampling:
+    """Points with weights, response, background and gaps drawn at random, all that a likelihood may look at."""
+    values = {
+        "mean": rng.uniform(5, 50, count),
+        "variance": rng.uniform(1, 100, count),
+        "response": rng.uniform(0.5, 1, count),
+        "background": rng.uniform(0, 5, count),
+        "cell": rng.uniform(0.5, 2, count),
+        "coverage": (rng.random(count) < 0.8).astype(float),
+    }
+    narrow = {name: np.asarray(value, np.float32) for name, value in (values | changes).items()}
+    return Sampling(q=np.zeros((count, 3)), n_pixel=count, **narrow)
+
+
+def turned(quaternions: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Return orientations turned about random axes by an angle."""
+    axis = rng.standard_normal((len(quaternions), 3))
+    axis *= np.radians(degrees) / np.linalg.norm(axis, axis=1, keepdims=True)
+    turns = orientations.matrices(quaternions) @ Rotation.from_rotvec(axis).as_matrix()
+    result: np.ndarray = orientations.quaternions(turns)
+    return result
