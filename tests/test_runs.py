@@ -55,7 +55,8 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     log = (finished / "run.log").read_text()
     planned = re.search(r"generation +1/(\d+) ", log)
     assert planned
-    assert int(planned.group(1)) >= summary["generations"]
+    # At the full radius it goes on until nothing changes any more.
+    assert int(planned.group(1)) <= summary["generations"]
 
 
 def test_evaluate_takes_a_map(finished: Path, data: Path, tmp_path: Path) -> None:
