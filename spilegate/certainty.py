@@ -43,7 +43,8 @@ def measure(
     return Certainty(
         q=q[reached],
         voxels=voxels[1:-1][reached],
-        half_set_fsc=(halves.correlation if halves else none)[:, reached],
+        half_set_fsc=(halves.corrected if halves else none)[:, reached],
+        half_set_fsc_plain=(halves.plain if halves else none)[:, reached],
         patterns=halves.patterns if halves else (0, 0),
         missing="" if halves else missing,
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),

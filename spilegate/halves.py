@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from spilegate.errors import InputError
-from spilegate.evaluation.alignment import Alignment, align
-from spilegate.evaluation.resolution import fourier_shell_correlation
+from spilegate.evaluation.alignment import Alignment, align, moved
+from spilegate.evaluation.randomised import corrected_correlation
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.launch import workers_for
 from spilegate.prediction import bands, significance
@@ -25,11 +26,13 @@ Reconstruct = Callable[[Dataset, Settings, Experiment, Watcher | None], Reconstr
 class HalfSets:
     """Agreement of two halves.
 
-    correlation : (K, N_SHELL) float64, Fourier shell correlation of each state's two densities, all shells to Nyquist
+    plain : (K, N_SHELL) float64, Fourier shell correlation of each state's two densities, all shells to Nyquist
+    corrected : the same, less what their supports contribute
     patterns : how many each half has; held_out : whether each half's model foresees the other half's patterns
     """
 
-    correlation: Float64
+    plain: Float64
+    corrected: Float64
     patterns: tuple[int, int]
     held_out: HeldOut
 
@@ -65,15 +68,21 @@ def half_sets(
         results.append(reconstruct(part, options.model_copy(update={"seed": seed}), experiment, of_half))
         experiments.append(experiment)
     first, second = results
+    plain, corrected = state_correlations(
+        first.state, second.state, first.q_max, diameter_angstrom, settings.seed, threads=workers.threads
+    )
     return HalfSets(
-        correlation=state_correlations(first.state, second.state, first.q_max, threads=workers.threads),
+        plain=plain,
+        corrected=corrected,
         patterns=(len(experiments[0].images), len(experiments[1].images)),
         held_out=held_out(experiments, [second.state, first.state], settings),
     )
 
 
-def state_correlations(first: State, second: State, q_max: float, *, threads: int) -> Float64:
-    """Return the shell correlations (K, N_SHELL) of each state's density with its counterpart among the other's.
+def state_correlations(
+    first: State, second: State, q_max: float, diameter_angstrom: float, seed: int, *, threads: int
+) -> tuple[Float64, Float64]:
+    """Return the shell correlations (K, N_SHELL) of each state's density with its counterpart, plain and corrected.
 
     Two runs number their states as they please: every state is aligned to every other one, and counterparts are the
     pairing with the largest sum of correlations (Kuhn, Nav. Res. Logist. Q. 2:83, 1955). A density that cannot be
@@ -89,23 +98,41 @@ def state_correlations(first: State, second: State, q_max: float, *, threads: in
 
     pairs = [[aligned(k, j) for j in states] for k in states]
     merit = [[-1.0 if pair is None else pair.correlation for pair in row] for row in pairs]
+    nothing = np.zeros(first.density.shape[-1] // 2)
     curves = []
     for k, j in zip(*linear_sum_assignment(merit, maximize=True), strict=True):
         pair = pairs[k][j]
-        other = np.zeros_like(first.density[k]) if pair is None else pair.volume
-        curves.append(fourier_shell_correlation(first.density[k], other, voxel, threads=threads).correlation)
-    return np.stack(curves)
+        if pair is None:
+            curves.append((nothing, nothing))
+            continue
+        curves.append(
+            corrected_correlation(
+                (first.density[k], second.density[j]),
+                (first.support[k], second.support[j]),
+                partial(moved, alignment=pair, voxel_angstrom=voxel, threads=threads),
+                voxel,
+                diameter_angstrom,
+                np.random.default_rng([seed, 0, k]),
+                threads=threads,
+            )
+        )
+    plain, corrected = (np.stack(kind) for kind in zip(*curves, strict=True))
+    return plain, corrected
 
 
 def held_out(experiments: list[Experiment], models: list[State], settings: Settings) -> HeldOut:
-    """Return how well models foresee patterns that they were not made from, combined over `experiments`."""
+    """Return how well each model foresees the patterns of one experiment that it was not made from, the worse of them.
+
+    One half that is right about the particle does not make up for another that is not.
+    """
     one = experiments[0]
     compared = bands(one.diameter_angstrom, one.q_max, pixel_spacing(one.detector.q[one.detector.matched]))
-    deviations = np.zeros(len(compared))
+    deviations = np.full(len(compared), np.inf)
     for number, band in enumerate(compared):
         for half, (experiment, model) in enumerate(zip(experiments, models, strict=True)):
             rng = np.random.default_rng([settings.seed, 0, number, half])
-            deviations[number] += significance(experiment, model, band, settings.matching, rng) / np.sqrt(len(models))
+            found = significance(experiment, model, band, settings.matching, rng)
+            deviations[number] = min(deviations[number], found)
     return HeldOut(
         q_first=np.array([band.q_first for band in compared]),
         q_last=np.array([band.q_last for band in compared]),

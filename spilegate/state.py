@@ -124,7 +124,8 @@ class HeldOut:
     """Whether models foresee patterns that they were not made from, band by band of |q|, outwards.
 
     q_first, q_last : (N_BAND,) float64 [1/angstrom], where each band begins and ends
-    deviations : (N_BAND,) float64, agreement of slices and patterns over its standard deviation where there is none
+    deviations : (N_BAND,) float64, agreement of slices and patterns over its standard deviation where there is none, of
+        the model that foresees less
     """
 
     q_first: Float64
@@ -138,7 +139,8 @@ class Certainty:
 
     q : (N_SHELL,) float64 [1/angstrom], centres of the shells as far as patterns were merged
     voxels : (N_SHELL,) float64, independent Fourier voxels of each
-    half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves; (0, N_SHELL) if `missing`
+    half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves, less what the outlines of
+        their supports contribute; half_set_fsc_plain : the same as it is; both (0, N_SHELL) if `missing`
     patterns : how many each half had; missing : why there are no halves, empty if there are
     held_out : whether each half's model foresees the other half's patterns
     prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
@@ -147,6 +149,7 @@ class Certainty:
     q: Float64
     voxels: Float64
     half_set_fsc: Float64
+    half_set_fsc_plain: Float64
     patterns: tuple[int, int]
     missing: str
     held_out: HeldOut

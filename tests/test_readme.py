@@ -50,7 +50,7 @@ def test_there_are_tested_blocks_and_commands() -> None:
 def test_every_command_shown_has_only_options_that_exist(line: str) -> None:
     words = shlex.split(line.partition("#")[0])
     commands = get_command(app).commands  # type: ignore[attr-defined] # the app is a group
-    options = {name for parameter in commands[words[0]].params for name in parameter.opts}
+    options = {name for parameter in commands[words[0]].params for name in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= options
 
 

@@ -144,7 +144,11 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
     results.write_results(job.folder, finished.result.state, threads=finished.experiment.workers.threads)
     certainty = finished.result.certainty
-    for name, curves in (("half_set", certainty.half_set_fsc), ("prtf", certainty.prtf)):
+    for name, curves in (
+        ("half_set", certainty.half_set_fsc),
+        ("half_set_plain", certainty.half_set_fsc_plain),
+        ("prtf", certainty.prtf),
+    ):
         if len(curves):
             write_curve(job.folder, name, certainty.q, curves[0])
     clock.lap("write")

@@ -11,7 +11,7 @@ from spilegate.errors import InputError
 from spilegate.evaluation import rigid
 from spilegate.evaluation.rotation_search import find_rotations, transform
 from spilegate.geometry.fourier import fourier_resize
-from spilegate.geometry.orientations import quaternions
+from spilegate.geometry.orientations import matrices, quaternions
 from spilegate.kernels import fft
 from spilegate.state import Float32, Float64
 
@@ -82,6 +82,17 @@ def align(
         correlation=_correlation(spectrum, fixed_spectrum, min(nyquist, wanted)),
         volume=fft.to_centre(fft.irfftn(spectrum, size, threads=threads)),
     )
+
+
+def moved(volume: Float32, alignment: Alignment, voxel_angstrom: float, *, threads: int) -> Float32:
+    """Return another volume (M, M, M), M odd, of the moving one's frame, brought onto the fixed one's."""
+    size = volume.shape[0]
+    sign = -1 if alignment.inverted else 1
+    shift = alignment.shift_angstrom / (size * voxel_angstrom)
+    pose = rigid.Pose(matrices(alignment.quaternion), sign, shift)
+    spectrum = _moved_spectrum(volume, pose, threads)
+    result: Float32 = fft.to_centre(fft.irfftn(spectrum, size, threads=threads))
+    return result
 
 
 def _prepared(volume: Float32, size: int, name: str) -> Float32:

@@ -12,11 +12,14 @@ from spilegate.state import Certainty, Float64
 
 HALF_SET_THRESHOLD = 0.143
 PRTF_THRESHOLD = 1 / np.e
-# Standard deviations: noise alone gets there in one of three million bands, patterns of unlike blobs have reached 4.
-FORESEEN_DEVIATIONS = 5.0
+# Standard deviations that both halves have to reach: noise does in one of a thousand million bands.
+FORESEEN_DEVIATIONS = 4.0
 # Agreement on fewer speckles (q x diameter) is agreement on the outline: any two compact bodies, once aligned, have it.
 OUTLINE_SPECKLES = 2.5
-MASK = "none beyond the support that phasing found for each density; no sharpening, no B factor"
+MASK = (
+    "the support that phasing found for each density, its share in the half-set FSC taken off by random phases; "
+    "no sharpening, no B factor"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def verdict(certainty: Certainty, state: int, diameter_angstrom: float) -> str:
         return f"Resolution {value:.3g} Å{edge} ({said}; density inside its own support, no sharpening)."
     if coarsest.name == "held_out":
         return (
-            "No resolution: neither half of the patterns foresees the other half beyond the particle's outline; "
+            "No resolution: the halves of the patterns do not foresee each other beyond the particle's outline; "
             "whatever the densities agree on, noise or unlike particles agree on as well."
         )
     who = "two halves" if coarsest.name == "half_set" else "phasings"
@@ -152,6 +155,7 @@ def _of_state(certainty: Certainty, state: int, diameter_angstrom: float) -> dic
             "resolution_angstrom": float(1 / q),
             "voxels": float(certainty.voxels[index]),
             "half_set_fsc": float(certainty.half_set_fsc[state, index]) if half_set else None,
+            "half_set_fsc_plain": float(certainty.half_set_fsc_plain[state, index]) if half_set else None,
             "prtf": float(certainty.prtf[state, index]) if prtf else None,
         }
         for index, q in enumerate(certainty.q)

@@ -23,6 +23,8 @@ from spilegate.state import Float32, Float64
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
 FIT_BOUNDS = (0.02, 0.15)
+# Displacements beyond the maximum that a line can be fitted to.
+FEWEST_SAMPLES = 6
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
 LEAST_OVERLAP = 0.05
 
@@ -50,11 +52,15 @@ def estimate_diameter(
     power = power - floor
     # Outwards from the maximum: scaling patterns to one brightness takes power away at the smallest displacements.
     peak = int(np.argmax(power))
+    if power[peak] <= 0 or len(power) - peak < FEWEST_SAMPLES:
+        return float(displacement[peak])
     relative = np.minimum.accumulate(np.maximum(power[peak:] / power[peak], 0))
     displacement = displacement[peak:]
     low, high = FIT_BOUNDS
     first = int(np.argmax(relative < high))
     last = max(int(np.argmax(relative < low)), first + 3)
+    if not relative[first] > 0:
+        return float(displacement[first])
     line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
     return float(np.clip(-line[1] / line[0], displacement[first], largest))
 

@@ -25,10 +25,11 @@ MERITS = (
     ("phasing_r", "Phasing", "R factor", False),
 )
 STAGE_COLOURS = {"start": SKY, "slice": GREEN, "match": BLUE, "refine": PURPLE, "merge": ORANGE, "phase": VERMILION}
-# Name of a curve, what it is called, its threshold, how that is written, and its colour.
-CURVES = {
+# Name of a curve, what it is called, its threshold if it has one, how that is written, and its colour.
+CURVES: dict[str, tuple[str, float | None, str, str]] = {
     "reference": ("FSC against the reference", 0.5, "0.5", BLUE),
     "half_set": ("FSC between half-sets", HALF_SET_THRESHOLD, f"{HALF_SET_THRESHOLD:g}", VERMILION),
+    "half_set_plain": ("the same, supports' share left in", None, "", VERMILION),
     "prtf": ("PRTF", PRTF_THRESHOLD, "1/e", GREEN),
 }
 
@@ -105,6 +106,9 @@ def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | No
     ax = figure.subplots()
     for name, (q, values) in curves.items():
         label, threshold, written, colour = CURVES[name]
+        if threshold is None:
+            ax.plot(q, values, color=colour, linewidth=0.9, alpha=0.6, label=label)
+            continue
         resolution = resolution_angstrom(FscCurve(q, values, np.ones_like(q)), threshold)
         if resolution is None:
             reached = f"nowhere above {written}"

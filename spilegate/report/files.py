@@ -14,7 +14,12 @@ FIGURES = "figures"
 # Ending of a picture that is being written.
 PART = ".part.png"
 SUMMARY = "summary.json"
-CURVE_FILES = {"reference": "fsc_reference.csv", "half_set": "fsc_half_set.csv", "prtf": "prtf.csv"}
+CURVE_FILES = {
+    "reference": "fsc_reference.csv",
+    "half_set": "fsc_half_set.csv",
+    "half_set_plain": "fsc_half_set_plain.csv",
+    "prtf": "prtf.csv",
+}
 
 
 def write_curve(folder: Path, name: str, q: Float64, correlation: Float64) -> None:
