@@ -11,9 +11,10 @@ from spilegate.errors import InputError
 from spilegate.geometry.calibration import calibrate, strangers
 from spilegate.geometry.detector import Detector, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
+from spilegate.geometry.hot_pixels import hot_pixels
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
 from spilegate.geometry.response import response
-from spilegate.geometry.sampling import Profile, Sampling, on_pixels, on_rings, radial_profile
+from spilegate.geometry.sampling import Profile, Sampling, moments, on_pixels, on_rings, radial_profile
 from spilegate.geometry.symmetry import Group, group
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
@@ -118,6 +119,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     if settings.matching.outliers:
         weight = strangers(dataset.images, first, q_max, workers=workers)
     scale, detector = calibrate(dataset.images, first, weight, q_max, estimate=estimate, workers=workers)
+    detector = without_hot_pixels(dataset.images, detector, scale, weight, workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
     profile = radial_profile(dataset.images, detector, scale, weight, spacing, workers=workers)
     diameter = options.diameter_angstrom
@@ -164,6 +166,15 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
         response(dataset.q, polarisation=options.polarisation, solid_angle=options.solid_angle),
         np.zeros(len(dataset.q)) if known is None else known,
     )
+
+
+def without_hot_pixels(
+    images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers
+) -> Detector:
+    """Return the detector without the pixels that no particle could make as bright as they are in all patterns."""
+    mean, _ = moments(images, detector, scale, weight, workers)
+    hot = hot_pixels(mean, detector.q, detector.merged)
+    return replace(detector, matched=detector.matched & ~hot, merged=detector.merged & ~hot)
 
 
 def inscribed_radius(q: Float64, usable: Bool) -> float:
