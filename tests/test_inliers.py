@@ -70,3 +70,13 @@ def test_few_patterns_are_enough(count: int) -> None:
 
 def test_patterns_that_are_all_alike_are_all_good() -> None:
     assert inliers(np.full(30, 0.2), np.ones(30), limit=5.0).all()
+
+
+def test_outliers_that_own_a_brightness_do_not_bend_the_line() -> None:
+    """All the brightest patterns are of something else, as bright as nothing that the particle shows."""
+    distance, brightness, _ = distances(0.0, 1.0, np.random.default_rng(6))
+    alien = np.argsort(brightness)[-80:]
+    distance[alien] *= 8
+    good = inliers(distance, brightness, limit=5.0)
+    assert not good[alien].any()
+    assert np.delete(good, alien).mean() > 0.995
