@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from spilegate import schedule
-from spilegate.geometry.detector import NEIGHBOURS
+from spilegate.geometry.detector import FEWEST_NEIGHBOURS
 from spilegate.kernels import fft, nufft
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.polar import harmonic_order
@@ -26,9 +26,9 @@ from spilegate.stages import matching, phasing, refining
 Place = Literal["patterns", "views", "volumes", "rank", "network"]
 
 # Array operations and copies of a tile, counted in the stages' text; tests count them as well.
-CALLS_OF_VIEW_TILE = 10
+CALLS_OF_VIEW_TILE = 13
 CALLS_OF_PATTERN_TILE = 45
-CALLS_OF_GRADIENT, CALLS_OF_VALUE = 26, 9
+CALLS_OF_GRADIENT, CALLS_OF_VALUE = 26, 8
 CALLS_OF_BLOCK = 30
 CALLS_OF_PHASING, CALLS_OF_CG = 12, 20
 # Bytes that array operations read and write: for every pixel refined with and without gradient, and merged.
@@ -89,14 +89,14 @@ class Load:
 
     @property
     def match_rows(self) -> list[Output]:
-        """What matching returns of every pattern: gain, view, shift and norm."""
+        """What matching returns of every pattern: score, view, shift and distance of its candidates."""
         row = (self.candidates,)
-        return [Rows(row, np.float32), Rows(row, np.int64), Rows(row, np.int64), Rows((), np.float32)]
+        return [Rows(row, np.float32), Rows(row, np.int64), Rows(row, np.int64), Rows(row, np.float32)]
 
     @property
     def refine_rows(self) -> list[Output]:
-        """What refinement returns of every pattern: quaternion, state and distance."""
-        return [Rows((4,), np.float64), Rows((), np.int64), Rows((), np.float64)]
+        """What refinement returns of every pattern: quaternion, state, factor of the scale, distance and cost."""
+        return [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
 
     @property
     def row_bytes(self) -> tuple[int, int]:
@@ -238,7 +238,7 @@ def _match(load: Load, gpu: bool) -> Term:
     pairs = load.patterns * view_tiles * matching.TILE_VIEWS
     samples = load.rings * load.plan.n_phi
     largest = 8 * (8 + 3 * load.candidates)
-    weights = NEIGHBOURS * WEIGHT_BYTES * samples
+    weights = FEWEST_NEIGHBOURS * WEIGHT_BYTES * samples
     amounts: dict[str, float] = {
         "gemm": load.products_per_pair * pairs,
         "memory": (16 * load.plan.n_phi + largest) * pairs + load.patterns * (weights + 4 * load.stored),

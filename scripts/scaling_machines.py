@@ -214,13 +214,13 @@ def _product_rate(load: Load) -> float:
 def _step_seconds() -> float:
     """Return the host's time for a step of one pattern, in the numbers that refinement takes them."""
     quaternions = orientations.random_quaternions(LM_TILE, np.random.default_rng(0))
-    hessian = np.broadcast_to(np.eye(3), (LM_TILE, 3, 3)).copy()
-    gradient, damping = np.ones((LM_TILE, 3)), np.ones(LM_TILE)
+    hessian = np.broadcast_to(np.eye(4), (LM_TILE, 4, 4)).copy()
+    gradient, damping = np.ones((LM_TILE, 4)), np.ones(LM_TILE)
+    pose = refining._Pose(quaternions, np.ones(LM_TILE))
 
     def work() -> None:
         for _ in range(20):
-            turned = refining._turned(quaternions, refining._steps(hessian, gradient, damping, 0.1))
-            orientations.matrices(turned)
+            orientations.matrices(pose.moved(refining._steps(hessian, gradient, damping, 0.1)).quaternions)
 
     return _seconds(work) / 20 / LM_TILE
 
@@ -238,10 +238,23 @@ def bookkeeping(count: int, load: Load) -> Pack:
     found = matching._Best(*unpacked[:3]).candidates(views, load.plan.n_phi, unpacked[3])
     quaternions, zeros = orientations.random_quaternions(count, rng), np.zeros(count)
     volumes = np.zeros((1, 1, 1, 1), np.float32)
-    state = State(2, 1.0, quaternions, zeros.astype(int), zeros, zeros, volumes, volumes, volumes > 0)
+    state = State(
+        generation=2,
+        voxel_angstrom=1.0,
+        history=np.empty((1, 3)),
+        quaternions=quaternions,
+        state=zeros.astype(int),
+        scale=zeros,
+        background=zeros,
+        weight=zeros,
+        distance=zeros,
+        autocorrelation=volumes,
+        density=volumes,
+        support=volumes > 0,
+    )
     steps.shortlist(state, found, 1.0)
     gathered = np.zeros((count, refine.row_bytes), np.uint8)
-    better, label, _ = refine.unpacked(load.refine_rows, np.array(gathered), np.zeros(1), iter(()))
+    better, label, *_ = refine.unpacked(load.refine_rows, np.array(gathered), np.zeros(1), iter(()))
     orientations.angle_between(better, state.quaternions)
     orientations.matrices(state.quaternions)
     np.bincount(label)

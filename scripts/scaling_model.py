@@ -262,7 +262,10 @@ def modelled(point: dict[str, Any], machine: Machine) -> dict[str, float]:
     """Return the seconds of every stage, and of "all", in the generations after the start of a measured point."""
     here = replace(machine, per_rank=point["processors"] // point["ranks"])
     stages = dict.fromkeys(("match", "refine", "merge", "phase"), 0.0)
-    for plan in schedule(point["diameter_angstrom"], point["q_max"])[1:]:
+    plans = schedule(point["diameter_angstrom"], point["q_max"])
+    # The generation at the full radius is repeated until nothing changes, at least once.
+    plans = [*plans[1:], replace(plans[-1], number=len(plans) + 1)]
+    for plan in plans:
         load = at_plan(plan, point["patterns"], point["side"], point["diameter_angstrom"], point["q_max"])
         load = replace(
             load,
@@ -271,7 +274,7 @@ def modelled(point: dict[str, Any], machine: Machine) -> dict[str, float]:
             contested=AMBIGUOUS if plan.q_match * point["diameter_angstrom"] < FEW_SPECKLES else load.contested,
             cycles=point["cycles"],
             # The first phasing and the last one start several times.
-            phasings=point["phasings"] if plan.last or plan.number == 2 else 1,
+            phasings=point["phasings"] if plan is plans[-1] or plan.number == 2 else 1,
         )
         for name, seconds in estimate(load, here, point["processors"]).seconds.items():
             stages[name.partition(":")[0]] += seconds

@@ -15,6 +15,7 @@ import pytest
 from conftest import as_dataset
 
 from spilegate.geometry import orientations
+from spilegate.geometry.detector import Detector
 from spilegate.geometry.sampling import on_pixels, radial_profile
 from spilegate.kernels import fft, nufft, polar
 from spilegate.kernels.packing import Pack
@@ -127,9 +128,9 @@ def load_of(experiment: Experiment, plan: Any) -> Any:
 def test_the_load_is_the_experiment(own: Experiment, number: int) -> None:
     plan = own.plans[number]
     load = load_of(own, plan)
-    assert load.rings == len(own.rings(plan).q)
-    assert load.used_match == pytest.approx(len(own.pixels(plan.q_match).q), rel=0.1)
-    assert load.used_merge == pytest.approx(len(own.pixels(plan.q_merge).q), rel=0.1)
+    assert load.rings == len(own.rings(plan).sampling.q)
+    assert load.used_match == pytest.approx(len(own.pixels(plan.q_match).sampling.q), rel=0.1)
+    assert load.used_merge == pytest.approx(len(own.pixels(plan.q_merge).sampling.q), rel=0.1)
     assert load.views == len(orientations.view_grid(plan.n_views, np.random.default_rng(0)))
     assert load.stored == own.images.shape[1]
 
@@ -145,7 +146,7 @@ def test_speckles_alone_give_the_load_at_full_radius(own: Experiment) -> None:
 def test_refinement_evaluates_the_points_counted(own: Experiment, transforms: dict[str, list[int]]) -> None:
     """One step for every candidate of a third of the patterns, then one step for all."""
     plan, count = own.plans[-1], len(own.images)
-    sampling = own.pixels(plan.q_match)
+    likelihood = own.pixels(plan.q_match)
     rng = np.random.default_rng(0)
     volume = rng.standard_normal((plan.size,) * 3).astype(np.float32)
     quaternions = orientations.random_quaternions(2 * count, rng).reshape(count, 2, 4)
@@ -154,7 +155,8 @@ def test_refinement_evaluates_the_points_counted(own: Experiment, transforms: di
     shortlist = refining.Shortlist(quaternions, np.zeros((count, 2), int), keep)
     refining.refine(
         own.images,
-        sampling,
+        likelihood,
+        own.scale,
         volume[None],
         plan.voxel_angstrom,
         shortlist,
@@ -163,7 +165,7 @@ def test_refinement_evaluates_the_points_counted(own: Experiment, transforms: di
         workers=Threads(1),
     )
     load = load_of(own, plan)
-    load = replace(load, used_match=len(sampling.q), contested=2 / 3, gradients=1.0, values=1.0)
+    load = replace(load, used_match=len(likelihood.sampling.q), contested=2 / 3, gradients=1.0, values=1.0)
     assert counts.refine_points(load) == pytest.approx(sum(transforms["forward"]), rel=1e-12)
     grids = counts._refine(load, gpu=False).amounts["fft"] / counts.fft_operations(fft.fast_size(2 * plan.size))
     assert grids == pytest.approx(sum(transforms["grids"]), rel=1e-12)
@@ -178,11 +180,12 @@ def test_the_merge_sums_the_points_and_blocks_counted(
     images = rng.random((patterns, side**2), dtype=np.float32)
     q = detector_q(side, 12.0, 1.0)[0].reshape(-1, 3)
     usable = np.ones(len(q), bool)
-    profile = radial_profile(images, q, usable, 0.005, workers=Threads(2))
-    sampling = on_pixels(q, usable, profile, q_first=0.0, q_last=0.03)
+    one, detector = np.ones(patterns), Detector(q, usable, usable, np.ones(len(q)), np.zeros(len(q)))
+    profile = radial_profile(images, detector, one, one, 0.005, workers=Threads(2))
+    sampling = on_pixels(detector, profile, q_first=0.0, q_last=0.03, matching=False)
     rotations = orientations.matrices(orientations.random_quaternions(patterns, rng))
     labels = np.arange(patterns) % 2
-    merging.normal_equations(images, sampling, labels, rotations, 2, 21, 6.0, workers=workers)
+    merging.normal_equations(images, sampling, labels, rotations, one, one, 2, 21, 6.0, workers=workers)
     load = counts.full_radius(patterns, side, 5.0)
     load = replace(load, used_merge=len(sampling.q), states=2, plan=replace(load.plan, size=21))
     assert counts.merge_points(load) == sum(transforms["adjoint"])
@@ -203,7 +206,7 @@ def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transf
     found = matching.polar(
         own.images,
         rings,
-        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, rings.q, workers=workers)[None],
+        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, rings.sampling.q, workers=workers)[None],
         views,
         plan.n_phi,
         n_candidates=load.candidates,
@@ -219,6 +222,7 @@ def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transf
     refining.refine(
         own.images,
         pixels,
+        own.scale,
         volume[None],
         plan.voxel_angstrom,
         refining.Shortlist(found.quaternions, found.state, np.ones(found.state.shape, bool)),
@@ -229,14 +233,16 @@ def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transf
     assert load.row_bytes == (match["pack"].row_bytes, workers.runs[-1]["pack"].row_bytes)
 
 
-def test_products_and_calls_of_a_tile_are_those_counted(operations: Counter[str]) -> None:
+def test_products_and_calls_of_a_tile_are_those_counted(own: Experiment, operations: Counter[str]) -> None:
     load = counts.full_radius(1000, SIDE, 3.0)
     correlator = polar.Correlator(load.plan.n_phi, load.plan.highest)
     rng = np.random.default_rng(0)
     patterns = rng.standard_normal((4, load.rings, load.plan.n_phi)).astype(np.float32)
     views = rng.standard_normal((load.harmonics, 2 * load.rings, 8)).astype(np.float32)
-    own = counted(polar.pattern_harmonics(patterns, correlator.order))
-    correlator.best(own, counted(views))
+    harmonics = counted(polar.pattern_harmonics(patterns, correlator.order))
+    score = own.rings(load.plan).score
+    operations.clear()
+    correlator.best(harmonics, counted(views), counted(np.ones((1, 8), np.float32)), score)
     assert operations.pop("flop") == load.products_per_pair * 4 * 8
     # Elsewhere than on the host the two matrices of the Fourier sums are copied as well.
     assert operations.total() + 2 == counts.CALLS_OF_VIEW_TILE
@@ -247,17 +253,19 @@ def test_calls_of_a_step_are_those_counted(
     own: Experiment, operations: Counter[str], monkeypatch: pytest.MonkeyPatch, with_gradient: bool
 ) -> None:
     plan = own.plans[2]
-    sampling, count = own.pixels(plan.q_match), refining.TILE_PATTERNS
+    likelihood, count = own.pixels(plan.q_match), refining.TILE_PATTERNS
+    sampling = likelihood.sampling
     forward = nufft.forward
     monkeypatch.setattr(
         nufft, "forward", lambda *arrays, **options: counted(forward(*map(np.asarray, arrays), **options))
     )
     (volumes,) = [refining._value_and_gradient_volumes(np.ones((plan.size,) * 3, np.float32))]
-    patterns = counted(sampling.weigh(sampling.patterns(own.images[:count])))
+    target = tuple(map(counted, likelihood.target(sampling.counts(own.images[:count]), own.scale[:count])))
     q = (sampling.q * (2 * np.pi * plan.voxel_angstrom)).astype(np.float32)
-    fit = refining._Fit(Here(np, 1), patterns, sampling, [volumes], q, count, 0.05)
+    fit = refining._Fit(Here(np, 1), target, likelihood, [volumes], q, count, 0.05)
     quaternions = orientations.random_quaternions(count, np.random.default_rng(0))
-    fit._linearised(patterns, np.arange(count), volumes, quaternions, with_gradient)
+    pose = refining._Pose(quaternions, np.ones(count))
+    fit._linearised(target, np.arange(count), volumes, pose, with_gradient)
     del operations["flop"]
     # Copies from and to the host, which are none here: offsets, weights, patterns chosen, and what is returned.
     copies, expected = (7, counts.CALLS_OF_GRADIENT) if with_gradient else (4, counts.CALLS_OF_VALUE)
