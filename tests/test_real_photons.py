@@ -64,6 +64,21 @@ def test_junk_is_found_and_left_out() -> None:
     assert np.median(orientation_errors(result, simulation, good)) < 2.0
 
 
+def test_double_hits_are_found_within_the_generations() -> None:
+    """Two particles in the beam fall off with |q| like one: only a model tells that they fit no orientation.
+
+    Some do fit one, nearly: two orientations that show much the same.
+    """
+    simulation = measured(images=330)
+    images = blind(simulation).images.copy()
+    double = np.arange(330) >= 300
+    images[double] += images[:30]
+    result = reconstruct(blind(simulation, images=images), settings(prepare=GIVEN))
+    assert (result.state.weight[double] == 0).mean() > 0.5
+    assert (result.state.weight[~double] == 1).mean() > 0.99
+    assert correlation(result, simulation) > 0.98
+
+
 def test_two_particles_are_told_apart_behind_a_mask() -> None:
     """Patterns differ in brightness by more than the particles do."""
     simulation = measured(others=(stretched(),), images=240, mask=("cross",), scale_decades=0.5)

@@ -181,3 +181,17 @@ def test_bright_patterns_decide_where_photons_are_few(
     }
     assert errors[0.0] < 0.8 * errors[-1.0]
     assert errors[0.0] < errors[1.0]
+
+
+def test_the_centre_of_the_equations_is_a_plain_sum(
+    slices: np.ndarray, rotations: np.ndarray, sampling: Sampling, scale: np.ndarray
+) -> None:
+    """Weighed by scale, response and |q|, a pixel's photons above the background count, wherever they were seen."""
+    images = measured(slices, scale, sampling)
+    found = normal(images, sampling, rotations, scale=scale)
+    radius = np.linalg.norm(sampling.q, axis=-1)
+    evening = radius / radius.mean()
+    photons = (images.astype(float) - sampling.background).sum(0)
+    centre = SIZE - 1
+    assert found.kernel[centre, centre, centre] == pytest.approx(scale.sum() * (evening @ sampling.response), rel=1e-4)
+    assert found.right[SIZE // 2, SIZE // 2, SIZE // 2] == pytest.approx(evening @ photons, rel=1e-3)
