@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spilegate.evaluation.comparison import compare
+from spilegate.evaluation.orientations import orientation_error
 from spilegate.geometry import orientations
 from spilegate.geometry.sampling import Sampling
 from spilegate.settings import Settings
@@ -84,21 +85,32 @@ def true_autocorrelation(particle: Particle, size: int, voxel_angstrom: float) -
     return np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(np.abs(spectrum) ** 2))).real.astype(np.float32)
 
 
-def correlation_and_error(result: Reconstruction, simulation: Simulation, k: int = 0) -> tuple[float, float]:
-    """Return the correlation of a run's density with the first true one, and the median orientation error [degrees]."""
-    good = good_patterns(simulation)
+def correlation(result: Reconstruction, simulation: Simulation, k: int = 0, true_k: int = 0) -> float:
+    """Return the correlation of the density of state k with a true one."""
+    reference = simulation.volume if simulation.hidden is None else simulation.hidden.volumes[true_k]
     comparison, _ = compare(
         result.state.density[k],
         result.state.voxel_angstrom,
-        simulation.volume,
+        reference,
         simulation.voxel_angstrom,
         q_max=result.q_max,
-        quaternions=result.state.quaternions[good],
-        true_quaternions=simulation.quaternions[good],
         threads=1,
     )
-    assert comparison.orientation_error_deg is not None
-    return comparison.correlation, comparison.orientation_error_deg["median"]
+    return comparison.correlation
+
+
+def orientation_errors(result: Reconstruction, simulation: Simulation, patterns: np.ndarray) -> np.ndarray:
+    """Return the errors [degrees] of the orientations of some patterns, bool (N_IMG,).
+
+    Half a turn about the beam makes no difference on a flat Ewald sphere, and little on one as flat as here: it is no
+    error.
+    """
+    found, truth = result.state.quaternions[patterns], simulation.quaternions[patterns]
+    half_turn = Rotation.from_euler("z", 180, degrees=True) * Rotation.from_quat(found, scalar_first=True)
+    both = np.concatenate([found, half_turn.as_quat(scalar_first=True)])
+    degrees = orientation_error(both, np.concatenate([truth, truth])).degrees
+    least: np.ndarray = degrees.reshape(2, -1).min(axis=0)
+    return least
 
 
 def some_points(count: int, rng: np.random.Generator, **changes: Any) -> Sampling:
