@@ -94,7 +94,7 @@ def test_noise_is_not_foreseen_even_by_the_right_model(measured, true_autocorrel
     size = true_autocorrelation.shape[-1]
     volume = true_autocorrelation[None] * np.float32(in_photons(measured, experiment))
     model = State(
-        1, experiment.plans[-1].voxel_angstrom, *np.empty((4, 0)), volume,
+        1, experiment.plans[-1].voxel_angstrom, *np.empty((7, 0)), volume,
         *np.empty((2, 1, size, size, size)),
     )  # fmt: skip
     options = Settings.model_validate(QUICK)
@@ -138,7 +138,7 @@ def volume(seed: int, size: int = 17) -> np.ndarray:
 
 def state_of(*densities: np.ndarray) -> State:
     stack = np.stack(densities)
-    return State(1, 3.0, *np.empty((4, 0)), stack, stack, stack > 0)
+    return State(1, 3.0, *np.empty((7, 0)), stack, stack, stack > 0)
 
 
 def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing():

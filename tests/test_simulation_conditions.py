@@ -68,10 +68,10 @@ def test_cross_and_beam_stop_take_about_a_seventh() -> None:
     diameter, q = diameter_angstrom(particle), detector_q(64, 8.0, 1.0)
     stop, cross = (detector_mask((name,), q, diameter)[0] == 2 for name in ("beamstop", "cross"))
     q_length = np.linalg.norm(q, axis=-1)[0]
-    assert np.array_equal(stop, q_length <= 3 / diameter)
-    assert cross[31:33].all()
-    assert cross[:, 31:33].all()
-    assert cross.sum() == 2 * 2 * 64 - 4
+    assert np.array_equal(stop, q_length <= 1.5 / diameter)
+    assert cross[30:34].all()
+    assert cross[:, 30:35].all()
+    assert cross.sum() == 9 * 64 - 20
     both = detector_mask(("cross", "beamstop"), q, diameter)[0]
     assert np.array_equal(both == 2, stop | cross)
     assert 0.13 < (both == 2).mean() < 0.17
@@ -81,9 +81,13 @@ def test_cross_and_beam_stop_take_about_a_seventh() -> None:
 @pytest.mark.parametrize("pixels", [20, 21, 64, 127, 128])
 def test_the_cross_is_in_the_middle_and_a_few_pixels_wide(pixels: int) -> None:
     mask = detector_mask(("cross",), detector_q(pixels, 8.0, 1.0), 60.0)[0]
-    assert np.array_equal(mask, mask.T)
-    assert np.array_equal(mask, mask[::-1])
-    assert 2 <= (mask[0] == 2).sum() <= max(3, pixels / 20)
+    rows, columns = mask[:, 0] == 2, mask[0] == 2
+    assert np.array_equal(mask == 2, rows[:, None] | columns)
+    assert np.array_equal(rows, rows[::-1])
+    # Across the columns the gap is one pixel wider, on one side.
+    assert columns[rows].all()
+    assert columns.sum() == rows.sum() + 1
+    assert 2 <= rows.sum() <= max(3, pixels / 14)
 
 
 def test_masked_pixels_count_nothing_and_photons_are_those_of_the_others() -> None:
@@ -257,7 +261,7 @@ def test_conditions_that_cannot_be_are_refused(changes: dict[str, object], messa
 
 def test_a_beam_stop_that_hides_everything_is_refused() -> None:
     with pytest.raises(InputError, match="beamstop"):
-        detector_mask(("beamstop",), detector_q(20, 30.0, 1.0), 60.0)
+        detector_mask(("beamstop",), detector_q(20, 45.0, 1.0), 60.0)
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

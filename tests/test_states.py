@@ -62,9 +62,12 @@ def a_state(simulation: Simulation, order: list[int], turns: list[Rotation]) -> 
     return State(
         generation=2,
         voxel_angstrom=simulation.voxel_angstrom,
+        history=np.empty((1, 3)),
         quaternions=quaternions,
         state=found,
         scale=np.ones(COUNT),
+        background=np.zeros(4),
+        weight=np.ones(COUNT),
         distance=np.zeros(COUNT),
         autocorrelation=volumes,
         density=volumes,
