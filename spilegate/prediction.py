@@ -12,7 +12,7 @@ where every pattern is of another particle; only a structure that all patterns s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ def significance(
     `w_p (d_ip - <d_p>) (m_ip - <m_p>)`, means over the patterns, so that what all patterns share (background, shadows)
     has no say; patterns are independent of each other, and the spread of their parts gives the standard deviation.
     """
+    # What patterns have in common is asked of these patterns, only the structure of the model.
+    model = replace(model, background=experiment.detector.background)
     narrow = plan(experiment.diameter_angstrom, 0, band.q_match, band.q_match)
     candidates = steps.match(experiment, narrow, model, options, rng, {})
     rotations = orientations.matrices(candidates.quaternions[:, 0])

@@ -206,7 +206,9 @@ def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transf
     found = matching.polar(
         own.images,
         rings,
-        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, rings.sampling.q, workers=workers)[None],
+        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, rings.sampling.q, workers=workers)[
+            None
+        ],
         views,
         plan.n_phi,
         n_candidates=load.candidates,

@@ -82,8 +82,10 @@ def evaluated(folder: Path, simulation: Simulation, state: State, weight: np.nda
     out.mkdir()
     results.write_results(out, state, threads=1)
     results.write_summary(out / "summary.json", {"q_max_inverse_angstrom": 1 / 8})
-    if weight is not None:
-        with h5py.File(out / "orientations.h5", "r+") as file:
+    # Without weights it is a file as others may write it.
+    with h5py.File(out / "orientations.h5", "r+") as file:
+        del file["weight"]
+        if weight is not None:
             file["weight"] = weight
     result = run("evaluate", out, "--reference", folder / "data.h5", "--threads", 1)
     assert result.exit_code == 0, result.output
