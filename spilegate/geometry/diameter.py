@@ -22,7 +22,7 @@ from spilegate.state import Float32, Float64
 # Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
-FIT_BOUNDS = (0.03, 0.25)
+FIT_BOUNDS = (0.03, 0.2)
 # Displacements beyond the maximum that a line can be fitted to.
 FEWEST_SAMPLES = 6
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
