@@ -168,9 +168,7 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
     )
 
 
-def without_hot_pixels(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers
-) -> Detector:
+def without_hot_pixels(images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers) -> Detector:
     """Return the detector without the pixels that no particle could make as bright as they are in all patterns."""
     mean, _ = moments(images, detector, scale, weight, workers)
     hot = hot_pixels(mean, detector.q, detector.merged)

@@ -200,13 +200,14 @@ def test_the_merge_sums_the_points_and_blocks_counted(
 def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transforms: dict[str, list[int]]) -> None:
     plan, workers = own.plans[3], Recording(2)
     rings, pixels = own.rings(plan), own.pixels(plan.q_match)
+    q = rings.sampling.q
     views = orientations.view_grid(plan.n_views, np.random.default_rng(0))
     volume = np.random.default_rng(1).standard_normal((plan.size,) * 3).astype(np.float32)
     load = load_of(own, plan)
     found = matching.polar(
         own.images,
         rings,
-        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, rings.sampling.q, workers=workers)[None],
+        lambda rotations: slicing.slices(volume, plan.voxel_angstrom, rotations, q, workers=workers)[None],
         views,
         plan.n_phi,
         n_candidates=load.candidates,
