@@ -60,7 +60,7 @@ class Bench(Ground):
             matching.polar,
             self.experiment.images,
             grid,
-            self.slicer(grid.q),
+            self.slicer(grid.sampling.q),
             views,
             n_phi,
             n_candidates=3,
@@ -86,13 +86,14 @@ class Bench(Ground):
         grid = self.experiment.rings(replace(self.plan, n_phi=n_phi))
         keywords: dict[str, Any] = {"n_candidates": 1, "highest": n_phi // 2, "workers": self.workers}
         images = self.experiment.images
-        polar = matching.polar(images, grid, self.slicer(grid.q), views, n_phi, **keywords)
-        gemm = matching.gemm(images, pixels, self.slicer(pixels.q), views, n_phi, **keywords)
+        polar = matching.polar(images, grid, self.slicer(grid.sampling.q), views, n_phi, **keywords)
+        gemm = matching.gemm(images, pixels, self.slicer(pixels.sampling.q), views, n_phi, **keywords)
         same = orientations.angle_between(polar.quaternions[:, 0], gemm.quaternions[:, 0]) < 1e-3
         distances = [
             refining.refine(
                 images,
                 pixels,
+                self.scale,
                 self.merged[None],
                 self.plan.voxel_angstrom,
                 alone(found.quaternions[:, 0]),
@@ -110,7 +111,7 @@ class Bench(Ground):
 
     def merge(self) -> None:
         """Merge with the true orientations: time, floor, accuracy, CG."""
-        sampling = self.experiment.pixels(self.plan.q_merge)
+        sampling = self.experiment.merged(self.plan.q_merge)
         seconds, normal = timed(self.normal)
         floor = self.adjoint_seconds(sampling.q)
         size = 2 * self.plan.size - 1
@@ -138,13 +139,15 @@ class Bench(Ground):
 
     def refine(self) -> None:
         """Refinement of all orientations, one Gauss-Newton step."""
-        sampling = self.experiment.pixels(self.plan.q_match)
+        likelihood = self.experiment.pixels(self.plan.q_match)
+        q = likelihood.sampling.q
         turn = Rotation.from_rotvec(np.random.default_rng(3).normal(0, 0.02, (PATTERNS, 3)))
         start = (Rotation.from_quat(self.simulation.quaternions, scalar_first=True) * turn).as_quat(scalar_first=True)
         step = partial(
             refining.refine,
             self.experiment.images,
-            sampling,
+            likelihood,
+            self.scale,
             self.merged[None],
             self.plan.voxel_angstrom,
             alone(start),
@@ -153,8 +156,8 @@ class Bench(Ground):
             workers=self.workers,
         )
         seconds, _ = timed(step)
-        floor = self.nufft_seconds(self.rotations, sampling.q, 2) + self.nufft_seconds(self.rotations, sampling.q)
-        row(f"one Gauss-Newton step, {PATTERNS} patterns of {len(sampling.q)} pixels", seconds)
+        floor = self.nufft_seconds(self.rotations, q, 2) + self.nufft_seconds(self.rotations, q)
+        row(f"one Gauss-Newton step, {PATTERNS} patterns of {len(q)} pixels", seconds)
         row("  its NUFFTs alone", floor, f"stage / library = {seconds / floor:.2f}")
 
     def phase(self) -> None:

@@ -10,7 +10,7 @@ import finufft
 import numpy as np
 
 from spilegate.geometry import orientations
-from spilegate.geometry.sampling import Sampling
+from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels import nufft
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.workers import Here
@@ -58,6 +58,8 @@ class Ground:
         self.workers = self.experiment.workers
         self.plan = self.experiment.plans[-1]
         self.rotations = orientations.matrices(self.simulation.quaternions)
+        # The simulated pulses are all alike.
+        self.scale = np.ones(PATTERNS)
         self.support = merging.support_ball(
             self.plan.size, self.plan.voxel_angstrom, 1.15 * self.experiment.diameter_angstrom
         )
@@ -80,9 +82,11 @@ class Ground:
         """Return the normal equations of all patterns at their true orientations."""
         (normal,) = merging.normal_equations(
             self.experiment.images,
-            self.experiment.pixels(self.plan.q_merge),
+            self.experiment.merged(self.plan.q_merge),
             np.zeros(PATTERNS, np.int64),
             self.rotations,
+            self.scale,
+            self.scale,
             1,
             self.plan.size,
             self.plan.voxel_angstrom,
@@ -103,13 +107,16 @@ class Ground:
             self.merged, self.plan.voxel_angstrom, rotations, q, workers=self.workers
         )[None]
 
-    def polar_floor(self, grid: Sampling, views: Float64, n_phi: int) -> float:
+    def polar_floor(self, likelihood: Likelihood, views: Float64, n_phi: int) -> float:
         """Return the time of the NUFFT, GEMM and Fourier sums of a polar search alone."""
         correlator = Correlator(n_phi, self.plan.highest)
-        slices = grid.weigh(self.slicer(grid.q)(views)[0])
-        stack = view_harmonics(slices, correlator.order, tile=matching.TILE_VIEWS, workers=self.workers).stack
-        first = self.experiment.images[: matching.TILE_PATTERNS]
-        patterns = pattern_harmonics(grid.weigh(grid.patterns(first)), correlator.order)
+        sampling = likelihood.sampling
+        expected = likelihood.expected(self.slicer(sampling.q)(views)[0])
+        stack = view_harmonics(
+            *expected, sampling.coverage, correlator.order, tile=matching.TILE_VIEWS, workers=self.workers
+        ).stack
+        first = sampling.counts(self.experiment.images[: matching.TILE_PATTERNS])
+        patterns = pattern_harmonics(likelihood.observed(first).values, correlator.order)
         rows, split = 2 * len(correlator.order), 2 * correlator.n_even
 
         def multiply(here: Here, part: slice) -> tuple[()]:  # noqa: ARG001 - as every body
@@ -120,7 +127,7 @@ class Ground:
             return ()
 
         gemm, _ = timed(lambda: self.workers.run(multiply, PATTERNS, [], tile=matching.TILE_PATTERNS))
-        return gemm + self.nufft_seconds(views, grid.q)
+        return gemm + self.nufft_seconds(views, sampling.q)
 
     def nufft_seconds(self, rotations: Float64, q: Float64, n_trans: int = 1) -> float:
         """Return the time of the type-2 transforms at rotated points."""
@@ -147,8 +154,9 @@ class Ground:
 
     def published_seconds(self, count: int) -> float:
         """Return the time of slicing at 1e-12 and one double-precision GEMM per 500 orientations."""
-        sampling = self.experiment.pixels(self.plan.q_match)
-        images = sampling.weigh(sampling.patterns(self.experiment.images)).astype(np.float64)
+        likelihood = self.experiment.pixels(self.plan.q_match)
+        sampling = likelihood.sampling
+        (images,) = likelihood.target(sampling.counts(self.experiment.images).astype(np.float64), self.scale)
         q = sampling.q * (2 * np.pi * self.plan.voxel_angstrom)
         rotations = orientations.matrices(orientations.random_quaternions(count, np.random.default_rng(1)))
         volume = self.merged.astype(np.complex128)
@@ -157,7 +165,7 @@ class Ground:
         for first in range(0, count, 500):
             points = orientations.rotated_points(rotations[first : first + 500], q).reshape(3, -1)
             model = nufft.forward(volume, points, tolerance=1e-12, threads=self.threads).real.reshape(500, -1)
-            model = (model - sampling.offset) * sampling.root_weight
-            gain = 2 * images @ model.T - (model**2).sum(1)
+            model, squares = likelihood.expected(model)
+            gain = 2 * images @ model.T - squares.sum(1)
             best = np.maximum(best, gain.max(1))
         return perf_counter() - begin
