@@ -23,6 +23,8 @@ from spilegate.state import Float32, Float64
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
 FIT_BOUNDS = (0.03, 0.2)
+# The window of `texture_power` blurs the end outwards by about the half width of its power at half maximum [1 / q_max].
+BLUR = 0.32
 # Displacements beyond the maximum that a line can be fitted to.
 FEWEST_SAMPLES = 6
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
@@ -54,7 +56,8 @@ def estimate_diameter(
     peak = int(np.argmax(power))
     if power[peak] <= 0 or len(power) - peak < FEWEST_SAMPLES:
         return float(displacement[peak])
-    relative = np.minimum.accumulate(np.maximum(power[peak:] / power[peak], 0))
+    # From the end inwards: what a mask leaves of a plateau before the end does not belong to the line.
+    relative = np.maximum.accumulate(np.maximum(power[peak:] / power[peak], 0)[::-1])[::-1]
     displacement = displacement[peak:]
     low, high = FIT_BOUNDS
     first = int(np.argmax(relative < high))
@@ -62,7 +65,7 @@ def estimate_diameter(
     if not relative[first] > 0:
         return float(displacement[first])
     line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
-    return float(np.clip(-line[1] / line[0], displacement[first], largest))
+    return float(np.clip(-line[1] / line[0] - BLUR / q_max, displacement[first], largest))
 
 
 def texture_power(
