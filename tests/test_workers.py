@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from typing import Any
 
 import array_api_strict
@@ -139,6 +142,36 @@ def test_volumes_are_worked_on_one_by_one(workers: Workers) -> None:
     doubled, sums = workers.volumes(double, 3, outputs, 5)
     np.testing.assert_array_equal(doubled, cubes * 2)
     np.testing.assert_allclose(sums, cubes.sum((1, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.backend
+def test_garbage_is_collected_and_under_legate_by_the_programs_own_thread(workers: Workers) -> None:
+    """An array of cuPyNumeric that another thread frees ends the process."""
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.array, self.itself = spread(np.ones((GROUP, 50_000), np.float32), workers), self
+            self.lists: list[Any] = [[] for _ in range(1000)]
+
+    def body(here: Here, part: slice) -> tuple[Any]:
+        lists: list[Any] = [[number] for number in range(10_000)]
+        return (here.array(np.full(part.stop - part.start, len(lists))),)
+
+    collectors, dead = set(), []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        collectors.add(threading.current_thread())
+
+    gc.callbacks.append(note)
+    try:
+        for _ in range(30):
+            dead.append(weakref.ref(Cycle()))
+            workers.run(body, 4, [Rows((), np.int64)], tile=1)
+    finally:
+        gc.callbacks.remove(note)
+    assert dead[0]() is None
+    assert collectors
+    assert isinstance(workers, Threads) or collectors == {threading.current_thread()}
 
 
 @pytest.mark.backend

@@ -65,6 +65,7 @@ def _launch(function: Callable[..., Array], sources: list[Array], target: Array,
     """Run the task for a function on all parts of the arrays."""
     from legate.core import get_legate_runtime, types
 
+    stores.collect_garbage()
     if function not in _functions:
         _functions.append(function)
     launch = get_legate_runtime().create_auto_task(*_task(len(sources), len(scalars)))

@@ -86,6 +86,7 @@ def _launch(task: tuple[Any, Any], source: Array, target: Array, axis: int, *sca
     """Run a task on every slab along an axis that is as long in the source as in the target."""
     from legate.core import get_legate_runtime, types
 
+    stores.collect_garbage()
     thickness = -(-target.shape[axis] // stores.processors())
 
     def slabs(array: Array) -> Any:

@@ -6,6 +6,7 @@ a cuPyNumeric array finds it started.
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -37,6 +38,22 @@ def processors() -> int:
     from legate.core import TaskTarget, get_machine
 
     return int(get_machine().count(TaskTarget.GPU if on_gpus() else TaskTarget.CPU))
+
+
+def collect_garbage() -> None:
+    """Collect garbage here, when it is due, and from now on nowhere else: to be called before other threads work.
+
+    Python collects in whichever thread happens to make a list, and an array of cuPyNumeric that is freed by any thread
+    but the program's own ends the process by a segmentation fault.
+    """
+    gc.disable()
+    due = [
+        generation
+        for generation, (count, limit) in enumerate(zip(gc.get_count(), gc.get_threshold(), strict=True))
+        if count > limit
+    ]
+    if due:
+        gc.collect(due[-1])
 
 
 def register(body: Body, sources: int, scalars: tuple[type, ...]) -> tuple[Any, Any]:

@@ -88,6 +88,7 @@ class LegateWorkers:
 
     def __init__(self, threads: int | None, split_voxels: int) -> None:
         self.split_voxels = split_voxels
+        stores.collect_garbage()
         runtime, machine = get_legate_runtime(), get_machine()
         self.gpus = stores.on_gpus()
         self.processors = stores.processors()
@@ -110,6 +111,7 @@ class LegateWorkers:
 
         Raises what a body raised on this rank, RuntimeError if a body failed on another one.
         """
+        stores.collect_garbage()
         spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
         if not (spread or self.gpus):
             return self.host.run(body, count, outputs, tile=tile)
