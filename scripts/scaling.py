@@ -77,10 +77,11 @@ def weak(options: argparse.Namespace) -> dict[str, Any]:
             launcher = legate(options, ranks, 1, count)
             point = reconstruct(launcher, options, count, f"weak-{ranks}-{repeat}", diameter)
             runs[ranks].append(point)
-            # Every run plans the same generations.
+            # Every run plans the same generations, though one may converge a generation earlier than another.
             diameter = diameter or point["diameter_angstrom"]
     points = [median(runs[ranks]) for ranks in counts]
-    one, two = (point["generations"] for point in points)
+    common = min(len(point["generations"]) for point in points)
+    one, two = (point["generations"][:common] for point in points)
     for number, seconds in enumerate(zip(one, two, strict=True), start=1):
         print_pair(f"generation {number}{' (blind start)' if number == 1 else ''}", *seconds)
     ratio = print_pair("generations after the start", sum(one[1:]), sum(two[1:]))

@@ -263,8 +263,9 @@ def modelled(point: dict[str, Any], machine: Machine) -> dict[str, float]:
     here = replace(machine, per_rank=point["processors"] // point["ranks"])
     stages = dict.fromkeys(("match", "refine", "merge", "phase"), 0.0)
     plans = schedule(point["diameter_angstrom"], point["q_max"])
-    # The generation at the full radius is repeated until nothing changes, at least once.
-    plans = [*plans[1:], replace(plans[-1], number=len(plans) + 1)]
+    # The generation at the full radius is repeated until nothing changes.
+    plans += [replace(plans[-1], number=number) for number in range(len(plans) + 1, len(point["generations"]) + 1)]
+    plans = plans[1:]
     for plan in plans:
         load = at_plan(plan, point["patterns"], point["side"], point["diameter_angstrom"], point["q_max"])
         load = replace(
