@@ -26,7 +26,9 @@ def converged(history: Float64, q_max: float, options: ConvergenceOptions) -> bo
     if full_generations(history, q_max) < 2:
         return False
     before, now = history[-2:]
-    flat = abs(now[DISTANCE] - before[DISTANCE]) <= options.distance * before[DISTANCE]
+    # Of few photons most of the distance is noise: then it is what the model explains that has to stay.
+    least = min(before[DISTANCE], abs(1 - before[DISTANCE]))
+    flat = abs(now[DISTANCE] - before[DISTANCE]) <= options.distance * least
     # Patterns of few photons keep moving between orientations that are as likely: then it is their number that settles.
     return bool(flat and (now[MOVED] <= options.moved or abs(now[MOVED] - before[MOVED]) <= options.moved))
 

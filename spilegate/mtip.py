@@ -83,13 +83,20 @@ def blind_start(
 def generation(
     experiment: Experiment, plan: Plan, state: State, settings: Settings, rng: np.random.Generator, record: Recorder
 ) -> State:
-    """Return the next state: match, refine, merge, phase."""
-    with record.stage(plan.number, "match") as figures:
-        candidates = steps.match(experiment, plan, state, settings.matching, rng, figures)
-    with record.stage(plan.number, "refine") as figures:
-        state = steps.refine(experiment, plan, state, candidates, settings.matching, figures)
-    with record.stage(plan.number, "merge") as figures:
-        state = steps.merge(experiment, plan, state, settings.merging, figures)
+    """Return the next state: match, refine, merge, phase; or assign softly, merge, phase."""
+    if experiment.soft:
+        with record.stage(plan.number, "match") as figures:
+            assigned = steps.assign(experiment, plan, state, 0.0, rng, figures)
+            state = steps.settle(experiment, plan, state, assigned, settings.matching, figures)
+        with record.stage(plan.number, "merge") as figures:
+            state = steps.average(experiment, plan, state, assigned, settings.merging, figures)
+    else:
+        with record.stage(plan.number, "match") as figures:
+            candidates = steps.match(experiment, plan, state, settings.matching, rng, figures)
+        with record.stage(plan.number, "refine") as figures:
+            state = steps.refine(experiment, plan, state, candidates, settings.matching, figures)
+        with record.stage(plan.number, "merge") as figures:
+            state = steps.merge(experiment, plan, state, settings.merging, figures)
     with record.stage(plan.number, "phase") as figures:
         last = finished(state.history, experiment.q_max, settings.convergence)
         return steps.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)

@@ -29,6 +29,8 @@ FEWEST_RINGS = 8
 FIRST_RING = 0.5
 # Patterns of more photons are matched by squared distances: as good there, and faster.
 BRIGHT_PHOTONS = 10_000
+# Patterns of fewer photons do not tell their orientations: they are assigned to all, by probability.
+SOFT_PHOTONS = 200
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Experiment:
     plans: list[Plan]
     workers: Workers
     symmetry: Group
+    soft: bool
 
     def at(self, state: State) -> Experiment:
         """Return it with what a state knows of the background."""
@@ -118,7 +121,9 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     weight = np.ones(len(dataset.images))
     if settings.matching.outliers:
         weight = strangers(dataset.images, first, q_max, workers=workers)
-    scale, detector = calibrate(dataset.images, first, weight, q_max, estimate=estimate, workers=workers)
+    scale, detector = calibrate(
+        dataset.images, first, weight, q_max, estimate=estimate, counts=dataset.counts, workers=workers
+    )
     detector = without_hot_pixels(dataset.images, detector, scale, weight, workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
     profile = radial_profile(dataset.images, detector, scale, weight, spacing, workers=workers)
@@ -134,10 +139,12 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
             f"{found:.3g} angstrom; expected at least 2 speckles (q x diameter >= 2); check diameter_angstrom and q_max"
         )
     statistics = settings.matching.statistics
+    inside = detector.matched & (q_length <= q_max)
+    photons = float(profile.at(q_length[inside])[0].sum()) if dataset.counts else np.inf
     if statistics == "auto":
-        inside = detector.matched & (q_length <= q_max)
-        photons = float(profile.at(q_length[inside])[0].sum())
         statistics = "poisson" if dataset.counts and photons < BRIGHT_PHOTONS else "gaussian"
+    assignment = settings.matching.assignment
+    soft = assignment == "soft" or (assignment == "auto" and photons < SOFT_PHOTONS)
     return Experiment(
         dataset.images,
         detector,
@@ -150,9 +157,10 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         q_max,
         found,
         diameter is None,
-        schedule(found, q_max, q_min),
+        schedule(found, q_max, q_min, soft=soft),
         workers,
         group(settings.symmetry),
+        soft,
     )
 
 

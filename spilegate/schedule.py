@@ -23,6 +23,9 @@ EXTENT_DIAMETERS = 2.2
 # Angle between views times q d: the polar search ends this near to the best orientation, refinement does the rest.
 VIEW_SPACING = 0.6
 FEWEST_SHIFTS = 32
+# The same for patterns that are assigned to many views at once, each view to many patterns; how often at each radius.
+SOFT_SPACING = 0.8
+SOFT_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,11 @@ class Plan:
     view_spacing: float
 
 
-def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float) -> Plan:
-    """Return the generation that matches up to q_match and merges up to q_merge."""
+def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, spacing: float = VIEW_SPACING) -> Plan:
+    """Return the generation that matches up to q_match and merges up to q_merge; spacing : of the views, times q d."""
     speckles = q_match * diameter_angstrom
     size = grid_size(diameter_angstrom, q_merge)
-    spacing = VIEW_SPACING / speckles
+    spacing /= speckles
     n_phi = max(FEWEST_SHIFTS, 8 * int(np.ceil(2 * np.pi / spacing / 8)))
     return Plan(
         number=number,
@@ -72,10 +75,11 @@ def grid_size(diameter_angstrom: float, q: float) -> int:
     return fast_odd_size(int(np.ceil(2 * EXTENT_DIAMETERS * diameter_angstrom * q - 1e-6)))
 
 
-def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0) -> list[Plan]:
+def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0, *, soft: bool = False) -> list[Plan]:
     """Return the generations of a run: the blind start, then outwards; the last, at full radius, is to be repeated.
 
     q_min : where the detector begins; the start needs a ring of some speckles beyond it
+    soft : whether patterns are assigned to many views: these merge as far as they match, SOFT_REPEATS times each radius
     A generation of the march matches as far as the one before it merged, and merges as far as the next one matches.
     """
     first = min(max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom), q_max)
@@ -83,6 +87,11 @@ def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0) -> list
     march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
     radii = [*march, q_max, q_max]
     plans = [plan(diameter_angstrom, 1, radii[0], radii[0])]
+    if soft:
+        repeated = [radius for radius in [*march, q_max] for _ in range(SOFT_REPEATS)]
+        return plans + [
+            plan(diameter_angstrom, number, q, q, SOFT_SPACING) for number, q in enumerate(repeated, start=2)
+        ]
     for number, (here, after) in enumerate(pairwise(radii), start=2):
         plans.append(plan(diameter_angstrom, number, here, after))
     return plans

@@ -79,6 +79,10 @@ class MatchingOptions(_Options):
         "auto",
         description="Squared distances (gaussian) or photon statistics (poisson); auto: by the photons there are.",
     )
+    assignment: Literal["auto", "hard", "soft"] = Field(
+        "auto",
+        description="The best orientation of each pattern (hard) or all by probability (soft); auto: by the photons.",
+    )
     outliers: bool = Field(True, description="Find patterns that fit no orientation and leave them out of the merge.")
     states: int = Field(1, ge=1, description="Number of conformations K.")
     candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")
@@ -116,7 +120,7 @@ class ResolutionOptions(_Options):
 class ConvergenceOptions(_Options):
     """When the run stops: generations at the full radius go on until two of them agree."""
 
-    most_generations: int = Field(6, ge=2, description="Most generations at the full radius.")
+    most_generations: int = Field(8, ge=2, description="Most generations at the full radius.")
     moved: float = Field(0.02, ge=0, le=1, description="Part of the orientations that may still move.")
     distance: float = Field(0.005, ge=0, description="Relative change of the mean distance that still counts as none.")
 

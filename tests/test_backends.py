@@ -20,7 +20,7 @@ from spilegate.mtip import reconstruct
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation
-from spilegate.stages import matching, merging, refining, slicing, starting
+from spilegate.stages import assigning, matching, merging, refining, slicing
 from spilegate.state import State
 
 STRICT = Threads(2, array_api_strict)
@@ -79,7 +79,7 @@ def stage_results(experiment: Experiment, volume: np.ndarray, workers: Workers) 
     start_rings = experiment.rings(first)
     few = orientations.view_grid(first.n_views, rng)
     model = slicing.slices(volume, voxel, few, start_rings.sampling.q, workers=workers)
-    expected = starting.expect(patterns, start_rings, model, scale, weight, 0.2, workers=workers)
+    expected = assigning.expect(patterns, start_rings, model, scale, weight, 0.2, workers=workers)
     (normal,) = merging.normal_equations(
         patterns,
         experiment.merged(plan.q_match),

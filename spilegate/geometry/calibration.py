@@ -27,6 +27,7 @@ ROUNDS = 4
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # A pattern is never taken for darker than this part of the mean.
 DARKEST = 1e-3
+TINY = 1e-30
 
 
 def pattern_sums(images: Any, detector: Detector, pixels: Bool, *, workers: Workers) -> Float64:
@@ -79,26 +80,43 @@ def scales(sums: Float64, background: float, weight: Float64) -> Float64:
     return relative
 
 
+def shrunken(scale: Float64, noise: Float64, weight: Float64) -> Float64:
+    """Return scales (N_IMG,) drawn towards 1 as far as photon noise and not the pulses makes them differ.
+
+    noise : (N_IMG,), variance of each that counting photons causes; weight : (N_IMG,), 0 for patterns that do not count
+    The best linear estimate (James and Stein, Proc. 4th Berkeley Symp. 1:361, 1961); the pulses' own variance is what
+    noise leaves of the scales' variance. Patterns of few photons, each given the scale that its photons suggest, would all be equally
+    bright, and so would be the particle from all sides.
+    """
+    good = weight > 0
+    own = max(0.0, float(np.var(scale[good]) - noise[good].mean()))
+    result: Float64 = 1 + (scale - 1) * own / np.maximum(own + noise, TINY)
+    result /= result[good].mean()
+    return result
+
+
 def calibrate(
-    images: Any, detector: Detector, weight: Float64, q_max: float, *, estimate: bool, workers: Workers
+    images: Any, detector: Detector, weight: Float64, q_max: float, *, estimate: bool, counts: bool, workers: Workers
 ) -> tuple[Float64, Detector]:
     """Return the scales (N_IMG,) of all patterns and the detector with its background.
 
     weight : (N_IMG,), 0 for patterns that are not to be trusted
     estimate : find the background from the patterns; else it is what the detector has
+    counts : whether the values are numbers of photons
     """
     used = detector.matched & (np.linalg.norm(detector.q, axis=-1) <= q_max)
     sums = pattern_sums(images, detector, used, workers=workers)
     scale = scales(sums, float(detector.background[used].sum()), weight)
-    if not estimate:
-        return scale, detector
     background = detector.background
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if estimate else 0):
         found = background_of(images, detector, scale, weight, workers=workers)
         if found is None:
             break
         background = found
         scale = scales(sums, float(background[used].sum()), weight)
+    if counts:
+        signal = sums - float(background[used].sum())
+        scale = shrunken(scale, np.maximum(sums, 1) / max(float(signal[weight > 0].mean()), TINY) ** 2, weight)
     return scale, replace(detector, background=background)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
 from spilegate.kernels.workers import Here, Rows, Workers
-from spilegate.state import Float32
+from spilegate.state import Float32, Float64
 
 # Joins correlations with the sums that belong to them, elementwise; it grows with the correlation.
 Score = Callable[[Any, Any], Any]
@@ -106,14 +106,23 @@ def _harmonics(rings: Any, order: list[int]) -> Any:
 
 def fourier_sum(n_phi: int, harmonics: list[int]) -> Float32:
     """Return the (n_phi / 2, 2 len(harmonics)) matrix of the Fourier sum over real and imaginary parts, interleaved."""
-    angle = 2 * np.pi * np.outer(np.arange(n_phi // 2), harmonics) / n_phi
     weight = np.where(np.isin(harmonics, [0, n_phi // 2]), 1.0, 2.0) / n_phi
-    both = np.stack([np.cos(angle) * weight, -np.sin(angle) * weight], axis=-1)
-    return both.reshape(n_phi // 2, -1).astype(np.float32)
+    return (_waves(n_phi, harmonics) * weight[:, None]).reshape(n_phi // 2, -1).astype(np.float32)
+
+
+def fourier_transform(n_phi: int, harmonics: list[int]) -> Float32:
+    """Return the (2 len(harmonics), n_phi / 2) matrix that makes real and imaginary parts, interleaved, of samples."""
+    return np.ascontiguousarray(_waves(n_phi, harmonics).reshape(n_phi // 2, -1).T, np.float32)
+
+
+def _waves(n_phi: int, harmonics: list[int]) -> Float64:
+    """Return cos and -sin (n_phi / 2, len(harmonics), 2) of half a turn."""
+    angle = 2 * np.pi * np.outer(np.arange(n_phi // 2), harmonics) / n_phi
+    return np.stack([np.cos(angle), -np.sin(angle)], axis=-1)
 
 
 class Correlator:
-    """Correlations of tiles of patterns and views for one ring geometry; holds the two Fourier-sum matrices."""
+    """Correlations of tiles of patterns and views for one ring geometry; holds the Fourier-sum matrices."""
 
     def __init__(self, n_phi: int, highest: int) -> None:
         if n_phi % 2:
@@ -122,6 +131,8 @@ class Correlator:
         self.order, self.n_even = harmonic_order(n_phi, highest)
         self._even = fourier_sum(n_phi, self.order[: self.n_even])
         self._odd = fourier_sum(n_phi, self.order[self.n_even :])
+        self._to_even = fourier_transform(n_phi, self.order[: self.n_even])
+        self._to_odd = fourier_transform(n_phi, self.order[self.n_even :])
 
     def halves(self, product: Any) -> tuple[Any, Any]:
         """Return the even and odd parts E, O : (N_PHI / 2, columns) of the correlations.
@@ -169,8 +180,14 @@ class Correlator:
             gain = score(gain, sums)
         return xp.argmax(gain, axis=0) + half * (self.n_phi // 2)
 
-    def full(self, patterns: Any, views: Any) -> Any:
-        """Return the correlations (N_PHI, n, TILE) float32 at every shift; arguments as for `best`."""
-        xp = array_module(patterns)
-        even, odd = self.halves(xp.matmul(patterns, views))
-        return xp.reshape(xp.concat([even + odd, even - odd]), (self.n_phi, -1, views.shape[2]))
+    def harmonics(self, along: Any, across: Any) -> Any:
+        """Return the harmonics (N_M, 2, ...) of functions p of the shift, real and imaginary parts.
+
+        along, across : (N_PHI / 2, ...) float32, `p(s) + p(s + N_PHI / 2)` and `p(s) - p(s + N_PHI / 2)`
+        """
+        xp = array_module(along)
+        even, odd = (
+            xp.matmul(from_host(matrix, part), xp.reshape(part, (self.n_phi // 2, -1)))
+            for matrix, part in ((self._to_even, along), (self._to_odd, across))
+        )
+        return xp.reshape(xp.concat([even, odd]), (len(self.order), 2, *along.shape[1:]))

@@ -1,5 +1,6 @@
 """The steps of a generation: the stages applied to a `State`, state by state, with a generation's plan."""
 
+from spilegate.steps.assignments import assign, average, settle
 from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
 from spilegate.steps.poses import match, refine, shortlist
 from spilegate.steps.starts import agree, anneal, enough, mean_distance, random_state, temperatures
@@ -8,6 +9,8 @@ __all__ = [
     "SOUND_PHASING",
     "agree",
     "anneal",
+    "assign",
+    "average",
     "enough",
     "match",
     "mean_distance",
@@ -16,6 +19,7 @@ __all__ = [
     "phasings",
     "random_state",
     "refine",
+    "settle",
     "shortlist",
     "temperatures",
 ]

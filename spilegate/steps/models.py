@@ -27,11 +27,14 @@ Figures = dict[str, float]
 SUPPORT_LIMIT = 1.15
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
+# Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one alone
+# fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
+PHASED_PART = np.float32(0.5)
 
 
 def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
     """Return the state with autocorrelations merged from all patterns at their orientations."""
-    start = _regridded(state.autocorrelation, plan.size, experiment.workers.threads)
+    start = regridded(state.autocorrelation, plan.size, experiment.workers.threads)
     sampling = experiment.at(state).merged(plan.q_merge)
 
     def summed(rotations: Float64) -> list[merging.Normal | None]:
@@ -67,18 +70,21 @@ def phase(
 
     The first phasing starts from several random densities and keeps the best, the others go on from the density at
     hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
-    to the density's autocorrelation; the last generation keeps the merged one, which no phasing has touched.
+    to the density's autocorrelation, or, softly, to its mean with the merged one; the last generation keeps the merged one, which no phasing has touched.
     """
     first = not state.density.any()
-    fresh = options.starts if first else options.starts - 1 if last else 0
+    several = first or last or experiment.soft
+    fresh = options.starts if first else options.starts - 1 if several else 0
     phased = phasings(experiment, plan, state, fresh, options, rng)
-    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
+    best = phasing.combine(phased, SOUND_PHASING if last or experiment.soft else 1.0)
     figures.update(phasing_r=float(best.r_factor.max()), phasings=float(phased.r_factor.shape[1]))
     if not last:
         threads = experiment.workers.threads
         model = phasing.autocorrelation(best.density, threads=threads)
         for volume in model if not experiment.symmetry.trivial else ():
             volume[:] = symmetry.symmetric_mean(volume, experiment.symmetry, threads=threads)
+        if experiment.soft:
+            model = PHASED_PART * model + (1 - PHASED_PART) * state.autocorrelation
         state = replace(state, autocorrelation=model)
     return replace(state, density=best.density, support=best.support)
 
@@ -128,13 +134,13 @@ def _phasing_starts(
     shape = (len(state.density), fresh, *inside.shape)
     density, support = phasing.random_start(shape, inside, rng), np.broadcast_to(inside, shape)
     if state.density.any():
-        here = _regridded(state.density, plan.size, threads)[:, None]
+        here = regridded(state.density, plan.size, threads)[:, None]
         mask = fourier_resize(state.support.astype(np.float32), plan.size, threads=threads)[:, None] > 0.5
         density, support = np.concatenate([here, density], axis=1), np.concatenate([mask, support], axis=1)
     return density, support
 
 
-def _regridded(volumes: Float32, size: int, threads: int) -> Float32:
+def regridded(volumes: Float32, size: int, threads: int) -> Float32:
     """Return volumes (K, M, M, M) on size^3 voxels with the same transform: a voxel's value shrinks with its volume."""
     resized: Float32 = fourier_resize(volumes, size, threads=threads)
     return resized * np.float32((volumes.shape[-1] / size) ** 3)

@@ -15,7 +15,7 @@ from spilegate.settings import MatchingOptions
 from spilegate.stages import matching, refining
 from spilegate.stages.matching import Candidates
 from spilegate.stages.refining import Shortlist
-from spilegate.state import State
+from spilegate.state import Float64, Int64, State
 from spilegate.steps.models import Figures, slicer
 
 # Largest turn of one Gauss-Newton step, as a part of the angle that moves the outermost speckle by its own width.
@@ -81,20 +81,47 @@ def refine(
         largest_turn=LARGEST_TURN * plan.view_spacing,
         workers=experiment.workers,
     )
-    turned = orientations.angle_between(refined.quaternions, state.quaternions)
-    far = (turned > np.degrees(plan.view_spacing)) | (refined.state != state.state)
+    return settled(
+        experiment,
+        plan,
+        state,
+        refined.quaternions,
+        refined.state,
+        state.scale * refined.factor,
+        refined.distance,
+        options,
+        figures,
+    )
+
+
+def settled(
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    quaternions: Float64,
+    labels: Int64,
+    scale: Float64,
+    distance: Float64,
+    options: MatchingOptions,
+    figures: Figures,
+) -> State:
+    """Return the state with new poses of all patterns, and with what follows from them: outliers, background, history.
+
+    quaternions : (N_IMG, 4); labels : (N_IMG,), the conformation of each; scale, distance : (N_IMG,)
+    """
+    turned = orientations.angle_between(quaternions, state.quaternions)
+    far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
     weight = state.weight
     if options.outliers and state.generation >= FIRST_WEIGHED:
-        weight = experiment.weight * inliers(refined.distance, experiment.scale, limit=OUTLYING)
+        weight = experiment.weight * inliers(distance, experiment.scale, limit=OUTLYING)
     good = weight > 0
     figures.update(
-        mean_distance=float(refined.distance[good].mean()),
+        mean_distance=float(distance[good].mean()),
         moved=float(far[good].mean()),
         median_turn_deg=float(np.median(turned[good])),
         outliers=float((~good).sum()),
     )
-    scale = state.scale * refined.factor
-    scale /= scale[good].mean()
+    scale = scale / scale[good].mean()
     background = None
     if experiment.estimate_background:
         background = background_of(experiment.images, experiment.detector, scale, weight, workers=experiment.workers)
@@ -102,12 +129,12 @@ def refine(
     return replace(
         state,
         history=np.concatenate([state.history, [merits]]),
-        quaternions=refined.quaternions,
-        state=refined.state,
+        quaternions=quaternions,
+        state=labels,
         scale=scale,
         background=state.background if background is None else background,
         weight=weight,
-        distance=refined.distance,
+        distance=distance,
     )
 
 

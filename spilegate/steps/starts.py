@@ -10,9 +10,9 @@ from spilegate.geometry import orientations, symmetry
 from spilegate.preparation import Experiment
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, Settings, StartOptions
-from spilegate.stages import merging, starting
 from spilegate.state import Float64, State
-from spilegate.steps.models import Figures, merge, slicer, solved
+from spilegate.steps.assignments import assign, average
+from spilegate.steps.models import Figures, merge
 
 # The soft start moves between rough models, where a close fit of each means nothing.
 START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
@@ -81,35 +81,6 @@ def anneal(
     experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
 ) -> State:
     """Return the state after one soft assignment to a freshly turned grid of views."""
-    likelihood = experiment.rings(plan)
-    sampling = likelihood.sampling
-    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
-    slices = slicer(experiment, state, sampling)(views)
-    expected = starting.expect(
-        experiment.images,
-        likelihood,
-        slices.reshape(-1, *slices.shape[2:]),
-        state.scale,
-        state.weight,
-        temperature,
-        workers=experiment.workers,
-    )
-    weight = expected.weight * sampling.cell
-    mean, weight = (array.reshape(len(slices), len(views), *array.shape[1:]) for array in (expected.mean, weight))
-
-    def summed(rotations: Float64) -> list[merging.Normal | None]:
-        return [
-            merging.normal_equations_of_slices(*pair, rotations, sampling.q, plan.size, plan.voxel_angstrom)
-            for pair in zip(mean, weight, strict=True)
-        ]
-
-    normals = merging.symmetric_normals(summed, views, experiment.symmetry)
-    merged = solved(experiment, plan, normals, state.autocorrelation, START_MERGING, {})
-    figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
-    return replace(
-        state,
-        quaternions=expected.quaternions(views, plan.n_phi),
-        state=expected.view // len(views),
-        autocorrelation=merged,
-        distance=np.full_like(state.distance, expected.mean_distance),
-    )
+    assigned = assign(experiment, plan, state, temperature, rng, figures)
+    state = average(experiment, plan, assigned.state(state, plan.n_phi), assigned, START_MERGING, {})
+    return replace(state, distance=np.full_like(state.distance, assigned.expected.mean_distance))

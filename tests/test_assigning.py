@@ -6,7 +6,7 @@ import numpy as np
 
 from spilegate.geometry import orientations
 from spilegate.kernels.workers import Threads
-from spilegate.stages import slicing, starting
+from spilegate.stages import assigning, slicing
 
 
 def test_cold_expectation_gives_every_view_its_own_patterns(experiment, true_autocorrelation):
@@ -24,11 +24,11 @@ def test_cold_expectation_gives_every_view_its_own_patterns(experiment, true_aut
     exact = replace(sampling, rings=rings, n_pixel=images.shape[1], variance=1e-4 * sampling.variance)
     identity = replace(likelihood, sampling=exact)
     one = np.ones(len(images))
-    expected = starting.expect(images, identity, slices, one, one, 1e-4, workers=Threads(2))
+    expected = assigning.expect(images, identity, slices, one, one, 1e-4, workers=Threads(2))
     np.testing.assert_allclose(expected.weight, 3.0, atol=1e-3)
     np.testing.assert_allclose(expected.mean, slices, rtol=1e-3, atol=1e-4 * np.abs(slices).max())
     assert expected.mean_distance < 1e-4
     assert expected.entropy < 0.05
-    warm = starting.expect(images, identity, slices, one, one, 1e3, workers=Threads(2))
+    warm = assigning.expect(images, identity, slices, one, one, 1e3, workers=Threads(2))
     assert warm.entropy > 0.99
     np.testing.assert_allclose(warm.weight.sum(axis=0), 36, rtol=1e-4)

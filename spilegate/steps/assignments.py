@@ -1,0 +1,98 @@
+"""Soft assignments: every pattern at all orientations, each with its probability, and the model they average to.
+
+Where a pattern has too few photons to tell its orientation, the most likely one is mostly wrong, and a model merged at
+such orientations learns its own noise. Expectation maximisation (EMC; Loh and Elser, Phys. Rev. E 80:026705, 2009)
+does not decide: it merges the expected slice of every view.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spilegate.geometry import orientations, symmetry
+from spilegate.geometry.calibration import shrunken
+from spilegate.geometry.sampling import Sampling
+from spilegate.preparation import Experiment
+from spilegate.schedule import Plan
+from spilegate.settings import MatchingOptions, MergingOptions
+from spilegate.stages import assigning, merging
+from spilegate.state import Float64, State
+from spilegate.steps.models import Figures, regridded, slicer, solved
+from spilegate.steps.poses import settled
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """What a soft assignment found, and the views and points it was made on.
+
+    views : (N_VIEW, 3, 3) float64; expected : of all states, one after the other, N_VIEW slices each
+    """
+
+    views: Float64
+    sampling: Sampling
+    expected: assigning.Expectation
+
+    def state(self, state: State, n_phi: int) -> State:
+        """Return the state with every pattern at its most probable orientation."""
+        return replace(
+            state,
+            quaternions=self.expected.quaternions(self.views, n_phi),
+            state=self.expected.view // len(self.views),
+            distance=self.expected.distance,
+        )
+
+
+def assign(
+    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
+) -> Assigned:
+    """Return the probabilities of all orientations of a freshly turned grid, summed up to expected slices."""
+    likelihood = experiment.at(state).rings(plan)
+    sampling = likelihood.sampling
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
+    slices = slicer(experiment, state, sampling)(views)
+    expected = assigning.expect(
+        experiment.images,
+        likelihood,
+        slices.reshape(-1, *slices.shape[2:]),
+        state.scale,
+        state.weight,
+        temperature,
+        workers=experiment.workers,
+    )
+    figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
+    return Assigned(views, sampling, expected)
+
+
+def settle(
+    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MatchingOptions, figures: Figures
+) -> State:
+    """Return the state with every pattern at its most probable orientation, and what follows from that."""
+    now, expected = assigned.state(state, plan.n_phi), assigned.expected
+    scale = state.scale
+    if experiment.statistics == "poisson":
+        # The photons there are over those of a slice of scale 1.
+        scale = shrunken(expected.amount / expected.sums, 1 / expected.sums, state.weight)
+    return settled(experiment, plan, state, now.quaternions, now.state, scale, now.distance, options, figures)
+
+
+def average(
+    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MergingOptions, figures: Figures
+) -> State:
+    """Return the state with autocorrelations merged from the expected slices."""
+    expected, views, q = assigned.expected, assigned.views, assigned.sampling.q
+    weight = expected.weight * assigned.sampling.cell
+    shape = (len(state.autocorrelation), len(views), *q.shape[:-1])
+    mean, weight = expected.mean.reshape(shape), weight.reshape(shape)
+
+    def summed(rotations: Float64) -> list[merging.Normal | None]:
+        return [
+            merging.normal_equations_of_slices(*pair, rotations, q, plan.size, plan.voxel_angstrom)
+            for pair in zip(mean, weight, strict=True)
+        ]
+
+    normals = merging.symmetric_normals(summed, views, experiment.symmetry)
+    start = regridded(state.autocorrelation, plan.size, experiment.workers.threads)
+    merged = solved(experiment, plan, normals, start, options, figures)
+    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
