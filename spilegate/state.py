@@ -167,6 +167,7 @@ class Reconstruction:
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
     converged : whether the last generation changed nothing that counts; convergence : what it changed, in words
+    mean_pattern : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured, background included
     certainty : how far it can be trusted
     """
 
@@ -178,4 +179,5 @@ class Reconstruction:
     peak_memory_mib: list[float]
     converged: bool
     convergence: str
+    mean_pattern: Float64
     certainty: Certainty

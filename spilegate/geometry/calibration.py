@@ -79,6 +79,12 @@ def scales(sums: Float64, background: float, weight: Float64) -> Float64:
     return relative
 
 
+def alike(scale: Float64, weight: Float64) -> bool:
+    """Tell whether scales (N_IMG,), those of weight 0 left out, differ too little to tell signal from background."""
+    good = weight > 0
+    return bool(np.std(scale[good]) < LEAST_SPREAD * np.mean(scale[good]))
+
+
 def calibrate(
     images: Any, detector: Detector, weight: Float64, q_max: float, *, estimate: bool, workers: Workers
 ) -> tuple[Float64, Detector]:
@@ -110,9 +116,9 @@ def background_of(
     scale, weight : (N_IMG,); patterns of weight 0 are left out
     None if the patterns are too alike in brightness to tell.
     """
-    good = weight > 0
-    if np.std(scale[good]) < LEAST_SPREAD * np.mean(scale[good]):
+    if alike(scale, weight):
         return None
+    good = weight > 0
     count, n_pixel = len(images), len(detector.q)
     # Bright patterns scatter more: with the weight 1 / s the line is fitted with the same care everywhere.
     weight = good / scale

@@ -1,10 +1,11 @@
 """The steps of a generation: the stages applied to a `State`, state by state, with a generation's plan."""
 
 from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
-from spilegate.steps.poses import match, refine, shortlist
+from spilegate.steps.poses import OUTLYING, match, refine, shortlist
 from spilegate.steps.starts import agree, anneal, enough, mean_distance, random_state, temperatures
 
 __all__ = [
+    "OUTLYING",
     "SOUND_PHASING",
     "agree",
     "anneal",
