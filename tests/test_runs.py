@@ -32,7 +32,8 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
              "progress.jsonl", "fsc_reference.csv", "summary.json"}  # fmt: skip
     assert files <= {path.name for path in finished.iterdir()}
-    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "fsc"}
+    # There is no background in these patterns.
+    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "outliers", "fsc"}
     assert {path.stem for path in (finished / "figures").iterdir()} == pictures
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["version"] == spilegate.__version__
