@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from command_line import QUICK, run
 from matplotlib.colors import to_hex, to_rgb
 from photons import blind, measured, settings
+from test_results import made_up_state
 
 from spilegate.formats import results
 from spilegate.geometry.inliers import expected, inliers
@@ -54,9 +56,11 @@ def test_radial_means_leave_out_what_is_not_used() -> None:
 def test_scales_and_populations_are_of_the_patterns_kept() -> None:
     scale, weight = np.append(np.arange(101.0), [1e9, 1e9]), np.append(np.ones(101), [0.0, 0.0])
     assert scale_figures(scale, weight) == {"percentile_5": 5.0, "percentile_50": 50.0, "percentile_95": 95.0}
-    state, weight = np.array([0, 0, 0, 2, 1, 1]), np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
-    assert populations(state, weight, 4) == [0.75, 0.0, 0.25, 0.0]
-    assert populations(0 * state, weight, 1) == [1.0]
+    made = made_up_state(3)
+    made = replace(made, state=np.array([0, 0, 0, 1, 1, 1]), weight=np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0]))
+    assert made.members.tolist() == [3, 1, 0]
+    assert populations(made.members) == [0.75, 0.25, 0.0]
+    assert populations(made_up_state().members) == [1.0]
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +237,7 @@ def test_a_run_reports_what_it_found_out_about_the_patterns(hard: tuple[Path, st
     state, kept = results.read_assignments(folder / "orientations.h5")
     assert kept is not None
     assert summary["outliers"] == np.flatnonzero(~kept).tolist()
-    assert summary["populations"] == populations(state, kept.astype(np.float64), 2)
-    assert sum(summary["populations"]) == pytest.approx(1)
+    assert summary["populations"] == [pytest.approx((state[kept] == k).mean()) for k in (0, 1)]
     for number, (part, name) in enumerate(zip(summary["populations"], ("density.mrc", "density_1.mrc"), strict=True)):
         assert f"{part:.1%} in state {number} ({name})" in " ".join(printed.split())
     assert summary["background"]["source"] == "estimated"

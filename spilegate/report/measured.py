@@ -49,8 +49,7 @@ def scale_figures(scale: Float64, weight: Float64) -> dict[str, float]:
     return {f"percentile_{rank}": float(value) for rank, value in zip(PERCENTILES, found, strict=True)}
 
 
-def populations(state: Int64, weight: Float64, count: int) -> list[float]:
-    """Return the part of the patterns (N_IMG,) of a weight above 0 that is in each of `count` states."""
-    kept = state[weight > 0]
-    parts: list[float] = (np.bincount(kept, minlength=count) / len(kept)).tolist()
+def populations(members: Int64) -> list[float]:
+    """Return the part of the patterns that is in each state, from their numbers (K,)."""
+    parts: list[float] = (members / members.sum()).tolist()
     return parts

@@ -75,7 +75,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
         "scale": scale_figures(result.state.scale, result.state.weight),
         "background": background_of(run),
-        "populations": populations(result.state.state, result.state.weight, len(result.state.density)),
+        "populations": populations(result.state.members),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
         "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
         "seconds": time_figures(run.records, clock),
