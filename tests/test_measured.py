@@ -183,11 +183,13 @@ def test_that_there_are_no_outliers_is_said() -> None:
 
 def test_one_outlier_and_patterns_of_one_scale_are_drawn() -> None:
     found = fits(20, left_out=(3,))
-    alike = outliers.Fits(np.ones(20), found.distance, found.kept, np.ones(20), np.ones(20), 1.5)
+    alike = outliers.Fits(np.ones(20), np.linspace(0.5, 1.6, 20), found.kept, np.ones(20), np.ones(20), 1.5)
     with drawing():
         figure = outliers.outliers_figure(alike, [("one", np.ones((4, 4)))], "generation 7")
         figure.canvas.draw()
     assert title(figure).startswith("1 outlier among 20 patterns")
+    # Distances that are much alike have a linear axis, which has more labels.
+    assert next(ax for ax in figure.axes if ax.collections).get_yscale() == "linear"
 
 
 def test_the_background_is_drawn_over_q_and_on_the_detector() -> None:

@@ -207,10 +207,14 @@ def _states(populations: list[float]) -> str:
 
 def _how_to_go_on(job: Job, monitor: Monitor) -> str:
     """Return what is kept after an interruption and how to go on from there."""
-    if not monitor.generation_done:
+    kept = monitor.generation_done
+    if job.checkpoint.is_file():
+        # The interruption may come between the writing of a checkpoint and the note that it is there.
+        kept = record.load_record(job.checkpoint, State)[0].generation
+    if not kept:
         return f"interrupted before the first checkpoint; start again with --force (folder {job.folder})"
     return (
-        f"interrupted; generation {monitor.generation_done} is kept in {job.checkpoint}; to go on, give the same "
+        f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on, give the same "
         f"command with --resume: spilegate reconstruct {shlex.quote(str(job.data))} "
         f"--output {shlex.quote(str(job.folder))} --resume ..."
     )

@@ -18,6 +18,8 @@ from spilegate.state import Bool, Float64, Int64
 # Outliers shown as examples.
 EXAMPLES = 4
 BINS = 40
+# Distances that span less than this factor would leave a logarithmic axis with next to no labels.
+LEAST_RANGE = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _distances(ax: Axes, fits: Fits) -> None:
         ylabel="distance to the best slice\n(0: perfect, 1: as the mean pattern)",
     )
     plain_logarithmic(ax.xaxis)
-    if fits.distance.min() > 0:
+    if 0 < LEAST_RANGE * fits.distance.min() < fits.distance.max():
         ax.set_yscale("log")
         plain_logarithmic(ax.yaxis)
     ax.grid(alpha=0.25)
