@@ -24,7 +24,7 @@ Reconstruct = Callable[[Dataset, Settings, Experiment, Watcher | None], Reconstr
 
 @dataclass(frozen=True)
 class HalfSets:
-    """Agreement of two halves.
+    """Agreement of two halves; states are numbered like those of the reconstruction from all patterns.
 
     plain : (K, N_SHELL) float64, Fourier shell correlation of each state's two densities, all shells to Nyquist
     corrected : the same, less what their supports contribute
@@ -41,6 +41,7 @@ def half_sets(
     dataset: Dataset,
     settings: Settings,
     diameter_angstrom: float,
+    whole: State,
     reconstruct: Reconstruct,
     watcher: Watcher | None = None,
 ) -> HalfSets:
@@ -49,7 +50,7 @@ def half_sets(
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): their Fourier shell correlation meets 0.143 where the full
     set's would meet 0.5 against the truth.
 
-    watcher : is asked who is to watch each half
+    whole : what all patterns came to; watcher : is asked who is to watch each half
     """
     workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
     options = settings.model_copy(
@@ -71,6 +72,8 @@ def half_sets(
     plain, corrected = state_correlations(
         first.state, second.state, first.q_max, diameter_angstrom, settings.seed, threads=workers.threads
     )
+    if len(whole.density) > 1:
+        plain, corrected = numbered_like(whole, first.state, (plain, corrected), first.q_max, threads=workers.threads)
     return HalfSets(
         plain=plain,
         corrected=corrected,
@@ -84,24 +87,12 @@ def state_correlations(
 ) -> tuple[Float64, Float64]:
     """Return the shell correlations (K, N_SHELL) of each state's density with its counterpart, plain and corrected.
 
-    Two runs number their states as they please: every state is aligned to every other one, and counterparts are the
-    pairing with the largest sum of correlations (Kuhn, Nav. Res. Logist. Q. 2:83, 1955). A density that cannot be
-    aligned, being empty, agrees with nothing.
+    A state without patterns, or with a density that cannot be aligned, being empty, agrees with nothing.
     """
-    voxel, states = first.voxel_angstrom, range(len(first.density))
-
-    def aligned(k: int, j: int) -> Alignment | None:
-        try:
-            return align(second.density[j], first.density[k], voxel, q_max=q_max, threads=threads)
-        except InputError:
-            return None
-
-    pairs = [[aligned(k, j) for j in states] for k in states]
-    merit = [[-1.0 if pair is None else pair.correlation for pair in row] for row in pairs]
+    voxel = first.voxel_angstrom
     nothing = np.zeros(first.density.shape[-1] // 2)
     curves = []
-    for k, j in zip(*linear_sum_assignment(merit, maximize=True), strict=True):
-        pair = pairs[k][j]
+    for k, (j, pair) in enumerate(counterparts(first, second, q_max, threads=threads)):
         if pair is None:
             curves.append((nothing, nothing))
             continue
@@ -118,6 +109,44 @@ def state_correlations(
         )
     plain, corrected = (np.stack(kind) for kind in zip(*curves, strict=True))
     return plain, corrected
+
+
+def numbered_like(
+    whole: State, half: State, curves: tuple[Float64, Float64], q_max: float, *, threads: int
+) -> tuple[Float64, Float64]:
+    """Return curves (K, N_SHELL) over a half's states in the order of the states of all patterns.
+
+    Zeros for a state that has no counterpart in the half.
+    """
+    pairs = counterparts(whole, half, q_max, threads=threads)
+    plain, corrected = (
+        np.stack([np.zeros_like(curve[j]) if pair is None else curve[j] for j, pair in pairs]) for curve in curves
+    )
+    return plain, corrected
+
+
+def counterparts(first: State, second: State, q_max: float, *, threads: int) -> list[tuple[int, Alignment | None]]:
+    """Return the counterpart in `second` of each state of `first`, and how to lay it onto it.
+
+    Two runs number their states as they please: every state is aligned to every other one, and counterparts are the
+    pairing with the largest sum of correlations (Kuhn, Nav. Res. Logist. Q. 2:83, 1955). The alignment is None if one
+    of the two has no patterns, or a density that is constant.
+    """
+    states = range(len(first.density))
+
+    def aligned(k: int, j: int) -> Alignment | None:
+        # What is left of a state that has lost its patterns shows what they all have in common.
+        if not (first.members[k] and second.members[j]):
+            return None
+        try:
+            return align(second.density[j], first.density[k], first.voxel_angstrom, q_max=q_max, threads=threads)
+        except InputError:
+            return None
+
+    pairs = [[aligned(k, j) for j in states] for k in states]
+    merit = [[-1.0 if pair is None else pair.correlation for pair in row] for row in pairs]
+    _, best = linear_sum_assignment(merit, maximize=True)
+    return [(int(j), pairs[k][j]) for k, j in enumerate(best)]
 
 
 def held_out(experiments: list[Experiment], models: list[State], settings: Settings) -> HeldOut:

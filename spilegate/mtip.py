@@ -11,6 +11,7 @@ import numpy as np
 
 from spilegate import certainty, steps
 from spilegate.convergence import converged, finished, reason
+from spilegate.geometry.sampling import mean_pattern
 from spilegate.preparation import Experiment, prepare
 from spilegate.recording import Recorder
 from spilegate.schedule import Plan
@@ -53,6 +54,7 @@ def reconstruct(
         peak_memory_mib=experiment.workers.peak_memory_mib(),
         converged=converged(state.history, q_max, settings.convergence),
         convergence=reason(state.history, q_max, settings.convergence),
+        mean_pattern=mean_pattern(experiment.images, experiment.detector, state.weight, workers=experiment.workers),
         certainty=certainty.measure(dataset, experiment, state, settings, _reconstruct_half, watcher),
     )
 

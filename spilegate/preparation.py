@@ -166,7 +166,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
 
 def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
     """Return the pixels of a data set: levels 0 for everything, 1 for merging only, 2 for nothing."""
-    known = dataset.background if options.background != "estimate" else None
+    known = known_background(dataset, options)
     return Detector(
         dataset.q,
         dataset.mask == 0,
@@ -174,6 +174,11 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
         response(dataset.q, polarisation=options.polarisation, solid_angle=options.solid_angle),
         np.zeros(len(dataset.q)) if known is None else known,
     )
+
+
+def known_background(dataset: Dataset, options: PrepareOptions) -> Float64 | None:
+    """Return the file's background (N_PIX,) [counts], None if there is none or it is not to be used."""
+    return dataset.background if options.background in ("auto", "file") else None
 
 
 def without_hot_pixels(images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers) -> Detector:

@@ -87,6 +87,11 @@ class State:
     density: Float32
     support: Bool
 
+    @property
+    def members(self) -> Int64:
+        """Return how many patterns each conformation has, (K,), outliers left out."""
+        return np.bincount(self.state[self.weight > 0], minlength=len(self.density)).astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -137,6 +142,7 @@ class HeldOut:
 class Certainty:
     """What a reconstruction measures of its own resolution, without any truth.
 
+    members : (K,) int64, how many patterns are in each state
     q : (N_SHELL,) float64 [1/angstrom], centres of the shells as far as patterns were merged
     voxels : (N_SHELL,) float64, independent Fourier voxels of each
     half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves, less what the outlines of
@@ -146,6 +152,7 @@ class Certainty:
     prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
     """
 
+    members: Int64
     q: Float64
     voxels: Float64
     half_set_fsc: Float64
@@ -167,6 +174,7 @@ class Reconstruction:
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
     converged : whether the last generation changed nothing that counts; convergence : what it changed, in words
+    mean_pattern : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured, background included
     certainty : how far it can be trusted
     """
 
@@ -178,4 +186,5 @@ class Reconstruction:
     peak_memory_mib: list[float]
     converged: bool
     convergence: str
+    mean_pattern: Float64
     certainty: Certainty

@@ -11,7 +11,7 @@ from conftest import as_dataset
 
 from spilegate import certainty
 from spilegate.evaluation import verdict
-from spilegate.halves import held_out, state_correlations
+from spilegate.halves import held_out, numbered_like, state_correlations
 from spilegate.mtip import reconstruct
 from spilegate.prediction import bands, significance
 from spilegate.preparation import Experiment, prepare
@@ -138,7 +138,8 @@ def volume(seed: int, size: int = 17) -> np.ndarray:
 
 def state_of(*densities: np.ndarray) -> State:
     stack = np.stack(densities)
-    return State(1, 3.0, *np.empty((7, 0)), stack, stack, stack > 0)
+    made = State(1, 3.0, *np.empty((7, 0)), stack, stack, stack > 0)
+    return replace(made, state=np.arange(len(stack)), weight=np.ones(len(stack)))
 
 
 def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing():
@@ -150,6 +151,26 @@ def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing
     curves, _ = state_correlations(state_of(one, empty), state_of(empty, one), 0.12, 30.0, 0, threads=1)
     assert curves[0, :4].min() > 0.99
     assert not curves[1].any()
+
+
+def test_a_state_that_has_lost_its_patterns_agrees_with_nothing():
+    one, other = volume(1), volume(2)
+    left = replace(state_of(one, other), weight=np.array([1.0, 0.0]))
+    for pair in ((left, state_of(one, other)), (state_of(one, other), left)):
+        curves, _ = state_correlations(*pair, 0.12, 30.0, 0, threads=1)
+        assert curves[0, :4].min() > 0.99
+        assert not curves[1].any()
+
+
+def test_curves_are_numbered_like_the_states_of_all_patterns():
+    one, other = volume(1), volume(2)
+    curves = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
+    plain, corrected = numbered_like(state_of(other, one), state_of(one, other), curves, 0.12, threads=1)
+    assert plain.tolist() == [[3, 4], [1, 2]]
+    assert corrected.tolist() == [[7, 8], [5, 6]]
+    left = replace(state_of(other, one), weight=np.array([0.0, 1.0]))
+    plain, _ = numbered_like(left, state_of(one, other), curves, 0.12, threads=1)
+    assert plain.tolist() == [[0, 0], [1, 2]]
 
 
 def test_halves_on_different_solutions_agree_less():

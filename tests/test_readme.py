@@ -1,5 +1,6 @@
 """The README's commands run, its options exist, and its tables are those of the program."""
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from typer.main import get_command
 
 from spilegate.cli import app
 from spilegate.commands.configuration import setting_paths
+from spilegate.report.pictures import NAMES
 from spilegate.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +60,38 @@ def test_the_table_of_settings_is_complete() -> None:
     found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
     assert found
     assert found.group(1) == settings_table(), f"put this table there:\n{settings_table()}"
+
+
+def rows_below(heading: str) -> dict[str, str]:
+    """The rows of the table below a heading or a line that starts so: first cell to the rest."""
+    table = re.search(r"\n\|.*?\n\n", README[README.index(f"\n{heading}") :], re.DOTALL)
+    assert table
+    lines = table.group().strip().splitlines()[2:]
+    return {first.strip(): rest for first, _, rest in (line.strip("| ").partition(" | ") for line in lines)}
+
+
+def names_in(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_table_of_the_summary_is_complete(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    rows = rows_below("### summary.json")
+    named = [name for cell in rows for name in names_in(cell)]
+    assert len(named) == len(set(named))
+    assert set(named) == set(summary)
+    for key in ("input", "scale", "background", "resolution", "evaluation"):
+        (said,) = (rest for cell, rest in rows.items() if key in names_in(cell))
+        assert set(summary[key]) <= set(names_in(said)), key
+
+
+def test_the_list_of_files_is_complete(finished: Path) -> None:
+    rows = rows_below("**Out**")
+    assert set(names_in(rows["`figures/*.png`"])) == set(NAMES)
+    named = {name for cell in rows for name in names_in(cell)}
+    written = {path.name for path in finished.iterdir() if path.is_file()} - {"run.log"}
+    assert written <= named
 
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:

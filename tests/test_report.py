@@ -12,11 +12,13 @@ from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
+from spilegate.formats.results import OWN_FIGURES, OWN_FILES
 from spilegate.report import curves, maps, patterns
 from spilegate.report.console import Output
 from spilegate.report.display import stage_line
-from spilegate.report.drawing import Drawing
-from spilegate.report.files import read_curves, write_curve
+from spilegate.report.drawing import AT_THE_END, Drawing
+from spilegate.report.files import CURVE_FILES, curve_path, read_curves, write_curve
+from spilegate.report.pictures import NAMES, draw_fsc
 from spilegate.report.progress import FILE, Monitor, read_records, seconds_by, seconds_left
 from spilegate.report.style import UNMEASURED, drawing, save
 from spilegate.state import Dataset, Progress, State
@@ -352,3 +354,22 @@ def test_a_drawing_that_is_stopped_leaves_no_half_picture(tmp_path: Path) -> Non
         (tmp_path / "figures" / name).touch()
     Drawing(tmp_path, tmp_path / "data.h5").stop()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["density.png"]
+
+
+def test_every_state_has_its_own_picture_of_curves(tmp_path: Path) -> None:
+    q = np.linspace(0.01, 0.1, 10)
+    assert draw_fsc(tmp_path) == []
+    write_curve(tmp_path, "prtf", q, 1 - q)
+    assert [path.name for path in draw_fsc(tmp_path)] == ["fsc.png"]
+    write_curve(tmp_path, "prtf", q, 1 - 5 * q, state=1)
+    np.testing.assert_allclose(read_curves(tmp_path, 1)["prtf"], (q, 1 - 5 * q), rtol=1e-5)
+    assert [path.name for path in draw_fsc(tmp_path)] == ["fsc.png", "fsc_1.png"]
+
+
+def test_every_picture_and_curve_is_known_as_a_run_s_own() -> None:
+    for name in NAMES:
+        assert OWN_FIGURES.fullmatch(f"{name}.png"), name
+    for name in CURVE_FILES:
+        for state in (0, 3):
+            assert OWN_FILES.fullmatch(curve_path(Path(), name, state).name), name
+    assert set().union(*AT_THE_END) == set(NAMES)

@@ -66,8 +66,17 @@ def test_a_missing_or_empty_folder_is_claimed(tmp_path: Path) -> None:
 
 def test_force_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     own = ["density.mrc", "density_12.mrc", "summary.json", "checkpoint.h5", "checkpoint.h5.partial", "figures/fsc.png",
-           "figures/density.part.png"]  # fmt: skip
-    others = ["data.h5", "density_old.mrc", "my_summary.json", "run.log", "figures/mine.png", "sub/density.mrc"]
+           "figures/density.part.png", "figures/background.png", "figures/outliers.png", "figures/fsc_1.png",
+           "fsc_half_set_1.csv", "prtf_2.csv"]  # fmt: skip
+    others = [
+        "data.h5",
+        "density_old.mrc",
+        "my_summary.json",
+        "run.log",
+        "figures/mine.png",
+        "figures/outliers_1.png",
+        "sub/density.mrc",
+    ]
     for name in own + others:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")

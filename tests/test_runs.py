@@ -14,10 +14,17 @@ import h5py
 import numpy as np
 import pytest
 from command_line import MAIN, QUICK, SMALL, assert_one_line, content, run
+from test_results import made_up_state
 
 import spilegate
 from spilegate.commands.configuration import load_settings
+from spilegate.commands.reconstruct import Job
+from spilegate.commands.reconstruct import _how_to_go_on as how_to_go_on
 from spilegate.formats import maps, results
+from spilegate.formats.record import save_record
+from spilegate.report.console import Output
+from spilegate.report.progress import Monitor
+from spilegate.settings import Settings
 
 
 def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
@@ -32,7 +39,8 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
              "progress.jsonl", "fsc_reference.csv", "summary.json"}  # fmt: skip
     assert files <= {path.name for path in finished.iterdir()}
-    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "fsc"}
+    # There is no background in these patterns.
+    pictures = {"density", "intensity", "orientations", "convergence", "patterns", "outliers", "fsc"}
     assert {path.stem for path in (finished / "figures").iterdir()} == pictures
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["version"] == spilegate.__version__
@@ -120,6 +128,14 @@ def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Pat
     assert_same_results(finished, folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["seconds"]["generations"]) == summary["generations"]
+
+
+def test_a_checkpoint_written_just_before_the_interruption_is_named(tmp_path: Path) -> None:
+    job = Job(tmp_path / "data.h5", tmp_path, Settings())
+    monitor = Monitor(Output(), tmp_path, save=print, draw=print)
+    assert how_to_go_on(job, monitor).startswith("interrupted before the first checkpoint; start again with --force")
+    save_record(job.checkpoint, made_up_state(), {})
+    assert how_to_go_on(job, monitor).startswith("interrupted; generation 3 is kept in ")
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_evaluation(finished: Path, data: Path, tmp_path: Path) -> None:

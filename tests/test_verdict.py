@@ -29,6 +29,7 @@ def held_out(*deviations):
 
 def certainty(half_set_q=0.07, prtf_q=0.08, bands=(GOOD,) * 4, **changes):
     found = Certainty(
+        members=np.array([999]),
         q=Q,
         voxels=2 * np.pi * np.arange(1.0, 21) ** 2,
         half_set_fsc=falling(half_set_q, 0.143)[None],
@@ -101,11 +102,30 @@ def test_phases_alone_state_nothing():
 
 def test_every_state_has_a_verdict():
     half_sets, transfer = np.stack([falling(0.07, 0.143), np.zeros(20)]), np.stack([falling(0.08, 1 / np.e)] * 2)
-    two = certainty(half_set_fsc=half_sets, half_set_fsc_plain=half_sets, prtf=transfer)
+    members = np.array([600, 399])
+    two = certainty(half_set_fsc=half_sets, half_set_fsc_plain=half_sets, prtf=transfer, members=members)
     summary = verdict.summarise(two, DIAMETER)
     assert summary["verdict"].startswith("State 0: Resolution 14.3 Å (")
     assert summary["verdict"].endswith("State 1: No resolution: the two halves do not agree anywhere.")
     assert [state["resolution_angstrom"] for state in summary["other_states"]] == [None]
+
+
+def test_a_state_without_patterns_has_no_resolution_whatever_its_curves():
+    curves = {
+        name: np.repeat(getattr(certainty(), name), 2, 0) for name in ("half_set_fsc", "half_set_fsc_plain", "prtf")
+    }
+    summary = verdict.summarise(certainty(members=np.array([999, 0]), **curves), DIAMETER)
+    assert "State 1: No resolution: no pattern is in this state" in summary["verdict"]
+    assert summary["resolution_angstrom"] == pytest.approx(1 / 0.07)
+    assert [state["resolution_angstrom"] for state in summary["other_states"]] == [None]
+
+
+def test_states_of_which_nothing_was_measured_are_there_all_the_same():
+    nothing = dict.fromkeys(("half_set_fsc", "half_set_fsc_plain", "prtf"), np.empty((0, 20)))
+    summary = verdict.summarise(certainty(members=np.array([5, 4]), missing="not asked for", **nothing), DIAMETER)
+    assert summary["verdict"].count("No resolution stated: no half-sets") == 2
+    (other,) = summary["other_states"]
+    assert (other["half_set"], other["prtf"], len(other["shells"])) == (None, None, 20)
 
 
 def test_halves_with_known_noise_part_where_they_should():

@@ -78,13 +78,14 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
             measured["hand"] = first.hand
             if len(densities) > 1 or len(truth.densities) > 1:
                 measured["states"] = [_state_figures(match) for match in matches]
-            write_curve(folder, "reference", matches[0].curve.q, matches[0].curve.correlation)
+            for state, match in enumerate(matches):
+                write_curve(folder, "reference", match.curve.q, match.curve.correlation, state)
         # What this reference says nothing about stays as another one has told it.
         summary["evaluation"] = {**NOT_EVALUATED, **(summary.get("evaluation") or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)
         out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
         if truth.densities:
-            out.line(f"picture in {draw_fsc(folder)}")
+            out.line(f"picture in {', '.join(map(str, draw_fsc(folder)))}")
 
 
 def _state_figures(match: Match) -> dict[str, Any]:

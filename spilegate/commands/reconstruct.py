@@ -110,6 +110,8 @@ def _reconstruct(
         finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
         summary = _write(job, finished, clock)
         out.line(_closing(job, summary), "bold green")
+        if len(summary["populations"]) > 1:
+            out.line(_states(summary["populations"]), "bold")
         out.line(summary["resolution"]["verdict"], "bold")
     except KeyboardInterrupt as error:
         drawing.stop()
@@ -149,8 +151,8 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
         ("half_set_plain", certainty.half_set_fsc_plain),
         ("prtf", certainty.prtf),
     ):
-        if len(curves):
-            write_curve(job.folder, name, certainty.q, curves[0])
+        for state, curve in enumerate(curves):
+            write_curve(job.folder, name, certainty.q, curve, state)
     clock.lap("write")
     summary = summarise(finished, clock) | _earlier_evaluation(job)
     results.write_summary(job.folder / SUMMARY, summary)
@@ -187,18 +189,32 @@ def _closing(job: Job, summary: dict[str, Any]) -> str:
     ]
     if summary["outliers"]:
         parts.append(f"{len(summary['outliers'])} outliers")
+    background = summary["background"]
+    if background["fraction"]:
+        parts.append(f"background {background['fraction']:.1%} of the counts ({background['source']})")
     if not summary["converged"]:
         parts.append(f"not converged ({summary['convergence']})")
     parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
     return f"results in {job.folder}: {', '.join(parts)}"
 
 
+def _states(populations: list[float]) -> str:
+    """Return the line that says how many patterns are in each state."""
+    maps = ["density.mrc", *(f"density_{k}.mrc" for k in range(1, len(populations)))]
+    parts = [f"{part:.1%} in state {k} ({maps[k]})" for k, part in enumerate(populations)]
+    return f"patterns kept: {', '.join(parts)}"
+
+
 def _how_to_go_on(job: Job, monitor: Monitor) -> str:
     """Return what is kept after an interruption and how to go on from there."""
-    if not monitor.generation_done:
+    kept = monitor.generation_done
+    if job.checkpoint.is_file():
+        # The interruption may come between the writing of a checkpoint and the note that it is there.
+        kept = record.load_record(job.checkpoint, State)[0].generation
+    if not kept:
         return f"interrupted before the first checkpoint; start again with --force (folder {job.folder})"
     return (
-        f"interrupted; generation {monitor.generation_done} is kept in {job.checkpoint}; to go on, give the same "
+        f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on, give the same "
         f"command with --resume: spilegate reconstruct {shlex.quote(str(job.data))} "
         f"--output {shlex.quote(str(job.folder))} --resume ..."
     )

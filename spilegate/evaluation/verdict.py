@@ -37,7 +37,7 @@ def summarise(certainty: Certainty, diameter_angstrom: float) -> dict[str, Any]:
     A resolution is stated only where all evidence goes: half-sets agree, phasings agree, and each half's model foresees
     the other half's patterns. The one that ends first decides.
     """
-    states = range(max(len(certainty.half_set_fsc), len(certainty.prtf), 1))
+    states = range(len(certainty.members))
     sentences = [verdict(certainty, state, diameter_angstrom) for state in states]
     text = sentences[0] if len(sentences) == 1 else " ".join(f"State {k}: {s}" for k, s in enumerate(sentences))
     numbers = [_of_state(certainty, state, diameter_angstrom) for state in states]
@@ -62,13 +62,15 @@ def summarise(certainty: Certainty, diameter_angstrom: float) -> dict[str, Any]:
 def stated_angstrom(certainty: Certainty, state: int, diameter_angstrom: float) -> float | None:
     """Return the resolution that can be stated for a state [angstrom], None if none can."""
     coarsest = _coarsest(_limits(certainty, state))
-    if coarsest is None or coarsest.resolution_angstrom is None:
+    if not certainty.members[state] or coarsest is None or coarsest.resolution_angstrom is None:
         return None
     return coarsest.resolution_angstrom if _beyond_outline(coarsest, diameter_angstrom) else None
 
 
 def verdict(certainty: Certainty, state: int, diameter_angstrom: float) -> str:
     """Return one sentence on the resolution of a state."""
+    if not certainty.members[state]:
+        return "No resolution: no pattern is in this state; its density is left from earlier generations."
     limits = _limits(certainty, state)
     coarsest = _coarsest(limits)
     if coarsest is None:

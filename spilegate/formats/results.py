@@ -23,9 +23,11 @@ from spilegate.state import Bool, Float32, Float64, Int64, State
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
     r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
-    rf"|fsc_(reference|half_set|half_set_plain)\.csv|prtf\.csv)({re.escape(files.PARTIAL)})?"
+    rf"|(fsc_(reference|half_set|half_set_plain)|prtf)(_\d+)?\.csv)({re.escape(files.PARTIAL)})?"
 )
-OWN_FIGURES = re.compile(r"((density|intensity)(_\d+)?|orientations|convergence|patterns|fsc)(\.part)?\.png")
+OWN_FIGURES = re.compile(
+    r"((density|intensity|fsc)(_\d+)?|orientations|convergence|patterns|background|outliers)(\.part)?\.png"
+)
 FIGURES = "figures"
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 

@@ -85,14 +85,20 @@ def shrunken(scale: Float64, noise: Float64, weight: Float64) -> Float64:
 
     noise : (N_IMG,), variance of each that counting photons causes; weight : (N_IMG,), 0 for patterns that do not count
     The best linear estimate (James and Stein, Proc. 4th Berkeley Symp. 1:361, 1961); the pulses' own variance is what
-    noise leaves of the scales' variance. Patterns of few photons, each given the scale that its photons suggest, would all be equally
-    bright, and so would be the particle from all sides.
+    noise leaves of the scales' variance. Patterns of few photons, each given the scale that its photons suggest, would
+    all be equally bright, and so would be the particle from all sides.
     """
     good = weight > 0
     own = max(0.0, float(np.var(scale[good]) - noise[good].mean()))
     result: Float64 = 1 + (scale - 1) * own / np.maximum(own + noise, TINY)
     result /= result[good].mean()
     return result
+
+
+def alike(scale: Float64, weight: Float64) -> bool:
+    """Tell whether scales (N_IMG,), those of weight 0 left out, differ too little to tell signal from background."""
+    good = weight > 0
+    return bool(np.std(scale[good]) < LEAST_SPREAD * np.mean(scale[good]))
 
 
 def calibrate(
@@ -128,9 +134,9 @@ def background_of(
     scale, weight : (N_IMG,); patterns of weight 0 are left out
     None if the patterns are too alike in brightness to tell.
     """
-    good = weight > 0
-    if np.std(scale[good]) < LEAST_SPREAD * np.mean(scale[good]):
+    if alike(scale, weight):
         return None
+    good = weight > 0
     count, n_pixel = len(images), len(detector.q)
     # Bright patterns scatter more: with the weight 1 / s the line is fitted with the same care everywhere.
     weight = good / scale

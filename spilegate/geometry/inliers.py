@@ -24,11 +24,20 @@ def inliers(distance: Float64, brightness: Float64, *, limit: float) -> Bool:
     distance : (N_IMG,) > 0, e.g. to the best slice; brightness : (N_IMG,) > 0, from the counts alone, not from a fit
     limit : standard deviations above the line at which a pattern counts as an outlier
     """
+    usual, most = expected(distance, brightness, limit=limit)
+    result: Bool = distance / usual <= most
+    return result
+
+
+def expected(distance: Float64, brightness: Float64, *, limit: float) -> tuple[Float64, float]:
+    """Return the distance (N_IMG,) usual at each pattern's brightness, and how many times as large an inlier's may be.
+
+    distance, brightness, limit : as `inliers` takes them
+    """
     usual = _line(distance, np.median(brightness) / brightness)
     ratio = distance / usual
     scatter = DEVIATION * np.median(1 - ratio[ratio < 1]) if (ratio < 1).any() else 0.0
-    result: Bool = ratio <= 1 + limit * max(float(scatter), 1e-9)
-    return result
+    return usual, 1 + limit * max(float(scatter), 1e-9)
 
 
 def _line(distance: Float64, dimness: Float64) -> Float64:

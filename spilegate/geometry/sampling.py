@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,13 @@ def moments(
     outputs = [Total((n_pixel,), bound * scale.max()), Total((n_pixel,), bound**2 / count * scale.max())]
     total, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
     return total / strength.sum(), square / strength.sum()
+
+
+def mean_pattern(images: Any, detector: Detector, weight: Float64, *, workers: Workers) -> Float64:
+    """Return the mean (N_PIX,) [counts] of patterns as measured; those of weight (N_IMG,) 0 have no say."""
+    raw = replace(detector, background=np.zeros_like(detector.background), response=np.ones_like(detector.response))
+    mean, _ = moments(images, raw, np.ones(len(images)), weight, workers)
+    return mean
 
 
 def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: float, matching: bool) -> Sampling:

@@ -16,7 +16,10 @@ PAUSE = 10.0
 # What can be drawn without reading the patterns.
 WHILE_RUNNING = ("density", "orientations", "convergence")
 # At the end, shared between two processes that take about as long as each other.
-AT_THE_END = (("density", "intensity", "fsc"), ("orientations", "convergence", "patterns"))
+AT_THE_END = (
+    ("density", "intensity", "background", "fsc"),
+    ("orientations", "convergence", "patterns", "outliers"),
+)
 
 
 class Drawing:

@@ -22,10 +22,16 @@ CURVE_FILES = {
 }
 
 
-def write_curve(folder: Path, name: str, q: Float64, correlation: Float64) -> None:
+def curve_path(folder: Path, name: str, state: int = 0) -> Path:
+    """Return where a curve of a state lies, one of CURVE_FILES; numbered like the state's maps."""
+    path = folder / CURVE_FILES[name]
+    return path.with_stem(f"{path.stem}_{state}") if state else path
+
+
+def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> None:
     """Write a curve over shells, one of CURVE_FILES, as two columns of text."""
     np.savetxt(
-        folder / CURVE_FILES[name],
+        curve_path(folder, name, state),
         np.column_stack([q, correlation]),
         fmt="%.6g",
         delimiter=",",
@@ -34,11 +40,11 @@ def write_curve(folder: Path, name: str, q: Float64, correlation: Float64) -> No
     )
 
 
-def read_curves(folder: Path) -> dict[str, tuple[Float64, Float64]]:
-    """Return the curves that are there: name to (q [1/angstrom], correlation)."""
+def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float64]]:
+    """Return the curves of a state that are there: name to (q [1/angstrom], correlation)."""
     curves: dict[str, tuple[Float64, Float64]] = {}
-    for name, file in CURVE_FILES.items():
-        path = folder / file
+    for name in CURVE_FILES:
+        path = curve_path(folder, name, state)
         if path.is_file():
             try:
                 table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)

@@ -80,7 +80,7 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (name, index, distance) in enumerate(chosen):
         pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
-        low, top = _range(pattern[dataset.mask < NEVER])
+        low, top = log_range(pattern[dataset.mask < NEVER])
         norm = LogNorm(low, top)
         for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):
             picture = np.maximum(assemble(dataset, values), low)
@@ -98,7 +98,7 @@ def choose(distance: Float64) -> list[tuple[str, int, float]]:
     return [(name, int(order[place]), float(distance[order[place]])) for name, place in places.items()]
 
 
-def assemble(dataset: Dataset, values: Float32) -> Float64:
+def assemble(dataset: Dataset, values: Float32 | Float64) -> Float64:
     """Return pixel values (N_PIX,) as the assembled picture, NaN, drawn grey, where no pixel is or the mask is 2."""
     row, column = (dataset.pixel_index_map - dataset.pixel_index_map.min(axis=0)).T
     picture = np.full((row.max() + 1, column.max() + 1), np.nan)
@@ -106,7 +106,7 @@ def assemble(dataset: Dataset, values: Float32) -> Float64:
     return picture
 
 
-def _range(values: Float32) -> tuple[float, float]:
+def log_range(values: Float32 | Float64) -> tuple[float, float]:
     """Return the ends of a pattern's logarithmic scale: four decades at most, less if its smallest count says so."""
     positive = values[values > 0]
     top = float(positive.max()) if len(positive) else 1.0

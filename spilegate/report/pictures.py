@@ -2,67 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from spilegate.errors import InputError
-from spilegate.formats import record, results, spinifel
+from spilegate.geometry.calibration import pattern_sums, scales
+from spilegate.geometry.detector import pixel_spacing
+from spilegate.geometry.inliers import expected
 from spilegate.geometry.orientations import matrices
+from spilegate.geometry.sampling import mean_pattern
+from spilegate.kernels.events import dense
 from spilegate.kernels.workers import Threads
-from spilegate.report import curves, maps, patterns
-from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, read_curves
+from spilegate.preparation import known_background
+from spilegate.report import background, curves, maps, outliers, patterns
+from spilegate.report.files import FIGURES, read_curves
+from spilegate.report.material import Material, load, q_max
 from spilegate.report.progress import read_records
 from spilegate.report.style import drawing, save
-from spilegate.settings import Settings
 from spilegate.stages.slicing import slices
-from spilegate.state import NEVER, Dataset, State
+from spilegate.state import Float64
+from spilegate.steps import OUTLYING
 
-# Every picture; "patterns" needs the patterns, "fsc" a curve.
-NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "fsc")
-
-
-@dataclass(frozen=True)
-class Material:
-    """What pictures are drawn from: the folder, the last checkpoint and, where needed, the patterns."""
-
-    folder: Path
-    state: State
-    dataset: Dataset | None
-
-    @property
-    def when(self) -> str:
-        """Return which generation this is, for titles."""
-        return f"generation {self.state.generation}"
-
-    @property
-    def q_range(self) -> tuple[float, float]:
-        """Return the |q| between which patterns were merged, as far as known [1/angstrom]."""
-        q_last = _q_max(self.folder) or 0.5 / self.state.voxel_angstrom
-        if self.dataset is None:
-            return 0.0, q_last
-        q = np.linalg.norm(self.dataset.q[self.dataset.mask < NEVER], axis=-1)
-        return float(q.min()), min(q_last, float(q.max()))
+# Every picture; "fsc" needs a curve.
+NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "background", "outliers", "fsc")
+# Those that the patterns are read for; all but "intensity" are left out without them.
+OF_PATTERNS = {"intensity", "patterns", "background", "outliers"}
 
 
 def draw(folder: Path, data: Path | None, names: tuple[str, ...]) -> list[Path]:
     """Draw pictures into `folder/figures` and return their paths.
 
-    data : the patterns, needed for "patterns" and the measured range of "intensity"; None leaves the former out
+    data : the patterns, needed for OF_PATTERNS
 
     Raises InputError if the folder holds no checkpoint or a name is unknown.
     """
     unknown = set(names) - set(NAMES)
     if unknown:
         raise InputError(f"--only {' '.join(sorted(unknown))}: not a picture; expected some of {' '.join(NAMES)}")
-    state, attributes = _checkpoint(folder)
-    wants_data = data is not None and {"patterns", "intensity"} & set(names)
-    material = Material(folder, state, _dataset(data, attributes) if data and wants_data else None)
+    material = load(folder, data if OF_PATTERNS & set(names) else None)
     target = folder / FIGURES
     target.mkdir(exist_ok=True)
     done = []
@@ -72,41 +52,23 @@ def draw(folder: Path, data: Path | None, names: tuple[str, ...]) -> list[Path]:
                 path = target / f"{stem}.png"
                 save(figure, path)
                 done.append(path)
-    fsc = draw_fsc(folder) if "fsc" in names else None
-    return done if fsc is None else [*done, fsc]
+    return [*done, *(draw_fsc(folder) if "fsc" in names else [])]
 
 
-def draw_fsc(folder: Path) -> Path | None:
-    """Draw the Fourier shell correlation curves that are in a folder; return the picture's path, None without any."""
-    found = read_curves(folder)
-    if not found:
-        return None
-    path = folder / FIGURES / "fsc.png"
-    path.parent.mkdir(exist_ok=True)
-    with drawing():
-        save(curves.fsc_figure(found, _q_max(folder), "Fourier shell correlation"), path)
-    return path
-
-
-def _q_max(folder: Path) -> float | None:
-    """Return the largest q merged [1/angstrom] from the summary, None before there is one."""
-    path = folder / SUMMARY
-    return float(results.read_summary(path)["q_max_inverse_angstrom"]) if path.is_file() else None
-
-
-def _checkpoint(folder: Path) -> tuple[State, dict[str, Any]]:
-    """Return the last state of a run and what it was run with."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        raise InputError(f"{path}: not found; expected a folder written by spilegate reconstruct")
-    state, attributes = record.load_record(path, State)
-    return state, attributes
-
-
-def _dataset(data: Path, attributes: dict[str, Any]) -> Dataset:
-    """Read the patterns as the run read them."""
-    prepare = Settings.model_validate(json.loads(attributes["settings"])).prepare
-    return spinifel.read(data, binning=prepare.binning, q_min=prepare.q_min, q_max=prepare.q_max)
+def draw_fsc(folder: Path) -> list[Path]:
+    """Draw the curves over shells that are in a folder, a picture for every state; return their paths."""
+    found: list[dict[str, tuple[Float64, Float64]]] = []
+    while state := read_curves(folder, len(found)):
+        found.append(state)
+    done = []
+    for index, state in enumerate(found):
+        path = folder / FIGURES / f"{_of_state('fsc', index)}.png"
+        path.parent.mkdir(exist_ok=True)
+        title = "Fourier shell correlation" + (f", state {index}" if len(found) > 1 else "")
+        with drawing():
+            save(curves.fsc_figure(state, q_max(folder), title), path)
+        done.append(path)
+    return done
 
 
 Painted = Iterator[tuple[str, Figure]]
@@ -169,10 +131,49 @@ def _patterns(material: Material) -> Painted:
     yield "patterns", patterns.patterns_figure(dataset, chosen, models, title)
 
 
+def _background(material: Material) -> Painted:
+    """Draw the background, if there is one."""
+    measured, found = material.measured, material.state.background
+    if measured is None or not found.any():
+        return
+    dataset, detector = measured.dataset, measured.detector
+    mean = mean_pattern(dataset.images, detector, material.state.weight, workers=measured.workers)
+    estimated = known_background(dataset, material.settings.prepare) is None
+    title = f"Background {'estimated' if estimated else 'of the file'}, {material.when}"
+    spacing = pixel_spacing(dataset.q[detector.merged])
+    picture = patterns.assemble(dataset, found)
+    used = measured.used(detector.merged)
+    yield "background", background.background_figure(mean, found, measured.q_length, used, spacing, picture, title)
+
+
+def _outliers(material: Material) -> Painted:
+    """Draw which patterns were left out and why, if outliers were looked for."""
+    measured, state = material.measured, material.state
+    if measured is None or not material.settings.matching.outliers:
+        return
+    dataset, detector = measured.dataset, measured.detector
+    used = measured.used(detector.matched)
+    sums = pattern_sums(dataset.images, detector, used, workers=measured.workers)
+    brightness = scales(sums, float(detector.background[used].sum()), state.weight)
+    usual, most = expected(state.distance, brightness, limit=OUTLYING)
+    fits = outliers.Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
+    middle, chosen = outliers.examples(fits)
+    named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
+    if named and middle is not None:
+        named.insert(0, (f"usual: pattern {middle}, {state.distance[middle]:.2g}", middle))
+    shown = []
+    for name, index in named:
+        pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
+        shown.append((name, patterns.assemble(dataset, pattern)))
+    yield "outliers", outliers.outliers_figure(fits, shown, material.when)
+
+
 PAINTERS: dict[str, Callable[[Material], Painted]] = {
     "density": _density,
     "intensity": _intensity,
     "orientations": _orientations,
     "convergence": _convergence,
     "patterns": _patterns,
+    "background": _background,
+    "outliers": _outliers,
 }

@@ -9,8 +9,10 @@ from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
+from matplotlib.axis import Axis
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from spilegate.report.files import PART
 
@@ -46,6 +48,16 @@ def drawing() -> Iterator[None]:
 def colours(name: str, bad: str = UNMEASURED) -> Colormap:
     """Return a colour map in which missing values are grey."""
     return mpl.colormaps[name].with_extremes(bad=bad)
+
+
+def plain_logarithmic(axis: Axis, subs: tuple[float, ...] = (1.0, 2.0, 5.0)) -> None:
+    """Label a logarithmic axis with plain numbers instead of powers of ten.
+
+    subs : which multiples of a power of ten have labels: 0.2, 0.5, 1, 2, 5 ...
+    """
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> None:

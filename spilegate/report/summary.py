@@ -11,7 +11,9 @@ import numpy as np
 
 from spilegate import __version__
 from spilegate.evaluation import verdict
-from spilegate.preparation import Experiment
+from spilegate.geometry.calibration import alike
+from spilegate.preparation import Experiment, known_background
+from spilegate.report.measured import background_figures, populations, scale_figures
 from spilegate.report.progress import Record, seconds_by
 from spilegate.settings import Settings
 from spilegate.state import Dataset, Reconstruction
@@ -71,6 +73,9 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "convergence": result.convergence,
         "statistics": run.experiment.statistics,
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
+        "scale": scale_figures(result.state.scale, result.state.weight),
+        "background": background_of(run),
+        "populations": populations(result.state.members),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
         "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
         "seconds": time_figures(run.records, clock),
@@ -88,6 +93,21 @@ def input_figures(run: Run) -> dict[str, Any]:
         "pixels": int((run.dataset.mask == 0).sum()),
         "panel_shape": list(run.dataset.panel_shape),
     }
+
+
+def background_of(run: Run) -> dict[str, Any]:
+    """Return where the background came from, and how much of the mean pattern it is."""
+    detector, state = run.experiment.detector, run.result.state
+    q_length = np.linalg.norm(detector.q, axis=-1)
+    used = detector.merged & (q_length <= run.result.q_max)
+    source = "none"
+    if run.experiment.estimate_background:
+        # Patterns that are all alike tell no background: that is not the same as finding none.
+        told = state.background.any() or not alike(state.scale, state.weight)
+        source = "estimated" if told else "none"
+    elif known_background(run.dataset, run.settings.prepare) is not None:
+        source = "file"
+    return {"source": source, **background_figures(run.result.mean_pattern, state.background, q_length, used)}
 
 
 def time_figures(records: list[Record], clock: Clock) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from spilegate.steps.assignments import assign, average, settle
 from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
-from spilegate.steps.poses import match, refine, shortlist
+from spilegate.steps.poses import OUTLYING, match, refine, shortlist
 from spilegate.steps.starts import agree, anneal, enough, mean_distance, random_state, temperatures
 
 __all__ = [
+    "OUTLYING",
     "SOUND_PHASING",
     "agree",
     "anneal",
