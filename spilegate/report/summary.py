@@ -70,6 +70,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "converged": result.converged,
         "convergence": result.convergence,
         "statistics": run.experiment.statistics,
+        "hot_pixels": {"in_all_patterns": run.experiment.hot_pixels, "in_single_patterns": run.experiment.mended},
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
         "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
