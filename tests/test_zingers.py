@@ -18,7 +18,7 @@ from spilegate.preparation import detector_of, prepare
 from spilegate.settings import PrepareOptions
 from spilegate.simulation.conditions import HOT
 from spilegate.simulation.experiment import Simulation
-from spilegate.simulation.particle import Particle, built_in_particle, make_particle
+from spilegate.simulation.particle import built_in_particle, make_particle
 from spilegate.state import Dataset
 
 WORKERS = Threads(2)
@@ -44,12 +44,12 @@ def judged(dataset: Dataset) -> np.ndarray:
 
 def twins(photons: float | None, **conditions: Any) -> tuple[Dataset, Dataset, np.ndarray]:
     """The same patterns without and with hot pixels, and which those are, bool."""
-    clean, spoiled = (measured(images=400, photons=photons, hot_pixels=number, **conditions) for number in (0.0, 3.0))
+    clean, spoiled = (measured(images=200, photons=photons, hot_pixels=number, **conditions) for number in (0.0, 3.0))
     assert spoiled.hidden is not None
     assert spoiled.hidden.hot_pixels is not None
-    hot = np.zeros((400, PIXELS**2), bool)
+    hot = np.zeros((200, PIXELS**2), bool)
     hot[tuple(spoiled.hidden.hot_pixels.T)] = True
-    assert 900 < hot.sum() < 1500
+    assert 500 < hot.sum() < 700
     return blind(clean), blind(spoiled), hot
 
 
@@ -81,23 +81,19 @@ def test_thermal_counts_pass_the_limit_as_rarely_as_said() -> None:
     assert float(limit(here, np.float64(1e6), 1.0)) == pytest.approx(1e6 * UNLIKELY, rel=1e-5)
 
 
-def crystal() -> Particle:
-    """A slab of atoms on a grid, whose facets scatter into streaks far brighter than speckle."""
-    x, y, z = np.meshgrid(np.arange(16), np.arange(16), np.arange(3), indexing="ij")
-    positions = 3.0 * np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    return make_particle(positions, ["C"] * len(positions), np.ones(len(positions)), "slab")
-
-
 def test_streaks_of_facets_are_brighter_than_speckle_and_left_alone() -> None:
-    dataset = blind(measured(crystal(), images=600, photons=None))
-    detector = detector_of(dataset, PrepareOptions())
+    grid = np.stack(np.meshgrid(*[np.arange(9.0)] * 3), axis=-1).reshape(-1, 3)
+    cube = make_particle(4.0 * grid, ["C"] * len(grid), np.ones(len(grid)), "cube")
+    dataset = blind(measured(cube, images=400, photons=None))
     found = mended(dataset)
     assert found.images is dataset.images
     # The limit alone would have taken them.
-    shells = np.rint(np.linalg.norm(dataset.q, axis=1) / pixel_spacing(detector.q)).astype(int)
-    mean = (np.bincount(shells, dataset.images.mean(0)) / np.maximum(np.bincount(shells), 1))[shells]
-    scale = dataset.images.sum(1) / dataset.images.sum(1).mean()
-    assert (dataset.images > 2 * UNLIKELY * scale[:, None] * mean)[:, judged(dataset)].any()
+    seen = judged(dataset)
+    shells = np.rint(np.linalg.norm(dataset.q[seen], axis=1) / pixel_spacing(dataset.q)).astype(int)
+    images = dataset.images[:, seen]
+    mean = (np.bincount(shells, images.mean(0)) / np.maximum(np.bincount(shells), 1))[shells]
+    scale = images.sum(1) / np.median(images.sum(1))
+    assert (images > 1.1 * UNLIKELY * scale[:, None] * mean).any()
 
 
 @pytest.mark.parametrize("photons", [20_000.0, 300.0])
@@ -133,12 +129,12 @@ def test_hot_pixels_are_found_and_no_others(photons: float | None, conditions: d
     scale, seen = clean.images.sum(1) / clean.images.sum(1).mean(), judged(clean)
     bounds = limit(Here(np, 1), scale * clean.images.mean(0)[seen].max(), 1.0 if clean.counts else 0.0)
     clear = hot & seen & (spoiled.images > 2 * bounds[:, None])
-    assert clear.sum() > 350
+    assert clear.sum() > 150
     assert changed[clear].all()
     # What is put in their place is neither brighter nor darker than what had been there.
     left, right = found.images[changed].astype(float), clean.images[changed].astype(float)
     assert left.mean() == pytest.approx(right.mean(), rel=0.2, abs=0.1)
-    assert left.max() < right.max()
+    assert left.max() <= right.max()
     if photons is not None:
         np.testing.assert_array_equal(found.images, np.rint(found.images))
 
@@ -146,12 +142,12 @@ def test_hot_pixels_are_found_and_no_others(photons: float | None, conditions: d
 def test_lists_of_photons_are_mended_like_counts() -> None:
     _, spoiled, _ = twins(100.0)
     counts = np.minimum(spoiled.images, 60)
-    spoiled = blind(measured(images=400, photons=100.0), images=counts)
-    lists = blind(measured(images=400, photons=100.0), images=events(counts, int(counts.sum(1).max()) + 5))
+    spoiled = blind(measured(images=200, photons=100.0), images=counts)
+    lists = blind(measured(images=200, photons=100.0), images=events(counts, int(counts.sum(1).max()) + 5))
     dense_found, found = mended(spoiled), mended(lists)
     assert found.images.dtype == np.int32
     assert found.images.shape == lists.images.shape
-    assert found.values == dense_found.values > 500
+    assert found.values == dense_found.values > 250
     np.testing.assert_array_equal(dense(found.images, PIXELS**2), dense_found.images)
 
 
@@ -160,9 +156,9 @@ def test_photons_may_come_in_any_unit(unit: float) -> None:
     """A file of floating point has no word for what a photon is; few of them must not be taken for hot."""
     clean, spoiled, _ = twins(100.0)
     exact = mended(spoiled)
-    assert exact.values > 500
+    assert exact.values > 250
     scaled = (np.float32(unit) * dataset.images for dataset in (clean, spoiled))
-    same, other = (mended(blind(measured(images=400, photons=100.0), images=i, counts=False)) for i in scaled)
+    same, other = (mended(blind(measured(images=200, photons=100.0), images=i, counts=False)) for i in scaled)
     assert same.values == 0
     assert other.values == exact.values
 
