@@ -23,7 +23,7 @@ from spilegate.backend import from_host, to_host
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels.events import dense, events
 from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, Workers
-from spilegate.state import Bool, Float64, Int64
+from spilegate.state import Bool, Float32, Float64, Int64
 
 # Logarithm of one over the chance of a count that no particle gives.
 UNLIKELY = 12 * float(np.log(10))
@@ -87,22 +87,34 @@ class Expected:
         scale = here.array(self.scale[part], np.float32)
         expected = scale[:, None] * here.array(self.signal, np.float32) + here.array(self.background, np.float32)
         over = (values > limit(here, expected, self.quantum)) & here.array(self.judged)
-        # Most tiles end here, which is worth waiting for the answer.
-        if self.neighbours is None or not bool(xp.any(over)):
+        # Most tiles have none or a few, which are looked at where that is easiest.
+        place = np.flatnonzero(to_host(over))
+        if self.neighbours is None or len(place) == 0:
             return over, expected
-        hot = xp.zeros_like(over)
-        for _ in range(PEELS):
-            left = xp.where(hot, expected, values)
-            supporters = xp.zeros(over.shape, dtype=xp.int32)
-            for near in self.neighbours.T:
-                reached = xp.take(left, here.array(near), axis=1) >= SUPPORT * values
-                supporters += xp.astype(reached, xp.int32)
-            alone = over & (supporters < SUPPORTERS)
-            if bool(xp.all(alone == hot)):
-                break
-            hot = alone
-        number = xp.sum(xp.astype(hot, xp.int32), axis=1)
-        return hot & (number <= most_of(int(self.judged.sum())))[:, None], expected
+        row, pixel = np.divmod(place, values.shape[1])
+        near = row[:, None] * values.shape[1] + self.neighbours[pixel]
+        flat = xp.reshape(values, (-1,))
+        own, others = (to_host(xp.take(flat, here.array(index))) for index in (place, near.ravel()))
+        alone = unsupported(place, near, own, others.reshape(near.shape))
+        alone &= (np.bincount(row, alone) <= most_of(int(self.judged.sum())))[row]
+        hot = np.zeros(over.shape, np.bool_)
+        hot[row[alone], pixel[alone]] = True
+        return here.array(hot), expected
+
+
+def unsupported(place: Int64, near: Int64, own: Float32, others: Float32) -> Bool:
+    """Return which of the values above the limit (n,) stand alone among their neighbours' (n, NEIGHBOURS).
+
+    place : (n,), where the values are, ascending; near : (n, NEIGHBOURS), where the neighbours' are, in the same terms
+    Clumps are peeled: what is hot supports nothing.
+    """
+    index = np.minimum(np.searchsorted(place, near), len(place) - 1)
+    suspect = place[index] == near
+    reached = others >= SUPPORT * own[:, None]
+    alone = np.zeros(len(place), np.bool_)
+    for _ in range(PEELS):
+        alone = (reached & ~(suspect & alone[index])).sum(axis=1) < SUPPORTERS
+    return alone
 
 
 def limit(here: Here, mean: Any, quantum: float) -> Any:
