@@ -11,7 +11,8 @@ from photons import PIXELS, blind, correlation, measured, settings
 
 from spilegate import halves
 from spilegate.geometry.detector import pixel_spacing
-from spilegate.geometry.zingers import INNERMOST_PIXELS, UNLIKELY, Mended, limit, mend
+from spilegate.geometry.speckle import UNLIKELY, limit
+from spilegate.geometry.zingers import INNERMOST_PIXELS, Mended, mend
 from spilegate.kernels.events import dense, events
 from spilegate.kernels.workers import Here, Threads
 from spilegate.mtip import reconstruct
