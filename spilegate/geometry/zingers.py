@@ -1,9 +1,9 @@
 """Zingers, pixels that are hot in single patterns (cosmic rays, flicker): found and mended before all else is measured.
 
-`geometry.speckle` says which values those are, given what is expected. But what is sought spoils the means over shells of
-|q| and the brightness of patterns, so they are measured again without what was found, until nothing changes. A hot pixel
-lifts its own limit by 28 times the part that pixels at its |q| have in a pattern, far less than itself: where the first
-search finds nothing there is nothing.
+`geometry.speckle` says which values those are, given what is expected. But what is sought spoils the means over shells
+of |q| and the brightness of patterns, so they are measured again without what was found, until nothing changes. A hot
+pixel lifts its own limit by 28 times the part that pixels at its |q| have in a pattern, far less than itself: where the
+first search finds nothing there is nothing.
 """
 
 from __future__ import annotations
