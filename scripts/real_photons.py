@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Blind reconstruction of patterns as facilities record them: how often, how well, and how honest its resolution.
 
-    .venv/bin/python scripts/real_photons.py --pdb protein.pdb --case masked 1000 --seeds 0-19 --output photons
+    .venv/bin/python scripts/real_photons.py --case masked 1000 --seeds 0-19 --output photons
     .venv/bin/python scripts/real_photons.py --pdb open.pdb --other closed.pdb --case states --output photons
-    .venv/bin/python scripts/real_photons.py --pdb protein.pdb --case 1000 --half-sets --output photons
+    .venv/bin/python scripts/real_photons.py --case 1000 --half-sets --output photons
 
+The particle is adenylate kinase unless said, its second state the closed form; both come with MDAnalysisTests.
 A seed is a data set of its own, reconstructed by a run of that seed: one `spilegate simulate`, one `reconstruct`, one
 `evaluate`, each a process, as a user would run them. What is finished in DIR is not run again. A success is a
 correlation with the truth of at least 0.8 and a resolution (FSC 0.5 against the truth) of at most 2.5 times the edge;
@@ -19,6 +20,7 @@ import shutil
 import statistics
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,8 @@ def main() -> int:
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pdb", required=True, help="PDB or mmCIF file")
-    parser.add_argument("--other", help="atoms of the second state")
+    parser.add_argument("--pdb", help="PDB or mmCIF file; adenylate kinase, open, if left out")
+    parser.add_argument("--other", help="atoms of the second state; adenylate kinase, closed, if left out")
     parser.add_argument("--case", nargs="+", choices=CASES, default=["masked"])
     parser.add_argument("--seeds", type=parse_seeds, default=range(1), help="first-last, e.g. 0-19")
     parser.add_argument("--images", type=int, help="in place of the case's number of patterns")
@@ -74,9 +76,28 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="reconstructions at a time; times are honest only with 1")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
-    if any(case.startswith("states") for case in options.case) and not options.other:
-        parser.error("--other: missing; expected the atoms of the second state")
+    try:
+        options.pdb = options.pdb or adenylate_kinase("open")
+        if any(case.startswith("states") for case in options.case):
+            options.other = options.other or adenylate_kinase("closed")
+    except FileNotFoundError as error:
+        parser.error(f"--pdb, --other: {error}")
     return options
+
+
+def adenylate_kinase(form: str) -> Path:
+    """Return the file of the atoms of adenylate kinase, "open" (4AKE) or "closed" (1AKE), that MDAnalysisTests has.
+
+    The package is found but not imported: it would bring all of MDAnalysis.
+    Raises FileNotFoundError if it is not there.
+    """
+    package = find_spec("MDAnalysisTests")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        if (path := Path(folder, "data", f"adk_{form}.pdb")).is_file():
+            return path
+    raise FileNotFoundError(
+        f"adk_{form}.pdb of the package MDAnalysisTests not found; pip install MDAnalysisTests, or name another file"
+    )
 
 
 def run_seed(case: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -197,6 +197,9 @@ def simulate(
     solid_angle: Annotated[
         bool, typer.Option("--solid-angle", help="Pixels of a flat detector see less of large angles.")
     ] = False,
+    hot_pixels: Annotated[
+        float, typer.Option("--hot-pixels", help="Pixels that are hot in a pattern, others in each, on average.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of orientations and noise.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     force: Force = False,
@@ -213,7 +216,7 @@ def simulate(
         images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed, symmetry
     )
     departures = command.Departures(
-        mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle
+        mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle, hot_pixels
     )
     shown = command.Shown(pdb, particle, states)
     command.run(output, shown, experiment, departures, threads=threads, force=force, quiet=quiet, log=log)

@@ -16,6 +16,7 @@ from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
 from spilegate.geometry.response import response
 from spilegate.geometry.sampling import Profile, Sampling, moments, on_pixels, on_rings, radial_profile
 from spilegate.geometry.symmetry import Group, group
+from spilegate.geometry.zingers import Mended, mend
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.schedule import Plan, schedule
@@ -38,7 +39,7 @@ class Experiment:
     """The data of a run and what was measured of them before it, the same in every generation.
 
     images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
-        processors
+        processors; those of the data set but for the values mended
     detector : the pixels; estimate_background : whether their background was found from the patterns
     scale : (N_IMG,) float64, first estimate, of mean 1; weight : (N_IMG,) float64, 0 for what is no pattern at all
     statistics : "gaussian" or "poisson"
@@ -46,6 +47,8 @@ class Experiment:
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     symmetry : imposed on every autocorrelation merged
+    hot_pixels : pixels that are left out because they are hot in all patterns, or many
+    mended : values replaced because they are hot in single patterns
     """
 
     images: Any
@@ -63,6 +66,8 @@ class Experiment:
     workers: Workers
     symmetry: Group
     soft: bool
+    hot_pixels: int = 0
+    mended: int = 0
 
     def at(self, state: State) -> Experiment:
         """Return it with what a state knows of the background."""
@@ -118,19 +123,19 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
             "set it to estimate, auto or none"
         )
     estimate = options.background == "estimate" or (options.background == "auto" and dataset.background is None)
-    weight = np.ones(len(dataset.images))
+    mended = without_zingers(dataset, first, options, workers)
+    images, sound = mended.images, without(first, mended.broken)
+    weight = np.ones(len(images))
     if settings.matching.outliers:
-        weight = strangers(dataset.images, first, q_max, workers=workers)
-    scale, detector = calibrate(
-        dataset.images, first, weight, q_max, estimate=estimate, counts=dataset.counts, workers=workers
-    )
-    detector = without_hot_pixels(dataset.images, detector, scale, weight, workers)
+        weight = strangers(images, sound, q_max, workers=workers)
+    scale, detector = calibrate(images, sound, weight, q_max, estimate=estimate, counts=dataset.counts, workers=workers)
+    detector = without_hot_pixels(images, detector, scale, weight, workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
-    profile = radial_profile(dataset.images, detector, scale, weight, spacing, workers=workers)
+    profile = radial_profile(images, detector, scale, weight, spacing, workers=workers)
     diameter = options.diameter_angstrom
     found = diameter
     if found is None:
-        found = estimate_diameter(dataset.images, detector, scale, weight, profile, q_max=q_max, workers=workers)
+        found = estimate_diameter(images, detector, scale, weight, profile, q_max=q_max, workers=workers)
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
     if q_max * found < 2:
@@ -146,7 +151,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     assignment = settings.matching.assignment
     soft = assignment == "soft" or (assignment == "auto" and photons < SOFT_PHOTONS)
     return Experiment(
-        dataset.images,
+        images,
         detector,
         estimate,
         scale,
@@ -161,6 +166,8 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         workers,
         group(settings.symmetry),
         soft,
+        hot_pixels=int((first.merged & ~detector.merged).sum()),
+        mended=mended.values,
     )
 
 
@@ -181,11 +188,22 @@ def known_background(dataset: Dataset, options: PrepareOptions) -> Float64 | Non
     return dataset.background if options.background in ("auto", "file") else None
 
 
+def without_zingers(dataset: Dataset, detector: Detector, options: PrepareOptions, workers: Workers) -> Mended:
+    """Return the patterns mended where they are hot in single ones; as they are unless the options ask for that."""
+    if not options.hot_pixels:
+        return Mended(dataset.images, np.zeros(len(detector.q), np.bool_), 0)
+    return mend(dataset.images, detector, options.hot_beyond, counts=dataset.counts, workers=workers)
+
+
+def without(detector: Detector, pixels: Bool) -> Detector:
+    """Return the detector without some of its pixels (N_PIX,)."""
+    return replace(detector, matched=detector.matched & ~pixels, merged=detector.merged & ~pixels)
+
+
 def without_hot_pixels(images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers) -> Detector:
     """Return the detector without the pixels that no particle could make as bright as they are in all patterns."""
     mean, _ = moments(images, detector, scale, weight, workers)
-    hot = hot_pixels(mean, detector.q, detector.merged)
-    return replace(detector, matched=detector.matched & ~hot, merged=detector.merged & ~hot)
+    return without(detector, hot_pixels(mean, detector.q, detector.merged))
 
 
 def inscribed_radius(q: Float64, usable: Bool) -> float:

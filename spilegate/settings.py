@@ -43,6 +43,15 @@ class PrepareOptions(_Options):
     )
     solid_angle: bool = Field(False, description="Divide by the solid angle of the pixels of a flat detector.")
 
+    hot_pixels: bool = Field(
+        default=True, description="Find pixels that are hot in single patterns, and put what is expected there."
+    )
+    hot_beyond: float | None = Field(
+        None,
+        ge=0,
+        description="Look for them beyond this [1/angstrom]; 4 pixels from the innermost one used if left out.",
+    )
+
     @field_validator("polarisation", "background", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:

@@ -11,8 +11,10 @@ import pytest
 from conftest import as_dataset, spread
 
 from spilegate import prediction, steps
+from spilegate.backend import to_host
 from spilegate.geometry import calibration, diameter, orientations, sampling
 from spilegate.geometry.likelihood import Poisson
+from spilegate.geometry.zingers import Mended, mend
 from spilegate.kernels.events import events
 from spilegate.kernels.polar import view_harmonics
 from spilegate.kernels.workers import Threads, Workers
@@ -156,6 +158,35 @@ def test_every_stage_gives_the_same_bits_here_as_on_numpy(
     here = stage_results(*measured, workers)
     for name, expected in on_numpy.items():
         np.testing.assert_array_equal(here[name], expected, err_msg=name)
+
+
+def mended(experiment: Experiment, workers: Workers) -> Mended:
+    """What is made of patterns in which some pixels are hot."""
+    patterns, rng = experiment.images.copy(), np.random.default_rng(4)
+    counts = patterns.dtype.kind == "i"
+    far = np.flatnonzero(np.linalg.norm(experiment.detector.q, axis=1) > 0.04)
+    for row, pixel in zip(patterns, rng.choice(far, len(patterns)), strict=True):
+        if counts:
+            row[20:80] = pixel
+        else:
+            row[pixel] *= 1e4
+    return mend(spread(patterns, workers), experiment.detector, None, counts=counts, workers=workers)
+
+
+def test_hot_pixels_are_mended_by_any_array_module(measured: Any) -> None:
+    expected, strict = mended(measured[0], Threads(2)), mended(measured[0], STRICT)
+    assert expected.values == strict.values > COUNT * 0.8
+    np.testing.assert_allclose(strict.images, expected.images, rtol=1e-5)
+
+
+@pytest.mark.backend
+def test_hot_pixels_are_mended_to_the_same_bits_here_as_on_numpy(measured: Any, workers: Workers) -> None:
+    expected, here = mended(measured[0], Threads(2)), mended(measured[0], workers)
+    assert expected.values == here.values > COUNT * 0.8
+    np.testing.assert_array_equal(to_host(here.images), expected.images)
+    # A copy that can be worked on like what was given.
+    taken = workers.take(here.images, 1, 2)
+    np.testing.assert_array_equal(to_host(taken), expected.images[1::2])
 
 
 def options(**more: Any) -> Settings:

@@ -213,15 +213,19 @@ def test_the_seed_decides_everything() -> None:
     assert not np.array_equal(truth(first).scale, truth(other).scale)
     # One condition leaves what chance gives to the others as it is.
     fewer = run_simulation(seed=1, junk=0.2, states=2)
+    hotter = run_simulation(seed=1, hot_pixels=1.0, **options)  # type: ignore[arg-type]
+    places = truth(hotter).hot_pixels
+    assert places is not None
+    assert (hotter.intensities != first.intensities).sum() == len(places)
     assert np.array_equal(truth(first).state, truth(fewer).state)
     assert np.array_equal(first.quaternions, fewer.quaternions)
 
 
 def test_all_that_is_true_is_read_as_written(tmp_path: Path) -> None:
-    result = run_simulation(states=2, junk=0.2, scale_decades=1.0, background=0.3, mask=("cross",))
+    result = run_simulation(states=2, junk=0.2, scale_decades=1.0, background=0.3, mask=("cross",), hot_pixels=1.0)
     spinifel.write(tmp_path / "data.h5", result)
     found, hidden = spinifel.read_truth(tmp_path / "data.h5"), truth(result)
-    for name in ("state", "scale", "background", "volumes"):
+    for name in ("state", "scale", "background", "volumes", "hot_pixels"):
         assert np.array_equal(getattr(found, name), getattr(hidden, name)), name
     assert found.state is not None
     assert found.state.dtype == np.int64
@@ -287,7 +291,7 @@ def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> No
         "simulate", "--images", 200, "--pixels", 24, "--resolution-angstrom", 6, "--photons", 3000, "--seed", 2,
         "--states", f"{models[0]}, {models[1]}", "--populations", "0.25,0.75", "--mask", "cross,beamstop",
         "--scale-decades", 1, "--background", 0.2, "--known-background", "--junk", 0.1, "--polarisation", "horizontal",
-        "--solid-angle", "--output", path,
+        "--solid-angle", "--hot-pixels", 2, "--output", path,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     found, dataset = spinifel.read_truth(path), spinifel.read(path)
@@ -299,6 +303,9 @@ def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> No
     assert share[2] / share[1:].sum() == pytest.approx(0.75, abs=0.1)
     assert np.ptp(np.log10(found.scale)) == pytest.approx(1, abs=0.1)
     assert len(found.volumes) == 2
+    assert found.hot_pixels is not None
+    assert len(found.hot_pixels) == pytest.approx(400, abs=80)
+    assert (dataset.images[tuple(found.hot_pixels.T)] > 0).all()
     assert dataset.background is not None
     assert dataset.background.max() > 0
     assert 0 < (dataset.mask == 2).mean() < 0.5
@@ -328,6 +335,7 @@ def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> No
         (["--background", "-1"], "background = -1"),
         (["--known-background"], "background = 0"),
         (["--scale-decades", "inf"], "scale_decades = inf"),
+        (["--hot-pixels", "-1"], "hot_pixels = -1"),
     ],
 )
 def test_bad_options_end_in_one_line(tmp_path: Path, models: list[Path], options: list[str], message: str) -> None:

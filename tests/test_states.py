@@ -41,7 +41,7 @@ def simulation() -> Simulation:
         seed=1,
         threads=1,
         others=(heap(2.2),),
-        conditions=Conditions(junk=0.2),
+        conditions=Conditions(junk=0.2, hot_pixels=0.5),
     )
 
 
@@ -177,6 +177,10 @@ def test_orientations_of_one_state_are_judged_as_ever() -> None:
         ("scale", np.full(COUNT, np.nan), "such as nan"),
         ("background", np.ones((16, 16)), "shape (16, 16)"),
         ("background", -np.ones((1, 16, 16)), "such as -1"),
+        ("hot_pixels", np.zeros((4, 3), int), "shape (4, 3)"),
+        ("hot_pixels", np.zeros((4, 2)), "float64"),
+        ("hot_pixels", np.array([[COUNT, 0]]), "up to [60, 0]"),
+        ("hot_pixels", np.array([[0, -1]]), "expected (pattern, pixel)"),
         ("volumes", np.ones((2, 3, 3, 4)), "shape (2, 3, 3, 4)"),
         ("volumes", np.ones((3, 3, 3)), "shape (3, 3, 3)"),
         ("volumes", np.full((2, 3, 3, 3), np.inf), "not finite"),

@@ -60,6 +60,7 @@ class Departures:
     populations: str | None
     polarisation: Literal["none", "horizontal", "vertical"]
     solid_angle: bool
+    hot_pixels: float
 
 
 def _words(text: str | None) -> tuple[str, ...]:
@@ -122,6 +123,7 @@ def run(
             populations=populations,
             polarisation=departures.polarisation,
             solid_angle=departures.solid_angle,
+            hot_pixels=departures.hot_pixels,
         )
         paths = _words(shown.states) if shown.pdb is None else (str(shown.pdb),)
         first, *others = [

@@ -2,11 +2,12 @@
 
 `orientations` (N_IMG, 1, 4) or (N_IMG, 4), (w, x, y, z), particle to laboratory; `volume` (M, M, M), ours with the
 attribute `voxel_angstrom`; ours also the group `truth`: `state` (N_IMG), -1 for junk, `scale` (N_IMG), `background`
-(panels, y, x) [counts per pattern], `volumes` (K, M, M, M) with the attribute `voxel_angstrom`.
+(panels, y, x) [counts per pattern], `volumes` (K, M, M, M) with the attribute `voxel_angstrom`, `hot_pixels` (n, 2).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class Truth:
     scale : (N_IMG,) float64, > 0, relative fluence of every pattern
     background : (panels, y, x) float64 [counts per pattern], mean background
     volumes : (K, M, M, M) float32, one per state
+    hot_pixels : (n, 2) int64, (pattern, pixel) of every value that is hot in a single pattern
     """
 
     quaternions: Float64 | None
@@ -42,6 +44,7 @@ class Truth:
     scale: Float64 | None = None
     background: Float64 | None = None
     volumes: Float32 | None = None
+    hot_pixels: Int64 | None = None
 
 
 class Hidden(Protocol):
@@ -63,13 +66,18 @@ class Hidden(Protocol):
     def volumes(self) -> Float32:
         """Densities, (K, M, M, M)."""
 
+    @property
+    def hot_pixels(self) -> Int64 | None:
+        """Pattern and pixel, (n, 2), of values that are hot."""
+
 
 def names_in(file: h5py.File) -> list[str]:
     """Return the names of what a file knows of the truth."""
     group = file.get(GROUP)
     found = [name for name in ("orientations", "volume") if name in file]
     if isinstance(group, h5py.Group):
-        found += [f"{GROUP}/{name}" for name in ("state", "scale", "background", "volumes") if name in group]
+        names = ("state", "scale", "background", "volumes", "hot_pixels")
+        found += [f"{GROUP}/{name}" for name in names if name in group]
     return found
 
 
@@ -84,6 +92,8 @@ def write(file: h5py.File, quaternions: Float64, volume: Float32, voxel_angstrom
         group.create_dataset("scale", data=hidden.scale).attrs["meaning"] = "relative fluence, mean 1"
         group.create_dataset("background", data=hidden.background).attrs["unit"] = "counts per pattern"
         written.append(group.create_dataset("volumes", data=hidden.volumes))
+        if hidden.hot_pixels is not None:
+            group.create_dataset("hot_pixels", data=hidden.hot_pixels).attrs["meaning"] = "pattern, pixel"
     for each in written:
         each.attrs["voxel_angstrom"] = voxel_angstrom
         each.attrs["unit"] = UNIT
@@ -118,6 +128,7 @@ def read(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], count: 
         scale,
         background,
         volumes,
+        _hot_pixels(file, path, count, math.prod(panel_shape)),
     )
 
 
@@ -143,6 +154,20 @@ def _numbers(file: h5py.File, path: Path, name: str, shape: tuple[int, ...], mea
         raise InputError(
             f"{path}: dataset {name!r}: {int(wrong.sum())} values such as {values[wrong][0]:g}; expected {expected}"
         )
+    return values
+
+
+def _hot_pixels(file: h5py.File, path: Path, count: int, n_pixel: int) -> Int64 | None:
+    """Return the values known to be hot, None if the file does not say."""
+    name, expected = f"{GROUP}/hot_pixels", f"(pattern, pixel), shape (n, 2), below {count} and {n_pixel}"
+    if name not in file:
+        return None
+    found = files.dataset(file, name, path, expected)
+    if found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind not in "iu":
+        raise InputError(f"{path}: dataset {name!r}: {found.dtype}, shape {found.shape}; expected {expected}")
+    values: Int64 = found[()].astype(np.int64)
+    if ((values < 0) | (values >= [count, n_pixel])).any():
+        raise InputError(f"{path}: dataset {name!r}: values up to {values.max(axis=0).tolist()}; expected {expected}")
     return values
 
 

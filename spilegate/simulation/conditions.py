@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.response import Polarisation
-from spilegate.state import NEVER, Bool, Float64, Int64, UInt8
+from spilegate.state import NEVER, Bool, Float32, Float64, Int64, UInt8
 
 MASKS = ("cross", "beamstop")
 JUNK = -1
@@ -16,6 +17,8 @@ JUNK = -1
 STOP_SPECKLES = 3.0
 # Width of the gap between panels over the detector's; at least two pixels.
 GAP = 1 / 16
+# Counts of a hot pixel over the mean of the brightest pixel: log-uniform between these.
+HOT = (3.0, 3000.0)
 # The detector's edge, where background and signal are compared: between these parts of the inscribed circle's |q|.
 EDGE = (0.9, 1.0)
 
@@ -31,6 +34,7 @@ class Conditions:
     junk : part of the patterns that do not show the particle: half another particle, half structureless
     populations : parts of the other patterns by state, sum 1; all the same if empty
     polarisation, solid_angle : see `spilegate.geometry.response.response`
+    hot_pixels : pixels of a pattern, at random places of their own in each, that are hot, on average
     """
 
     mask: tuple[str, ...] = ()
@@ -41,13 +45,14 @@ class Conditions:
     populations: tuple[float, ...] = ()
     polarisation: Polarisation = "none"
     solid_angle: bool = False
+    hot_pixels: float = 0.0
 
     def check(self, *, states: int, noise: bool) -> None:
         """Raise InputError for conditions that cannot be, by the number of states and whether photons are counted."""
         unknown = [name for name in self.mask if name not in MASKS]
         if unknown:
             raise InputError(f"mask = {unknown[0]!r}; expected any of {','.join(MASKS)}")
-        for name in ("scale_decades", "background"):
+        for name in ("scale_decades", "background", "hot_pixels"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise InputError(f"{name} = {value:g}; expected zero or a positive number")
@@ -97,6 +102,21 @@ def draw_lot(images: int, states: int, conditions: Conditions, rng: np.random.Ge
     stray[junk[: (len(junk) + 1) // 2]] = True
     scale = 10 ** (conditions.scale_decades * scale_rng.random(images))
     return Lot(state, stray, scale / scale.mean())
+
+
+def heat(intensities: Float32, used: Bool, number: float, rng: np.random.Generator, *, whole: bool) -> Int64:
+    """Add what makes pixels hot to patterns (N_IMG, N_PIX) in place; return which, (n, 2), pattern and pixel.
+
+    used : (N_PIX,) bool, pixels that may be; number : of them in a pattern, on average
+    whole : whether values are whole numbers
+    """
+    index, unit = np.flatnonzero(used), float(intensities.mean(axis=0, dtype=np.float64).max())
+    numbers = np.minimum(rng.poisson(number, len(intensities)), len(index))
+    places = [np.sort(rng.choice(index, each, replace=False)) for each in numbers]
+    hot = np.stack([np.repeat(np.arange(len(numbers)), numbers), np.concatenate(places)], axis=1).astype(np.int64)
+    more = unit * np.exp(rng.uniform(math.log(HOT[0]), math.log(HOT[1]), len(hot)))
+    intensities[hot[:, 0], hot[:, 1]] += np.ceil(more) if whole else more
+    return hot
 
 
 def detector_mask(names: tuple[str, ...], q: Float64, diameter_angstrom: float) -> UInt8:

@@ -10,7 +10,7 @@ from spilegate.errors import InputError
 from spilegate.geometry.orientations import matrices, random_quaternions
 from spilegate.geometry.response import response
 from spilegate.kernels import fft, nufft
-from spilegate.simulation.conditions import IDEAL, JUNK, Conditions, Lot, detector_edge, detector_mask, draw_lot
+from spilegate.simulation.conditions import IDEAL, JUNK, Conditions, Lot, detector_edge, detector_mask, draw_lot, heat
 from spilegate.simulation.particle import (
     PARTICLES,
     Particle,
@@ -35,12 +35,14 @@ class Hidden:
     scale : (N_IMG,) float64, fluence of every pattern, mean 1
     background : (1, y, x) float64 [counts per pattern], mean background
     volumes : (K, M, M, M) float32 [electrons/angstrom^3], one per state, on the grid of `Simulation.volume`
+    hot_pixels : (n, 2) int64, (pattern, pixel) of every value that is hot, None if there are none by design
     """
 
     state: Int64
     scale: Float64
     background: Float64
     volumes: Float32
+    hot_pixels: Int64 | None = None
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ def simulate(
     """Simulate patterns of a particle at orientations uniform on SO(3).
 
     images : number of patterns; pixels, resolution_angstrom, wavelength_angstrom : see `detector_q`
-    photons : mean number of photons in a pattern on pixels that are not masked, over all patterns, background left out;
-        None for exact intensities
+    photons : mean number of photons in a pattern on pixels that are not masked, over all patterns, background and hot
+        pixels left out; None for exact intensities
     others : the particle's other states; conditions : what is not ideal
     Orientations depend on `seed` and `images` only, so that the same patterns can be had at any noise level.
 
@@ -160,7 +162,7 @@ def simulate(
     diameter = max(diameter_angstrom(each) for each in particles)
     mask = detector_mask(conditions.mask, position, diameter)
     used = mask.ravel() != NEVER
-    orientation_rng, noise_rng, lot_rng = np.random.default_rng(seed).spawn(3)
+    orientation_rng, noise_rng, lot_rng, hot_rng = np.random.default_rng(seed).spawn(4)
     quaternions = random_quaternions(images, orientation_rng)
     lot = draw_lot(images, len(particles), conditions, lot_rng)
     factor = used * response(q, polarisation=conditions.polarisation, solid_angle=conditions.solid_angle)
@@ -173,6 +175,9 @@ def simulate(
         edge = detector_edge(np.linalg.norm(q, axis=-1), used, resolution_angstrom)
         background[used] = conditions.background * _signal(intensities[:, edge], strength, lot)
     _measure(intensities, strength, background, noise_rng if photons is not None else None)
+    hot = None
+    if conditions.hot_pixels:
+        hot = heat(intensities, used, conditions.hot_pixels, hot_rng, whole=photons is not None)
     voxel = 1 / (2 * float(np.linalg.norm(q, axis=-1).max()))
     size = fft.fast_odd_size(int(np.ceil(2 * max(diameter, voxel) / voxel)) + 2)
     volumes = np.stack([density(each, size, voxel, threads=threads) for each in particles])
@@ -191,7 +196,7 @@ def simulate(
         particle=", ".join(each.name for each in particles),
         mask=mask if conditions.mask else None,
         background=seen if conditions.known_background else None,
-        hidden=None if ideal else Hidden(lot.state, lot.scale, seen, volumes),
+        hidden=None if ideal else Hidden(lot.state, lot.scale, seen, volumes, hot),
     )
 
 

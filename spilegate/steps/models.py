@@ -27,8 +27,8 @@ Figures = dict[str, float]
 SUPPORT_LIMIT = 1.15
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
-# Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one alone
-# fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
+# Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one
+# alone fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
 PHASED_PART = np.float32(0.5)
 
 
@@ -69,8 +69,9 @@ def phase(
     """Return the state with densities phased from the autocorrelations.
 
     The first phasing starts from several random densities and keeps the best, the others go on from the density at
-    hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
-    to the density's autocorrelation, or, softly, to its mean with the merged one; the last generation keeps the merged one, which no phasing has touched.
+    hand. The last one, and all of softly assigned patterns, add several from random densities and average the sound
+    ones. The next generation is matched to the density's autocorrelation, or, softly, to its mean with the merged one;
+    the last generation keeps the merged one, which no phasing has touched.
     """
     first = not state.density.any()
     several = first or last or experiment.soft
