@@ -132,10 +132,14 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     detector = without_hot_pixels(images, detector, scale, weight, workers)
     spacing = pixel_spacing(dataset.q[detector.matched])
     profile = radial_profile(images, detector, scale, weight, spacing, workers=workers)
+    inside = detector.matched & (q_length <= q_max)
+    photons = float(profile.at(q_length[inside])[0].sum()) if dataset.counts else np.inf
     diameter = options.diameter_angstrom
     found = diameter
     if found is None:
-        found = estimate_diameter(images, detector, scale, weight, profile, q_max=q_max, workers=workers)
+        found = estimate_diameter(
+            images, detector, scale, weight, profile, q_max=q_max, noisy=photons < SOFT_PHOTONS, workers=workers
+        )
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
     if q_max * found < 2:
@@ -144,8 +148,6 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
             f"{found:.3g} angstrom; expected at least 2 speckles (q x diameter >= 2); check diameter_angstrom and q_max"
         )
     statistics = settings.matching.statistics
-    inside = detector.matched & (q_length <= q_max)
-    photons = float(profile.at(q_length[inside])[0].sum()) if dataset.counts else np.inf
     if statistics == "auto":
         statistics = "poisson" if dataset.counts and photons < BRIGHT_PHOTONS else "gaussian"
     assignment = settings.matching.assignment

@@ -80,7 +80,9 @@ def test_masked_sums_over_all_shifts_are_the_direct_ones() -> None:
     assert views.sums.shape == (2, SHIFTS, 3)
     sums = np.concatenate(list(views.sums), axis=1)
     stack = np.concatenate(list(views.stack), axis=2)
-    full = correlator.full(pattern_harmonics(patterns, correlator.order), stack)
+    product = np.matmul(pattern_harmonics(patterns, correlator.order), stack)
+    even, odd = correlator.halves(product.reshape(len(correlator.order), 2, -1))
+    full = np.concatenate([even + odd, even - odd]).reshape(SHIFTS, len(patterns), -1)
     for shift in range(SHIFTS):
         turned_back = np.roll([slices, summands], -shift, axis=-1)
         expected = np.einsum("irp,vrp->iv", patterns, turned_back[0])

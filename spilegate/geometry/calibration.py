@@ -102,7 +102,14 @@ def alike(scale: Float64, weight: Float64) -> bool:
 
 
 def calibrate(
-    images: Any, detector: Detector, weight: Float64, q_max: float, *, estimate: bool, counts: bool, workers: Workers
+    images: Any,
+    detector: Detector,
+    weight: Float64,
+    q_max: float,
+    *,
+    estimate: bool,
+    counts: bool = False,
+    workers: Workers,
 ) -> tuple[Float64, Detector]:
     """Return the scales (N_IMG,) of all patterns and the detector with its background.
 

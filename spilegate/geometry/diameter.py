@@ -27,8 +27,14 @@ FIT_BOUNDS = (0.03, 0.2)
 BLUR = 0.32
 # Displacements beyond the maximum that a line can be fitted to.
 FEWEST_SAMPLES = 6
+# Rings are whitened by their standard deviation. Of few photons it is noise, which would leave little but the inner
+# speckles, whose overlap ends sooner: then by their mean to this power, the deviation to the rest. (That lets in more
+# noise than a mask would bear: behind one, a long particle of many photons would come out a third too large.)
+WHITENED_BY_MEAN = 0.75
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
 LEAST_OVERLAP = 0.05
+# Where the mean is next to nothing, this part of the standard deviation stands for it.
+LEAST_MEAN = 0.05
 
 
 def estimate_diameter(
@@ -39,14 +45,18 @@ def estimate_diameter(
     profile: Profile,
     *,
     q_max: float,
+    noisy: bool = False,
     workers: Workers,
 ) -> float:
     """Return the largest diameter [angstrom].
 
     images : (N_IMG, N_PIX), patterns or lists of their photons; scale, weight : (N_IMG,) float64
+    noisy : whether there are so few photons that most of the profile's variance is their noise
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    displacement, power = texture_power(images, detector, scale, weight, profile, q_max=q_max, workers=workers)
+    displacement, power = texture_power(
+        images, detector, scale, weight, profile, q_max=q_max, noisy=noisy, workers=workers
+    )
     largest = 0.5 / pixel_spacing(detector.q[detector.matched])
     inside = displacement <= largest
     displacement, power = displacement[inside], power[inside]
@@ -76,6 +86,7 @@ def texture_power(
     profile: Profile,
     *,
     q_max: float,
+    noisy: bool = False,
     workers: Workers,
 ) -> tuple[Float64, Float64]:
     """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
@@ -86,7 +97,10 @@ def texture_power(
     step = 1 / (4 * q_max)
     half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
     points = _points(q[pixels], step)
-    window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / np.sqrt(sampling.variance)).astype(np.float32)
+    level = np.sqrt(sampling.variance)
+    if noisy:
+        level = np.maximum(sampling.mean, LEAST_MEAN * level) ** WHITENED_BY_MEAN * level ** (1 - WHITENED_BY_MEAN)
+    window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / level).astype(np.float32)
     side = 2 * half + 1
 
     def add(here: Here, part: slice, block: Any) -> tuple[Any]:
@@ -97,8 +111,8 @@ def texture_power(
         white *= here.array(window) * xp.astype(xp.sqrt(own * here.array(weight[part])), white.dtype)[:, None]
         return (_power(here, white, points, side),)
 
-    # Whitened, a pixel's mean square is about 1 over the window, and its power in a picture at most the pixels' number.
-    bound = 16.0 * (scale * weight).sum() * len(pixels) ** 2
+    # A pixel's mean square is its variance over the level's square, its power in a picture at most the pixels' number.
+    bound = 16.0 * (scale * weight).sum() * len(pixels) ** 2 * float((sampling.variance / level**2).max())
     (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
     everywhere = np.flatnonzero(q_length <= q_max)
     if len(pixels) < len(everywhere):

@@ -69,15 +69,14 @@ def phase(
     """Return the state with densities phased from the autocorrelations.
 
     The first phasing starts from several random densities and keeps the best, the others go on from the density at
-    hand. The last one, and all of softly assigned patterns, add several from random densities and average the sound
-    ones. The next generation is matched to the density's autocorrelation, or, softly, to its mean with the merged one;
-    the last generation keeps the merged one, which no phasing has touched.
+    hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
+    to the density's autocorrelation, or, softly, to its mean with the merged one; the last generation keeps the merged
+    one, which no phasing has touched.
     """
     first = not state.density.any()
-    several = first or last or experiment.soft
-    fresh = options.starts if first else options.starts - 1 if several else 0
+    fresh = options.starts if first else options.starts - 1 if last else 0
     phased = phasings(experiment, plan, state, fresh, options, rng)
-    best = phasing.combine(phased, SOUND_PHASING if last or experiment.soft else 1.0)
+    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
     figures.update(phasing_r=float(best.r_factor.max()), phasings=float(phased.r_factor.shape[1]))
     if not last:
         threads = experiment.workers.threads
