@@ -50,12 +50,15 @@ class Plan:
     view_spacing: float
 
 
-def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, spacing: float = VIEW_SPACING) -> Plan:
-    """Return the generation that matches up to q_match and merges up to q_merge; spacing : of the views, times q d."""
+def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, *, soft: bool = False) -> Plan:
+    """Return the generation that matches up to q_match and merges up to q_merge; soft : by probabilities."""
     speckles = q_match * diameter_angstrom
     size = grid_size(diameter_angstrom, q_merge)
-    spacing /= speckles
-    n_phi = max(FEWEST_SHIFTS, 8 * int(np.ceil(2 * np.pi / spacing / 8)))
+    spacing = (SOFT_SPACING if soft else VIEW_SPACING) / speckles
+    harmonics = int(np.ceil(2 * np.pi * speckles)) + 2
+    # Slices that are merged themselves have to carry all of their harmonics.
+    shifts = max(2 * np.pi / spacing, 2 * harmonics if soft else FEWEST_SHIFTS)
+    n_phi = max(FEWEST_SHIFTS, 8 * int(np.ceil(shifts / 8)))
     return Plan(
         number=number,
         q_match=q_match,
@@ -64,7 +67,7 @@ def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, 
         voxel_angstrom=EXTENT_DIAMETERS * diameter_angstrom / size,
         n_views=int(np.ceil(4 * np.pi / spacing**2)),
         n_phi=n_phi,
-        highest=min(int(np.ceil(2 * np.pi * speckles)) + 2, n_phi // 2),
+        highest=min(harmonics, n_phi // 2),
         view_spacing=spacing,
     )
 
@@ -89,9 +92,7 @@ def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0, *, soft
     plans = [plan(diameter_angstrom, 1, radii[0], radii[0])]
     if soft:
         repeated = [radius for radius in [*march, q_max] for _ in range(SOFT_REPEATS)]
-        return plans + [
-            plan(diameter_angstrom, number, q, q, SOFT_SPACING) for number, q in enumerate(repeated, start=2)
-        ]
+        return plans + [plan(diameter_angstrom, number, q, q, soft=True) for number, q in enumerate(repeated, start=2)]
     for number, (here, after) in enumerate(pairwise(radii), start=2):
         plans.append(plan(diameter_angstrom, number, here, after))
     return plans

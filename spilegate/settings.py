@@ -114,7 +114,7 @@ class PhasingOptions(_Options):
     method: Literal["hio", "raar"] = Field("hio", description="The global update between error-reduction runs.")
     beta: float = Field(0.9, gt=0, le=1, description="Feedback of HIO and RAAR.")
     cycles: int = Field(6, ge=1, description="Cycles of ER, HIO or RAAR, ER and shrink-wrap per generation.")
-    starts: int = Field(8, ge=1, description="Independent phasings in the last generation, averaged.")
+    starts: int = Field(12, ge=1, description="Independent phasings in the last generation, averaged.")
 
 
 class ResolutionOptions(_Options):
