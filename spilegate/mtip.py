@@ -88,7 +88,7 @@ def generation(
     """Return the next state: match, refine, merge, phase; or assign softly, merge, phase."""
     if experiment.soft:
         with record.stage(plan.number, "match") as figures:
-            assigned = steps.assign(experiment, plan, state, 0.0, rng, figures)
+            assigned = steps.assign(experiment, plan, state, rng, figures)
             state = steps.settle(experiment, plan, state, assigned, settings.matching, figures)
         with record.stage(plan.number, "merge") as figures:
             state = steps.average(experiment, plan, state, assigned, settings.merging, figures)

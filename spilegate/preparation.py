@@ -30,8 +30,8 @@ FEWEST_RINGS = 8
 FIRST_RING = 0.5
 # Patterns of more photons are matched by squared distances: as good there, and faster.
 BRIGHT_PHOTONS = 10_000
-# Patterns of fewer photons do not tell their orientations: they are assigned to all, by probability. (Adenylate kinase to
-# 8 angstrom, softly or not: correlation 0.94 or 0.93 at 300 photons, 0.89 or 0.96 at 1000.)
+# Patterns of fewer photons do not tell their orientations: they are assigned to all, by probability. (Adenylate kinase
+# to 8 angstrom, softly or not: correlation 0.94 or 0.93 at 300 photons, 0.89 or 0.96 at 1000.)
 SOFT_PHOTONS = 400
 
 

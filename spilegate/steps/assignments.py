@@ -45,9 +45,18 @@ class Assigned:
 
 
 def assign(
-    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    rng: np.random.Generator,
+    figures: Figures,
+    *,
+    temperature: float = 0.0,
 ) -> Assigned:
-    """Return the probabilities of all orientations of a freshly turned grid, summed up to expected slices."""
+    """Return the probabilities of all orientations of a freshly turned grid, summed up to expected slices.
+
+    temperature : see `assigning.expect`; 0 for what the likelihood itself says
+    """
     likelihood = experiment.at(state).rings(plan)
     sampling = likelihood.sampling
     views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)

@@ -81,6 +81,6 @@ def anneal(
     experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
 ) -> State:
     """Return the state after one soft assignment to a freshly turned grid of views."""
-    assigned = assign(experiment, plan, state, temperature, rng, figures)
+    assigned = assign(experiment, plan, state, rng, figures, temperature=temperature)
     state = average(experiment, plan, assigned.state(state, plan.n_phi), assigned, START_MERGING, {})
     return replace(state, distance=np.full_like(state.distance, assigned.expected.mean_distance))
