@@ -73,6 +73,20 @@ def test_patterns_without_a_common_particle_have_no_resolution(kind, measured):
     assert summary["resolution_angstrom"] is None
 
 
+@pytest.mark.parametrize("kind", [flat, radial, blobs])
+def test_few_photons_without_a_common_particle_have_no_resolution(kind, measured):
+    """Patterns of 60 photons each, which are assigned to all orientations."""
+    rng = np.random.default_rng(8)
+    dataset = as_dataset(measured)
+    expected = np.concatenate([kind(dataset, rng) for _ in range(5)]) * 60 / PHOTONS
+    dataset = replace(dataset, images=rng.poisson(expected).astype(np.float32), counts=True)
+    assert prepare(dataset, Settings.model_validate(QUICK)).soft
+    found = reconstruct(dataset, Settings.model_validate({"seed": 1, **QUICK}))
+    summary = verdict.summarise(found.certainty, found.diameter_angstrom)
+    assert summary["verdict"].startswith("No resolution: ")
+    assert summary["resolution_angstrom"] is None
+
+
 def test_the_same_photons_of_one_particle_have_one(measured):
     """The control: the same options and counts, and a particle that all patterns share."""
     found = reconstruct(as_dataset(measured), Settings.model_validate({"seed": 1, **QUICK}))
