@@ -95,6 +95,18 @@ def shrunken(scale: Float64, noise: Float64, weight: Float64) -> Float64:
     return result
 
 
+def brightness(sums: Float64, background: float, weight: Float64, *, counts: bool) -> Float64:
+    """Return the scales (N_IMG,) of patterns from their sums and that of the background; shrunken, if of photons.
+
+    sums, weight : (N_IMG,), background : as `scales` takes them; counts : whether the values are numbers of photons
+    """
+    scale = scales(sums, background, weight)
+    if not counts:
+        return scale
+    signal = float((sums - background)[weight > 0].mean())
+    return shrunken(scale, np.maximum(sums, 1) / max(signal, TINY) ** 2, weight)
+
+
 def alike(scale: Float64, weight: Float64) -> bool:
     """Tell whether scales (N_IMG,), those of weight 0 left out, differ too little to tell signal from background."""
     good = weight > 0
@@ -127,9 +139,7 @@ def calibrate(
             break
         background = found
         scale = scales(sums, float(background[used].sum()), weight)
-    if counts:
-        signal = sums - float(background[used].sum())
-        scale = shrunken(scale, np.maximum(sums, 1) / max(float(signal[weight > 0].mean()), TINY) ** 2, weight)
+    scale = brightness(sums, float(background[used].sum()), weight, counts=counts)
     return scale, replace(detector, background=background)
 
 
