@@ -64,8 +64,10 @@ def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers
     sums = shell_sums(images, detector, edges, workers=workers)
     sums = sums[:, sums.sum(axis=0) > 0]
     total = sums.sum(axis=1, keepdims=True)
+    # Of few photons there may be none on these pixels.
+    total = np.maximum(total, DARKEST * total.mean())
     # The square root evens the scatter of photons out.
-    parts = np.sqrt(sums / np.maximum(total, 1))
+    parts = np.sqrt(sums / total)
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)

@@ -28,6 +28,8 @@ BLOCK_PROBABILITIES = 1 << 21
 BLOCK_SHIFTS = 1 << 16
 # Patterns whose probabilities are summed up by one product, as far as their harmonics take no more memory than this.
 SUMMED_AT_ONCE, SUMMED_BYTES = 32, 1 << 26
+# What is assigned less than this has no mean.
+LEAST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def expect(
     weights = _weights(scales, sampling.coverage)
     in_order = np.empty((len(order), n_ring, n_slice), np.complex128)
     in_order[order] = spectrum[:, :n_ring] + 1j * spectrum[:, n_ring:]
-    mean = scipy.fft.irfft(in_order, n=n_phi, axis=0).transpose(2, 1, 0) / np.maximum(weights, 1e-6)
+    mean = scipy.fft.irfft(in_order, n=n_phi, axis=0).transpose(2, 1, 0) / np.maximum(weights, LEAST_WEIGHT)
     least, of_mean, surprise = numbers / count
     return Expectation(
         np.ascontiguousarray(mean, np.float32),

@@ -111,7 +111,10 @@ def scales(expected: assigning.Expectation, sampling: Sampling, weight: Float64)
 def average(
     experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MergingOptions, figures: Figures
 ) -> State:
-    """Return the state with autocorrelations merged from the expected slices."""
+    """Return the state with autocorrelations merged from the expected slices.
+
+    A conformation that no pattern is assigned to keeps what it has.
+    """
     expected, views, q = assigned.expected, assigned.views, assigned.sampling.q
     weight = expected.weight * assigned.sampling.cell
     shape = (len(state.autocorrelation), len(views), *q.shape[:-1])
@@ -119,8 +122,10 @@ def average(
 
     def summed(rotations: Float64) -> list[merging.Normal | None]:
         return [
-            merging.normal_equations_of_slices(*pair, rotations, q, plan.size, plan.voxel_angstrom)
-            for pair in zip(mean, weight, strict=True)
+            merging.normal_equations_of_slices(slices, own, rotations, q, plan.size, plan.voxel_angstrom)
+            if own.max() > assigning.LEAST_WEIGHT
+            else None
+            for slices, own in zip(mean, weight, strict=True)
         ]
 
     normals = merging.symmetric_normals(summed, views, experiment.symmetry)
