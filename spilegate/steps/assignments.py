@@ -89,9 +89,7 @@ def settle(
         # Where two images of the asymmetric unit meet, an orientation goes from one to the other without a move.
         state = replace(
             state,
-            quaternions=symmetry.nearest_equivalents(
-                state.quaternions, now.quaternions, experiment.symmetry.rotations
-            ),
+            quaternions=symmetry.nearest_equivalents(state.quaternions, now.quaternions, experiment.symmetry.rotations),
         )
     return settled(experiment, plan, state, now.quaternions, now.state, scale, now.distance, options, figures)
 
