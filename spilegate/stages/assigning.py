@@ -94,7 +94,7 @@ def expect(
         product = xp.matmul(pattern_harmonics(observed.values, order), stack)
         found = _probabilities(here, correlator, likelihood, product, sums, observed.amount, temperature)
         scaled = xp.astype(here.array((scale * weight)[part]), xp.float32) / found.total
-        along, across = (xp.matmul(scaled, part) for part in (found.along, found.across))
+        along, across = (xp.matmul(scaled, each) for each in (found.along, found.across))
         scales = 0.5 * xp.concat([along + across, along - across])
         spectra = correlator.harmonics(found.along, found.across)
         distance = observed.distance(found.least[:, None])[:, 0]
