@@ -134,7 +134,7 @@ class ConvergenceOptions(_Options):
     distance: float = Field(
         0.005,
         ge=0,
-        description="Relative change of the mean distance (of 1 less it, if that is smaller) that still counts as none.",
+        description="Relative change of the mean distance (or 1 less it, if that is less) that still counts as none.",
     )
 
 

@@ -142,7 +142,7 @@ def calibrate(
         background = found
         scale = scales(sums, float(background[used].sum()), weight)
     scale = brightness(sums, float(background[used].sum()), weight, counts=counts)
-    return scale, replace(detector, background=background)
+    return scale, replace(detector, background=background) if estimate else detector
 
 
 def background_of(
