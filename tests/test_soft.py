@@ -208,7 +208,7 @@ def test_what_few_photons_explain_has_to_stay() -> None:
 
 
 def test_a_soft_run_that_is_resumed_ends_like_an_uninterrupted_one() -> None:
-    """Resumed in the schedule, and beyond it."""
+    """Resumed in the schedule, and beyond it; on any number of threads."""
     seen = measured(images=300, photons=80.0, scale_decades=0.5, background=0.5, mask=("cross",))
     options = settings(
         prepare=GIVEN | {"q_max": 0.05},
@@ -222,6 +222,7 @@ def test_a_soft_run_that_is_resumed_ends_like_an_uninterrupted_one() -> None:
     result = reconstruct(dataset, options, watcher=diary, experiment=experiment)
     assert len(diary.states) == len(experiment.plans) + 2
     assert diary.stages[0].generations == len(experiment.plans)
-    for begin in (1, len(experiment.plans)):
-        resumed = reconstruct(dataset, options, state=diary.states[begin])
+    for begin, threads in ((1, 2), (len(experiment.plans), 1)):
+        compute = options.compute.model_copy(update={"threads": threads})
+        resumed = reconstruct(dataset, options.model_copy(update={"compute": compute}), state=diary.states[begin])
         assert_same_state(resumed.state, result.state)
