@@ -37,7 +37,7 @@ def measure(
     if settings.resolution.half_sets:
         missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
         if len(experiment.images) >= 2 * FEWEST_PATTERNS:
-            halves = half_sets(dataset, settings, experiment.diameter_angstrom, state, reconstruct, watcher)
+            halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
     none = np.empty((0, len(q)))
     transfer = transfer_function(experiment, state, settings) if settings.resolution.phasings > 1 else none
     return Certainty(

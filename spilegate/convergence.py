@@ -9,6 +9,8 @@ from spilegate.state import Float64
 Q_MATCH, DISTANCE, MOVED = range(3)
 # Radii are the same but for rounding.
 SAME_RADIUS = 1 - 1e-9
+# Nothing is taken for less than this, to divide by.
+LEAST = 1e-12
 
 
 def full_generations(history: Float64, q_max: float) -> int:
@@ -26,9 +28,8 @@ def converged(history: Float64, q_max: float, options: ConvergenceOptions) -> bo
     if full_generations(history, q_max) < 2:
         return False
     before, now = history[-2:]
-    # Of few photons most of the distance is noise: then it is what the model explains that has to stay.
-    least = min(before[DISTANCE], abs(1 - before[DISTANCE]))
-    flat = abs(now[DISTANCE] - before[DISTANCE]) <= options.distance * least
+    _, change = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
+    flat = abs(change) <= options.distance
     # Patterns of few photons keep moving between orientations that are as likely: then it is their number that settles.
     return bool(flat and (now[MOVED] <= options.moved or abs(now[MOVED] - before[MOVED]) <= options.moved))
 
@@ -43,11 +44,22 @@ def reason(history: Float64, q_max: float, options: ConvergenceOptions) -> str:
     if full_generations(history, q_max) < 2:
         return "fewer than two generations at the full radius"
     before, now = history[-2:]
-    change = (now[DISTANCE] - before[DISTANCE]) / before[DISTANCE]
+    what, change = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
     words = (
-        f"in the last generation {now[MOVED]:.1%} of the orientations moved (before: {before[MOVED]:.1%}) and the mean "
-        f"distance changed by {change:+.2%}"
+        f"in the last generation {now[MOVED]:.1%} of the orientations moved (before: {before[MOVED]:.1%}) and the "
+        f"{what} changed by {change:+.2%}"
     )
     if converged(history, q_max, options):
         return words
     return f"{words}; at most {options.moved:.1%}, or as many as before, and {options.distance:.2%} are allowed"
+
+
+def _changed(before: float, now: float) -> tuple[str, float]:
+    """Return in words what has to stay, and by which part of itself it changed, from two mean distances.
+
+    Of few photons most of the distance is noise: then it is what the slices explain that has to stay.
+    """
+    explained = abs(1 - before)
+    if explained < before:
+        return "part of the patterns that slices explain", (before - now) / max(explained, LEAST)
+    return "mean distance", (now - before) / max(before, LEAST)

@@ -40,7 +40,7 @@ class HalfSets:
 def half_sets(
     dataset: Dataset,
     settings: Settings,
-    diameter_angstrom: float,
+    experiment: Experiment,
     whole: State,
     reconstruct: Reconstruct,
     watcher: Watcher | None = None,
@@ -50,24 +50,18 @@ def half_sets(
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): their Fourier shell correlation meets 0.143 where the full
     set's would meet 0.5 against the truth.
 
-    whole : what all patterns came to; watcher : is asked who is to watch each half
+    experiment, whole : what all patterns were measured to be, and came to; watcher : is asked who is to watch each half
     """
     workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
-    options = settings.model_copy(
-        update={
-            "resolution": settings.resolution.model_copy(update={"half_sets": False, "phasings": 0}),
-            # One diameter, or the two volumes would differ in their grids.
-            "prepare": settings.prepare.model_copy(update={"diameter_angstrom": diameter_angstrom}),
-        }
-    )
+    options, diameter_angstrom = options_of_halves(settings, experiment), experiment.diameter_angstrom
     experiments, results = [], []
     for half in (0, 1):
         part = replace(dataset, images=workers.take(dataset.images, half, 2))
-        experiment = prepare(part, options, workers)
+        of_part = prepare(part, options, workers)
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         of_half = None if watcher is None else watcher.half(half + 1)
-        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), experiment, of_half))
-        experiments.append(experiment)
+        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), of_part, of_half))
+        experiments.append(of_part)
     first, second = results
     plain, corrected = state_correlations(
         first.state, second.state, first.q_max, diameter_angstrom, settings.seed, threads=workers.threads
@@ -79,6 +73,22 @@ def half_sets(
         corrected=corrected,
         patterns=(len(experiments[0].images), len(experiments[1].images)),
         held_out=held_out(experiments, [second.state, first.state], settings),
+    )
+
+
+def options_of_halves(settings: Settings, experiment: Experiment) -> Settings:
+    """Return the settings of both halves: what all patterns decided is not decided again by each half for itself.
+
+    With a diameter of its own each volume would have a grid of its own, and halves about as bright as where one way of
+    matching gives way to another could go different ways.
+    """
+    matching = {"statistics": experiment.statistics, "assignment": "soft" if experiment.soft else "hard"}
+    return settings.model_copy(
+        update={
+            "resolution": settings.resolution.model_copy(update={"half_sets": False, "phasings": 0}),
+            "prepare": settings.prepare.model_copy(update={"diameter_angstrom": experiment.diameter_angstrom}),
+            "matching": settings.matching.model_copy(update=matching),
+        }
     )
 
 

@@ -35,8 +35,7 @@ def reconstruct(
     Raises InputError if the patterns cannot be reconstructed (see `preparation.prepare`).
     """
     experiment = experiment or prepare(dataset, settings)
-    # At the full radius it takes at least two generations to see that nothing changes.
-    record, q_max = Recorder(watcher, len(experiment.plans) + 1), experiment.q_max
+    record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
     while state is None or not finished(state.history, q_max, settings.convergence):
         plan = experiment.plan(state.generation + 1 if state else 1)
         rng = np.random.default_rng([settings.seed, plan.number])

@@ -48,6 +48,7 @@ class Experiment:
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     symmetry : imposed on every autocorrelation merged
+    soft : whether patterns are assigned to all orientations by probability
     hot_pixels : pixels that are left out because they are hot in all patterns, or many
     mended : values replaced because they are hot in single patterns
     """
@@ -77,6 +78,15 @@ class Experiment:
     def plan(self, number: int) -> Plan:
         """Return the plan of a generation, from 1; the last of the schedule is repeated."""
         return replace(self.plans[min(number, len(self.plans)) - 1], number=number)
+
+    @property
+    def fewest_generations(self) -> int:
+        """Return how many generations there are at least: it takes two at the full radius to see that nothing changes.
+
+        The blind start does not count as one of them.
+        """
+        full = sum(plan.q_match >= self.q_max for plan in self.plans[1:])
+        return len(self.plans) + max(0, 2 - full)
 
     def rings(self, plan: Plan) -> Likelihood:
         """Return how patterns are compared on the rings a generation searches on."""

@@ -131,7 +131,11 @@ class ConvergenceOptions(_Options):
 
     most_generations: int = Field(8, ge=2, description="Most generations at the full radius.")
     moved: float = Field(0.02, ge=0, le=1, description="Part of the orientations that may still move.")
-    distance: float = Field(0.005, ge=0, description="Relative change of the mean distance that still counts as none.")
+    distance: float = Field(
+        0.005,
+        ge=0,
+        description="Relative change of the mean distance (or 1 less it, if that is less) that still counts as none.",
+    )
 
 
 class ComputeOptions(_Options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from spilegate.schedule import Plan
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, built_in_particle, density
-from spilegate.state import Dataset
+from spilegate.state import Dataset, Progress, State
 
 
 def spread(images: np.ndarray, workers: Workers) -> Any:
@@ -113,6 +114,41 @@ def true_autocorrelation(true_intensity: np.ndarray) -> np.ndarray:
 def autocorrelation(intensity: np.ndarray) -> np.ndarray:
     """The autocorrelation that belongs to intensities, both with the centre at M // 2."""
     return np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(intensity))).real.astype(np.float32)
+
+
+class Diary:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[Progress] = []
+        self.states: list[State] = []
+        self.halves: dict[int, Diary] = {}
+
+    def stage(self, progress: Progress) -> None:
+        self.stages.append(progress)
+
+    def generation(self, state: State) -> None:
+        self.states.append(state)
+
+    def half(self, number: int) -> Diary:
+        self.halves[number] = Diary()
+        return self.halves[number]
+
+
+def assert_same_state(first: State, second: State) -> None:
+    """Fail unless two states are equal in every bit."""
+    for field in fields(State):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
+
+
+def records(generations: int, done: int, figures: dict[str, float] | None = None) -> list[dict]:
+    """Records of a run: ten seconds of blind start, then 1 + 2 seconds a generation."""
+    made = [{"generation": 1, "generations": generations, "stage": "start", "seconds": 10.0, "figures": {}}]
+    for generation in range(2, done + 1):
+        for stage, seconds in (("match", 1.0), ("merge", 2.0)):
+            made.append({"generation": generation, "generations": generations, "stage": stage, "seconds": seconds,
+                         "figures": figures or {}})  # fmt: skip
+    return made
 
 
 @pytest.fixture(scope="session")

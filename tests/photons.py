@@ -15,10 +15,11 @@ from spilegate.geometry.sampling import Sampling
 from spilegate.settings import Settings
 from spilegate.simulation.conditions import JUNK, Conditions
 from spilegate.simulation.experiment import Simulation, simulate
-from spilegate.simulation.particle import Particle, built_in_particle, density
+from spilegate.simulation.particle import Particle, built_in_particle, density, make_particle
 from spilegate.state import Dataset, Reconstruction
 
 PIXELS, RESOLUTION_ANGSTROM = 32, 14.0
+PHOTONS = 2000.0
 
 
 def settings(**options: object) -> Settings:
@@ -48,6 +49,31 @@ def measured(
         threads=1,
         others=others,
         conditions=Conditions(**conditions),
+    )
+
+
+def heap(stretch: float, name: str) -> Particle:
+    """A heap of carbon atoms."""
+    positions = 9 * np.random.default_rng(0).standard_normal((60, 3)) * [stretch, 1, 1]
+    return make_particle(positions, ["C"] * 60, np.ones(60), name)
+
+
+def run_simulation(
+    images: int = 60, photons: float | None = PHOTONS, seed: int = 3, states: int = 1, **changes: object
+) -> Simulation:
+    """A small experiment on one to three heaps of atoms under the conditions given."""
+    heaps = [heap(1 + k / 2, f"heap {k}") for k in range(states)]
+    return simulate(
+        heaps[0],
+        images=images,
+        pixels=20,
+        resolution_angstrom=6.0,
+        wavelength_angstrom=1.5,
+        photons=photons,
+        seed=seed,
+        threads=1,
+        others=tuple(heaps[1:]),
+        conditions=Conditions(**changes),  # type: ignore[arg-type]
     )
 
 

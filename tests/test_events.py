@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import assert_same_state
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -20,7 +21,7 @@ from spilegate.kernels.events import dense, events
 from spilegate.mtip import reconstruct
 from spilegate.preparation import prepare
 from spilegate.simulation.experiment import Simulation
-from spilegate.state import Dataset, State
+from spilegate.state import Dataset
 
 Patterns = st.tuples(st.integers(1, 5), st.integers(1, 12)).flatmap(
     lambda shape: arrays.arrays(np.int64, shape, elements=st.integers(0, 4))
@@ -120,10 +121,7 @@ def test_a_run_on_lists_is_the_run_on_counts(sparse: Dataset, statistics: str) -
     counts = replace(sparse, images=dense(sparse.images, sparse.mask.size))
     found, expected = (reconstruct(dataset, options) for dataset in (sparse, counts))
     assert expected.state.density.any()
-    for field in fields(State):
-        np.testing.assert_array_equal(
-            getattr(found.state, field.name), getattr(expected.state, field.name), err_msg=field.name
-        )
+    assert_same_state(found.state, expected.state)
 
 
 def test_lists_and_counts_have_the_same_diameter(sparse: Dataset) -> None:

@@ -22,6 +22,7 @@ from spilegate.kernels.events import events
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import detector_of, prepare
 from spilegate.report import background, outliers
+from spilegate.report.material import Measured
 from spilegate.report.measured import background_figures, populations, radial_mean, scale_figures
 from spilegate.report.pictures import draw
 from spilegate.report.style import UNMEASURED, VERMILION, drawing
@@ -125,6 +126,22 @@ def test_what_is_drawn_as_the_limit_is_the_limit() -> None:
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_brightness_is_drawn_as_the_run_judges_it() -> None:
+    """Values that are hot do not pass for bright pulses, nor the noise of few photons."""
+    for simulation in (measured(hot_pixels=3.0), measured(photons=100.0)):
+        dataset, chosen = blind(simulation), settings(prepare={"diameter_angstrom": 62.0})
+        experiment = prepare(dataset, chosen, Threads(1))
+        found = replace(
+            made_up_state(),
+            background=experiment.detector.background,
+            scale=experiment.scale,
+            weight=experiment.weight,
+        )
+        drawn = Measured(dataset, chosen, found, experiment.q_max, Threads(1))
+        np.testing.assert_array_equal(drawn.detector.merged, experiment.detector.merged)
+        np.testing.assert_allclose(drawn.brightness, experiment.scale, rtol=1e-3)
 
 
 def fits(count: int, left_out: tuple[int, ...] = ()) -> outliers.Fits:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import as_dataset
+from conftest import Diary, as_dataset, assert_same_state
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,26 +20,6 @@ from spilegate.schedule import schedule
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import simulate
 from spilegate.stages.matching import Candidates
-from spilegate.state import Progress, State
-
-
-class Diary:
-    """A watcher that remembers."""
-
-    def __init__(self) -> None:
-        self.stages: list[Progress] = []
-        self.states: list[State] = []
-        self.halves: dict[int, Diary] = {}
-
-    def stage(self, progress: Progress) -> None:
-        self.stages.append(progress)
-
-    def generation(self, state: State) -> None:
-        self.states.append(state)
-
-    def half(self, number: int) -> Diary:
-        self.halves[number] = Diary()
-        return self.halves[number]
 
 
 def settings(**options: object) -> Settings:
@@ -102,26 +82,21 @@ def test_states_hold_what_they_promise(run):
     assert state.autocorrelation[0].argmax() == size**3 // 2
 
 
-def assert_same(first: State, second: State) -> None:
-    for field in fields(State):
-        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
-
-
 def test_a_resumed_run_ends_like_an_uninterrupted_one(run, simulation):
     result, diary = run
     resumed = reconstruct(as_dataset(simulation), settings(seed=3), state=diary.states[2])
-    assert_same(resumed.state, result.state)
+    assert_same_state(resumed.state, result.state)
 
 
 def test_threads_change_nothing_but_the_time(run, simulation):
     result, _ = run
     alone = reconstruct(as_dataset(simulation), settings(seed=3, compute={"threads": 1}))
-    assert_same(alone.state, result.state)
+    assert_same_state(alone.state, result.state)
 
 
 def test_a_finished_run_resumes_to_itself(run, simulation):
     result, _ = run
-    assert_same(reconstruct(as_dataset(simulation), settings(seed=3), state=result.state).state, result.state)
+    assert_same_state(reconstruct(as_dataset(simulation), settings(seed=3), state=result.state).state, result.state)
 
 
 def test_the_seed_decides_the_start(experiment):

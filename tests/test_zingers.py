@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from photons import PIXELS, blind, correlation, measured, settings
+from test_results import made_up_state
 
 from spilegate import halves
 from spilegate.geometry.detector import pixel_spacing
@@ -251,7 +252,8 @@ def test_a_run_with_hot_pixels_is_as_good_as_one_without(spoiled: Simulation) ->
 
 
 def test_every_half_is_mended_for_itself(spoiled: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    dataset, seen = blind(spoiled), []
+    experiment = prepare(dataset, settings(prepare=GIVEN))
 
     def prepared(*arguments: Any) -> Any:
         seen.append(prepare(*arguments))
@@ -264,9 +266,9 @@ def test_every_half_is_mended_for_itself(spoiled: Simulation, monkeypatch: pytes
 
     monkeypatch.setattr(halves, "prepare", prepared)
     with pytest.raises(StopIteration):
-        halves.half_sets(blind(spoiled), settings(), 62.0, stop)
+        halves.half_sets(dataset, settings(), experiment, made_up_state(), stop)
     assert min(each.mended for each in seen) > 200
-    whole = mended(blind(spoiled)).images
+    whole = mended(dataset).images
     for half, each in enumerate(seen):
         # Each knows its own mean only; what is mended is the same but for that.
         assert np.abs(each.images - whole[half::2]).max() <= 3

@@ -174,7 +174,7 @@ def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
     what = (
         f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
-        f"at least {len(experiment.plans) + 1} generations, seed {job.settings.seed}"
+        f"at least {experiment.fewest_generations} generations, seed {job.settings.seed}"
     )
     if experiment.hot_pixels or experiment.mended:
         what += f", {experiment.hot_pixels} hot pixels left out, {experiment.mended} values hot in one pattern mended"

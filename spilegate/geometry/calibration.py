@@ -64,8 +64,10 @@ def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers
     sums = shell_sums(images, detector, edges, workers=workers)
     sums = sums[:, sums.sum(axis=0) > 0]
     total = sums.sum(axis=1, keepdims=True)
+    # Of few photons there may be none on these pixels.
+    total = np.maximum(total, DARKEST * total.mean())
     # The square root evens the scatter of photons out.
-    parts = np.sqrt(sums / np.maximum(total, 1))
+    parts = np.sqrt(sums / total)
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
@@ -93,6 +95,18 @@ def shrunken(scale: Float64, noise: Float64, weight: Float64) -> Float64:
     result: Float64 = 1 + (scale - 1) * own / np.maximum(own + noise, TINY)
     result /= result[good].mean()
     return result
+
+
+def brightness(sums: Float64, background: float, weight: Float64, *, counts: bool) -> Float64:
+    """Return the scales (N_IMG,) of patterns from their sums and that of the background; shrunken, if of photons.
+
+    sums, weight : (N_IMG,), background : as `scales` takes them; counts : whether the values are numbers of photons
+    """
+    scale = scales(sums, background, weight)
+    if not counts:
+        return scale
+    signal = float((sums - background)[weight > 0].mean())
+    return shrunken(scale, np.maximum(sums, 1) / max(signal, TINY) ** 2, weight)
 
 
 def alike(scale: Float64, weight: Float64) -> bool:
@@ -127,10 +141,8 @@ def calibrate(
             break
         background = found
         scale = scales(sums, float(background[used].sum()), weight)
-    if counts:
-        signal = sums - float(background[used].sum())
-        scale = shrunken(scale, np.maximum(sums, 1) / max(float(signal[weight > 0].mean()), TINY) ** 2, weight)
-    return scale, replace(detector, background=background)
+    scale = brightness(sums, float(background[used].sum()), weight, counts=counts)
+    return scale, replace(detector, background=background) if estimate else detector
 
 
 def background_of(

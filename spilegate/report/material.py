@@ -11,10 +11,11 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
-from spilegate.geometry.calibration import DARKEST
+from spilegate.geometry.calibration import DARKEST, brightness, pattern_sums
 from spilegate.geometry.detector import Detector
+from spilegate.geometry.zingers import Mended
 from spilegate.kernels.workers import Threads, Workers
-from spilegate.preparation import detector_of, without_hot_pixels
+from spilegate.preparation import detector_of, without, without_hot_pixels, without_zingers
 from spilegate.report.files import CHECKPOINT, SUMMARY
 from spilegate.settings import Settings
 from spilegate.state import NEVER, Bool, Dataset, Float64, State
@@ -34,12 +35,26 @@ class Measured:
     workers: Workers
 
     @cached_property
+    def mended(self) -> Mended:
+        """Return the patterns as the run worked on them, without values that are hot in single ones."""
+        options = self.settings.prepare
+        return without_zingers(self.dataset, detector_of(self.dataset, options), options, self.workers)
+
+    @cached_property
     def detector(self) -> Detector:
         """Return the pixels with the background found, without the hot ones."""
-        state = self.state
+        state, mended = self.state, self.mended
         found = replace(detector_of(self.dataset, self.settings.prepare), background=state.background)
         scale = np.maximum(state.scale, DARKEST)
-        return without_hot_pixels(self.dataset.images, found, scale, state.weight, self.workers)
+        return without_hot_pixels(mended.images, without(found, mended.broken), scale, state.weight, self.workers)
+
+    @cached_property
+    def brightness(self) -> Float64:
+        """Return the scales (N_IMG,) of the patterns by their counts alone."""
+        used = self.used(self.detector.matched)
+        sums = pattern_sums(self.mended.images, self.detector, used, workers=self.workers)
+        dark = float(self.detector.background[used].sum())
+        return brightness(sums, dark, self.state.weight, counts=self.dataset.counts)
 
     @property
     def q_length(self) -> Float64:

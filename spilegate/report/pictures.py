@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spilegate.errors import InputError
-from spilegate.geometry.calibration import pattern_sums, scales
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.geometry.inliers import expected
 from spilegate.geometry.orientations import matrices
@@ -137,7 +136,7 @@ def _background(material: Material) -> Painted:
     if measured is None or not found.any():
         return
     dataset, detector = measured.dataset, measured.detector
-    mean = mean_pattern(dataset.images, detector, material.state.weight, workers=measured.workers)
+    mean = mean_pattern(measured.mended.images, detector, material.state.weight, workers=measured.workers)
     estimated = known_background(dataset, material.settings.prepare) is None
     title = f"Background {'estimated' if estimated else 'of the file'}, {material.when}"
     spacing = pixel_spacing(dataset.q[detector.merged])
@@ -151,10 +150,7 @@ def _outliers(material: Material) -> Painted:
     measured, state = material.measured, material.state
     if measured is None or not material.settings.matching.outliers:
         return
-    dataset, detector = measured.dataset, measured.detector
-    used = measured.used(detector.matched)
-    sums = pattern_sums(dataset.images, detector, used, workers=measured.workers)
-    brightness = scales(sums, float(detector.background[used].sum()), state.weight)
+    dataset, brightness = measured.dataset, measured.brightness
     usual, most = expected(state.distance, brightness, limit=OUTLYING)
     fits = outliers.Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
     middle, chosen = outliers.examples(fits)

@@ -28,6 +28,8 @@ BLOCK_PROBABILITIES = 1 << 21
 BLOCK_SHIFTS = 1 << 16
 # Patterns whose probabilities are summed up by one product, as far as their harmonics take no more memory than this.
 SUMMED_AT_ONCE, SUMMED_BYTES = 32, 1 << 26
+# What is assigned less than this has no mean.
+LEAST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,16 @@ def expect(
     step = min(GROUP, 2 ** max(2, (BLOCK_PROBABILITIES // (n_slice * n_phi)).bit_length() - 1))
     together = max(step, min(SUMMED_AT_ONCE, 2 ** ((SUMMED_BYTES // (8 * n_slice * len(order))).bit_length() - 1)))
 
-    def expect_few(here: Here, part: slice, counts: Any) -> tuple[tuple[Any, ...], Any, tuple[Any, ...]]:
+    def expect_few(
+        here: Here, part: slice, counts: Any, views: tuple[Any, Any]
+    ) -> tuple[tuple[Any, ...], Any, tuple[Any, ...]]:
         """Return the rows of a few patterns, their probabilities' harmonics (N_M, 2, n, N_SLICE), and sums."""
-        xp = here.xp
+        xp, (stack, sums) = here.xp, views
         observed = likelihood.observed(counts)
-        product = xp.matmul(pattern_harmonics(observed.values, order), here.array(model.stack[0]))
-        found = _probabilities(
-            here, correlator, likelihood, product, here.array(model.sums[0]), observed.amount, temperature
-        )
+        product = xp.matmul(pattern_harmonics(observed.values, order), stack)
+        found = _probabilities(here, correlator, likelihood, product, sums, observed.amount, temperature)
         scaled = xp.astype(here.array((scale * weight)[part]), xp.float32) / found.total
-        along, across = (xp.matmul(scaled, part) for part in (found.along, found.across))
+        along, across = (xp.matmul(scaled, each) for each in (found.along, found.across))
         scales = 0.5 * xp.concat([along + across, along - across])
         spectra = correlator.harmonics(found.along, found.across)
         distance = observed.distance(found.least[:, None])[:, 0]
@@ -100,11 +102,13 @@ def expect(
         rows = (found.view, found.shift, distance, observed.amount, found.sums, found.total)
         return rows, spectra, (scales, xp.stack([xp.sum(number) for number in numbers]))
 
-    def expect_some(here: Here, part: slice, counts: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def expect_some(
+        here: Here, part: slice, counts: Any, views: tuple[Any, Any]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return the rows of some patterns, and what they add to the sums."""
         xp = here.xp
         few = [
-            expect_few(here, slice(part.start + own.start, part.start + own.stop), counts[own, ...])
+            expect_few(here, slice(part.start + own.start, part.start + own.stop), counts[own, ...], views)
             for own in tiles(0, counts.shape[0], step)
         ]
         *rows, total = (xp.concat(column) for column in zip(*(rows for rows, _, _ in few), strict=True))
@@ -118,16 +122,17 @@ def expect(
 
     def expect_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         xp = here.xp
+        views = here.array(model.stack[0]), here.array(model.sums[0])
         rows: list[tuple[Any, ...]] = []
         sums: tuple[Any, ...] | None = None
         for some in tiles(part.start, part.stop, together):
             counts = sampling.counts(block[some.start - part.start : some.stop - part.start, ...])
-            found, added = expect_some(here, some, counts)
+            found, added = expect_some(here, some, counts, views)
             rows.append(found)
-            added = tuple(xp.astype(array, xp.float64) for array in added)
             if sums is None:
-                sums = added
+                sums = tuple(xp.astype(array, xp.float64) for array in added)
             else:
+                # In place, whatever their type: the sums are most of the memory there is.
                 for array, more in zip(sums, added, strict=True):
                     array += more
         assert sums is not None  # noqa: S101 - a tile has patterns
@@ -145,7 +150,7 @@ def expect(
     weights = _weights(scales, sampling.coverage)
     in_order = np.empty((len(order), n_ring, n_slice), np.complex128)
     in_order[order] = spectrum[:, :n_ring] + 1j * spectrum[:, n_ring:]
-    mean = scipy.fft.irfft(in_order, n=n_phi, axis=0).transpose(2, 1, 0) / np.maximum(weights, 1e-6)
+    mean = scipy.fft.irfft(in_order, n=n_phi, axis=0).transpose(2, 1, 0) / np.maximum(weights, LEAST_WEIGHT)
     least, of_mean, surprise = numbers / count
     return Expectation(
         np.ascontiguousarray(mean, np.float32),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spilegate.geometry import orientations, symmetry
-from spilegate.geometry.calibration import shrunken
+from spilegate.geometry.calibration import DARKEST, shrunken
 from spilegate.geometry.sampling import Sampling
 from spilegate.preparation import Experiment
 from spilegate.schedule import Plan
@@ -21,6 +21,9 @@ from spilegate.stages import assigning, merging
 from spilegate.state import Float64, State
 from spilegate.steps.models import Figures, regridded, slicer, solved
 from spilegate.steps.poses import settled
+
+# A slice is never taken for fainter than this part of itself and its background.
+FAINTEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,35 @@ def settle(
     now, expected = assigned.state(state, plan.n_phi), assigned.expected
     scale = state.scale
     if experiment.statistics == "poisson":
-        # The photons there are over those of a slice of scale 1.
-        scale = shrunken(expected.amount / expected.sums, 1 / expected.sums, state.weight)
+        scale = scales(expected, assigned.sampling, state.weight)
+    if not experiment.symmetry.trivial:
+        # Where two images of the asymmetric unit meet, an orientation goes from one to the other without a move.
+        state = replace(
+            state,
+            quaternions=symmetry.nearest_equivalents(state.quaternions, now.quaternions, experiment.symmetry.rotations),
+        )
     return settled(experiment, plan, state, now.quaternions, now.state, scale, now.distance, options, figures)
+
+
+def scales(expected: assigning.Expectation, sampling: Sampling, weight: Float64) -> Float64:
+    """Return the scales (N_IMG,) of patterns of photons: those there are over those of a slice of scale 1, shrunken.
+
+    The background's are left out of both: no pulse makes more of them.
+    """
+    dark = float((sampling.coverage * sampling.cell * sampling.background).sum(dtype=np.float64))
+    # Slices are nowhere negative.
+    signal = np.maximum(expected.sums - dark, FAINTEST * expected.sums)
+    scale = np.maximum((expected.amount - dark) / signal, DARKEST)
+    return shrunken(scale, expected.sums / signal**2, weight)
 
 
 def average(
     experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MergingOptions, figures: Figures
 ) -> State:
-    """Return the state with autocorrelations merged from the expected slices."""
+    """Return the state with autocorrelations merged from the expected slices.
+
+    A conformation that no pattern is assigned to keeps what it has.
+    """
     expected, views, q = assigned.expected, assigned.views, assigned.sampling.q
     weight = expected.weight * assigned.sampling.cell
     shape = (len(state.autocorrelation), len(views), *q.shape[:-1])
@@ -97,8 +120,10 @@ def average(
 
     def summed(rotations: Float64) -> list[merging.Normal | None]:
         return [
-            merging.normal_equations_of_slices(*pair, rotations, q, plan.size, plan.voxel_angstrom)
-            for pair in zip(mean, weight, strict=True)
+            merging.normal_equations_of_slices(slices, own, rotations, q, plan.size, plan.voxel_angstrom)
+            if own.max() > assigning.LEAST_WEIGHT
+            else None
+            for slices, own in zip(mean, weight, strict=True)
         ]
 
     normals = merging.symmetric_normals(summed, views, experiment.symmetry)
