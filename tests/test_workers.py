@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from spilegate.backend import to_host
 from spilegate.errors import InputError
 from spilegate.kernels.packing import Pack
-from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers, block_rows
+from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers, block_rows, tile_rows
 
 COUNT, WIDTH = 333, 40
 OUTPUTS = [Rows((), np.float32), Rows((2, 3), np.int64), Total((WIDTH,), COUNT), Total((), 10.0 * COUNT * WIDTH)]
@@ -43,7 +43,15 @@ def test_blocks_are_groups_and_about_a_power_of_two(count: int, width: int) -> N
     wanted = 1 << max(1, int(np.ceil(np.log2(max(2, count * width / 4e6)))))
     assert blocks <= wanted
     assert rows == GROUP or blocks > wanted / 2 or blocks == -(-count // rows)
-    assert rows <= GROUP or rows - GROUP < count / wanted
+    assert rows <= GROUP or rows < 1.125 * (count / wanted + GROUP)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**7), st.integers(1, 10**5))
+def test_tiles_are_blocks_halved(count: int, width: int, most: int) -> None:
+    rows, block = tile_rows(count, width, most), block_rows(count, width)
+    assert rows % GROUP == 0
+    assert block % rows == 0
+    assert rows <= max(most, 15 * GROUP)
 
 
 @given(st.permutations(range(12)), st.integers(1, 11))

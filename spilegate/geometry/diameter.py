@@ -27,14 +27,19 @@ FIT_BOUNDS = (0.03, 0.2)
 BLUR = 0.32
 # Displacements beyond the maximum that a line can be fitted to.
 FEWEST_SAMPLES = 6
-# Rings are whitened by their standard deviation. Of few photons it is noise, which would leave little but the inner
-# speckles, whose overlap ends sooner: then by their mean to this power, the deviation to the rest. (That lets in more
-# noise than a mask would bear: behind one, a long particle of many photons would come out a third too large.)
-WHITENED_BY_MEAN = 0.75
+# Rings are whitened by their standard deviation. Of few photons that is noise, which leaves little but inner speckles,
+# whose overlap ends sooner. Then the mean to the first of these powers, and the deviation to the rest, takes its place:
+# the first that lets in no more noise, as a part of the maximum, than that.
+PARTS_OF_MEAN = (0.75, 0.5, 0.25, 0.0)
+MOST_NOISE = 0.006
+# The noise is seen beyond this part of the largest displacement.
+NOISE_ONLY = 0.7
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
 LEAST_OVERLAP = 0.05
 # Where the mean is next to nothing, this part of the standard deviation stands for it.
 LEAST_MEAN = 0.05
+# The standard deviation of a normal distribution over its median absolute deviation.
+NORMAL = 1.4826
 
 
 def estimate_diameter(
@@ -54,14 +59,16 @@ def estimate_diameter(
     noisy : whether there are so few photons that most of the profile's variance is their noise
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    displacement, power = texture_power(
-        images, detector, scale, weight, profile, q_max=q_max, noisy=noisy, workers=workers
-    )
     largest = 0.5 / pixel_spacing(detector.q[detector.matched])
-    inside = displacement <= largest
-    displacement, power = displacement[inside], power[inside]
-    floor = np.median(power[displacement > 0.85 * largest])
-    power = power - floor
+    for part in PARTS_OF_MEAN if noisy else PARTS_OF_MEAN[-1:]:
+        displacement, power = texture_power(
+            images, detector, scale, weight, profile, q_max=q_max, part_of_mean=part, workers=workers
+        )
+        inside = displacement <= largest
+        displacement, power = displacement[inside], power[inside]
+        power = power - np.median(power[displacement > 0.85 * largest])
+        if _spread(power[displacement > NOISE_ONLY * largest]) <= MOST_NOISE * power.max():
+            break
     # Outwards from the maximum: scaling patterns to one brightness takes power away at the smallest displacements.
     peak = int(np.argmax(power))
     if power[peak] <= 0 or len(power) - peak < FEWEST_SAMPLES:
@@ -86,10 +93,13 @@ def texture_power(
     profile: Profile,
     *,
     q_max: float,
-    noisy: bool = False,
+    part_of_mean: float = 0.0,
     workers: Workers,
 ) -> tuple[Float64, Float64]:
-    """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms."""
+    """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms.
+
+    part_of_mean : power of the mean in what whitens, the rest is the standard deviation's
+    """
     q = detector.q
     sampling = on_pixels(detector, profile, q_first=0.0, q_last=q_max, matching=True)
     q_length, pixels = np.linalg.norm(q, axis=-1), np.flatnonzero(detector.matched)
@@ -97,9 +107,8 @@ def texture_power(
     step = 1 / (4 * q_max)
     half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
     points = _points(q[pixels], step)
-    level = np.sqrt(sampling.variance)
-    if noisy:
-        level = np.maximum(sampling.mean, LEAST_MEAN * level) ** WHITENED_BY_MEAN * level ** (1 - WHITENED_BY_MEAN)
+    spread = np.sqrt(sampling.variance)
+    level = np.maximum(sampling.mean, LEAST_MEAN * spread) ** part_of_mean * spread ** (1 - part_of_mean)
     window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / level).astype(np.float32)
     side = 2 * half + 1
 
@@ -125,6 +134,11 @@ def texture_power(
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
     power = np.bincount(ring, total.ravel()) / np.bincount(ring) / (scale * weight).sum()
     return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]
+
+
+def _spread(values: Float64) -> float:
+    """Return the robust standard deviation of values (n,)."""
+    return float(NORMAL * np.median(np.abs(values - np.median(values))))
 
 
 def _points(q: Float64, step: float) -> Float32:

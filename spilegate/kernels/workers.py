@@ -127,11 +127,21 @@ class Workers(Protocol):
 def block_rows(count: int, n_pixel: int) -> int:
     """Return how many of `count` patterns make a block: sums of blocks are the same wherever they are made.
 
-    The number of blocks is a power of two, or the largest that leaves every block GROUP patterns; it depends on the
-    data alone.
+    The number of blocks is about a power of two, or the largest that leaves every block GROUP patterns; it depends on
+    the data alone. Large blocks can be halved several times.
     """
     blocks = 2 ** math.ceil(math.log2(max(2.0, count * n_pixel / BLOCK_POINTS)))
-    return int(max(1, math.ceil(count / blocks / GROUP)) * GROUP)
+    groups = max(1, math.ceil(count / blocks / GROUP))
+    unit = 1 << max(0, groups.bit_length() - 4)
+    return int(math.ceil(groups / unit) * unit * GROUP)
+
+
+def tile_rows(count: int, n_pixel: int, most: float) -> int:
+    """Return how many of `count` patterns make a tile: a block halved until it has at most `most`, or cannot be."""
+    rows = block_rows(count, n_pixel)
+    while rows > most and rows % (2 * GROUP) == 0:
+        rows //= 2
+    return rows
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from spilegate.backend import array_module
 from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, block_rows, tiles
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, tile_rows, tiles
 from spilegate.state import Float32, Float64, Int64
 
 # Probabilities held at once by a worker: as many as its share of the cache, or the sums over patterns cost too much.
@@ -28,6 +28,8 @@ BLOCK_PROBABILITIES = 1 << 21
 BLOCK_SHIFTS = 1 << 16
 # Patterns whose probabilities are summed up by one product, as far as their harmonics take no more memory than this.
 SUMMED_AT_ONCE, SUMMED_BYTES = 32, 1 << 26
+# Tiles that keep many threads busy to the end, each with sums of its own.
+FEWEST_TILES = 32
 # What is assigned less than this has no mean.
 LEAST_WEIGHT = 1e-6
 
@@ -143,7 +145,7 @@ def expect(
     outputs = [Rows((), np.int64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
     totals = [Total((len(order), 2 * n_ring, n_slice), brightest), Total((n_phi, n_slice), float(scale.sum()))]
     totals.append(Total((3,), 1e9 * count))
-    tile = block_rows(count, math.prod(images.shape[1:]))
+    tile = tile_rows(count, math.prod(images.shape[1:]), count / FEWEST_TILES)
     view, shift, distance, amount, summed, spectrum, scales, numbers = workers.run(
         expect_tile, count, [*outputs, *totals], tile=tile, split=[images]
     )

@@ -23,7 +23,7 @@ from spilegate.geometry.sampling import Sampling
 from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.elementwise import elementwise
-from spilegate.kernels.workers import Here, Total, Workers, block_rows, tiles
+from spilegate.kernels.workers import Here, Total, Workers, block_rows, tile_rows
 from spilegate.settings import MergingOptions
 from spilegate.state import Bool, Float32, Float64, Int64
 
@@ -86,7 +86,7 @@ def normal_equations(
     outputs = [Total((n_states, *kernel), 4.0 * evening.sum() * strength.sum()), Total((n_states, *right), 4.0 * total)]
     labels = np.where(strength > 0, labels, -1)
 
-    def sum_some(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
+    def sum_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
         patterns = sampling.normalised(sampling.counts(block), here.array(scale[part]))
         sums = []
         for state in range(n_states):
@@ -96,17 +96,9 @@ def normal_equations(
             sums.append(_part(here, own, weights, rotations[part][mine], sampling.q, size, voxel_angstrom))
         return here.xp.stack([kernel for kernel, _ in sums]), here.xp.stack([right for _, right in sums])
 
-    def sum_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
-        # Lists of photons come in larger blocks than the patterns that are made of them.
-        first, *others = tiles(part.start, part.stop, step)
-        sums = sum_some(here, first, block[: first.stop - part.start, ...])
-        for own in others:
-            more = sum_some(here, own, block[own.start - part.start : own.stop - part.start, ...])
-            sums = (sums[0] + more[0], sums[1] + more[1])
-        return sums
-
-    step = block_rows(len(images), sampling.n_pixel)
-    tile = block_rows(len(images), math.prod(images.shape[1:]))
+    # Lists of photons come in larger blocks than the patterns that are made of them.
+    most = block_rows(len(images), sampling.n_pixel)
+    tile = tile_rows(len(images), math.prod(images.shape[1:]), most)
     kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images])
     number = np.bincount(labels[labels >= 0], minlength=n_states)
     return [Normal(kernels[k], rights[k]) if number[k] else None for k in range(n_states)]
