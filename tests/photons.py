@@ -12,6 +12,7 @@ from spilegate.evaluation.comparison import compare
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.geometry import orientations
 from spilegate.geometry.sampling import Sampling
+from spilegate.kernels.polar import Correlator
 from spilegate.settings import Settings
 from spilegate.simulation.conditions import JUNK, Conditions
 from spilegate.simulation.experiment import Simulation, simulate
@@ -159,4 +160,12 @@ def turned(quaternions: np.ndarray, degrees: float, rng: np.random.Generator) ->
     axis *= np.radians(degrees) / np.linalg.norm(axis, axis=1, keepdims=True)
     turns = orientations.matrices(quaternions) @ Rotation.from_rotvec(axis).as_matrix()
     result: np.ndarray = orientations.quaternions(turns)
+    return result
+
+
+def correlations(correlator: Correlator, patterns: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Return the correlations (N_PHI, n, TILE) at every shift; arguments as for `Correlator.best`."""
+    product = np.matmul(patterns, views).reshape(len(correlator.order), 2, -1)
+    even, odd = correlator.halves(product)
+    result: np.ndarray = np.concatenate([even + odd, even - odd]).reshape(correlator.n_phi, -1, views.shape[2])
     return result

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from photons import blind, measured, settings, true_autocorrelation, turned
+from photons import blind, correlations, measured, settings, true_autocorrelation, turned
 
 from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
@@ -80,9 +80,7 @@ def test_masked_sums_over_all_shifts_are_the_direct_ones() -> None:
     assert views.sums.shape == (2, SHIFTS, 3)
     sums = np.concatenate(list(views.sums), axis=1)
     stack = np.concatenate(list(views.stack), axis=2)
-    product = np.matmul(pattern_harmonics(patterns, correlator.order), stack)
-    even, odd = correlator.halves(product.reshape(len(correlator.order), 2, -1))
-    full = np.concatenate([even + odd, even - odd]).reshape(SHIFTS, len(patterns), -1)
+    full = correlations(correlator, pattern_harmonics(patterns, correlator.order), stack)
     for shift in range(SHIFTS):
         turned_back = np.roll([slices, summands], -shift, axis=-1)
         expected = np.einsum("irp,vrp->iv", patterns, turned_back[0])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import autocorrelation, intensity, spread
+from photons import correlations
 from scipy.spatial.transform import Rotation
 
 from spilegate.backend import to_host
@@ -68,7 +69,7 @@ def test_correlations_are_sums_over_shifted_rings(highest):
     squares, everywhere = slices**2, np.ones((4, 16), np.float32)
     views = view_harmonics(slices, squares, everywhere, correlator.order, tile=5, workers=Threads(2))
     harmonics = pattern_harmonics(patterns, correlator.order)
-    full = correlator.full(harmonics, views.stack[0])
+    full = correlations(correlator, harmonics, views.stack[0])
     for shift in range(16):
         expected = np.einsum("irp,vrp->iv", patterns, np.roll(slices, -shift, axis=-1))
         np.testing.assert_allclose(full[shift], expected, atol=1e-4)

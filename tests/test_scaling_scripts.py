@@ -56,6 +56,7 @@ def point_of(seconds_over_model: float) -> dict[str, Any]:
         "candidates": 3,
         "cycles": 6,
         "phasings": 4,
+        "generations": [1.0] * 11,
     }
     stages = model.modelled(point, model.THIS_MACHINE)
     return {**point, "stages": {name: value * seconds_over_model for name, value in stages.items()}}

@@ -108,7 +108,7 @@ def test_halves_go_the_way_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_diameter_is_found_from_few_photons() -> None:
     """Most of every pattern is noise, and whitened by it the rings would leave little but the inner speckles."""
-    simulation = measured(images=2000, photons=300.0)
+    simulation = measured(images=4000, photons=180.0)
     experiment = prepare(blind(simulation), settings())
     assert experiment.soft
     assert experiment.diameter_estimated

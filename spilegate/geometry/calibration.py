@@ -27,6 +27,9 @@ ROUNDS = 4
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # A pattern is never taken for darker than this part of the mean.
 DARKEST = 1e-3
+# Patterns of fewer photons do not even tell how bright they are. (At 300 photons, where refinement finds the scales
+# anew, starting from the sums as they are gives the better density.)
+FEW_PHOTONS = 200
 TINY = 1e-30
 
 
@@ -98,14 +101,14 @@ def shrunken(scale: Float64, noise: Float64, weight: Float64) -> Float64:
 
 
 def brightness(sums: Float64, background: float, weight: Float64, *, counts: bool) -> Float64:
-    """Return the scales (N_IMG,) of patterns from their sums and that of the background; shrunken, if of photons.
+    """Return the scales (N_IMG,) of patterns from their sums and that of the background; shrunken, if of few photons.
 
     sums, weight : (N_IMG,), background : as `scales` takes them; counts : whether the values are numbers of photons
     """
     scale = scales(sums, background, weight)
-    if not counts:
-        return scale
     signal = float((sums - background)[weight > 0].mean())
+    if not counts or signal >= FEW_PHOTONS:
+        return scale
     return shrunken(scale, np.maximum(sums, 1) / max(signal, TINY) ** 2, weight)
 
 
