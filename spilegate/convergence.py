@@ -9,8 +9,6 @@ from spilegate.state import Float64
 Q_MATCH, DISTANCE, MOVED = range(3)
 # Radii are the same but for rounding.
 SAME_RADIUS = 1 - 1e-9
-# Expectation maximisation comes nearer in small steps: so many times as many generations for softly assigned patterns.
-SOFT_LONGER = 4 / 3
 # Nothing is taken for less than this, to divide by.
 LEAST = 1e-12
 
@@ -36,10 +34,9 @@ def converged(history: Float64, q_max: float, options: ConvergenceOptions) -> bo
     return bool(flat and (now[MOVED] <= options.moved or abs(now[MOVED] - before[MOVED]) <= options.moved))
 
 
-def finished(history: Float64, q_max: float, options: ConvergenceOptions, *, soft: bool) -> bool:
+def finished(history: Float64, q_max: float, options: ConvergenceOptions) -> bool:
     """Tell whether the last generation was the run's last: it has converged, or there were enough."""
-    most = options.most_generations * (SOFT_LONGER if soft else 1)
-    return converged(history, q_max, options) or full_generations(history, q_max) >= most
+    return converged(history, q_max, options) or full_generations(history, q_max) >= options.most_generations
 
 
 def reason(history: Float64, q_max: float, options: ConvergenceOptions) -> str:

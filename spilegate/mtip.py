@@ -36,7 +36,7 @@ def reconstruct(
     """
     experiment = experiment or prepare(dataset, settings)
     record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
-    while state is None or not finished(state.history, q_max, settings.convergence, soft=experiment.soft):
+    while state is None or not finished(state.history, q_max, settings.convergence):
         plan = experiment.plan(state.generation + 1 if state else 1)
         rng = np.random.default_rng([settings.seed, plan.number])
         if state is None:
@@ -99,5 +99,5 @@ def generation(
         with record.stage(plan.number, "merge") as figures:
             state = steps.merge(experiment, plan, state, settings.merging, figures)
     with record.stage(plan.number, "phase") as figures:
-        last = finished(state.history, experiment.q_max, settings.convergence, soft=experiment.soft)
+        last = finished(state.history, experiment.q_max, settings.convergence)
         return steps.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)

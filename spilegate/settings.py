@@ -129,9 +129,7 @@ class ResolutionOptions(_Options):
 class ConvergenceOptions(_Options):
     """When the run stops: generations at the full radius go on until two of them agree."""
 
-    most_generations: int = Field(
-        6, ge=2, description="Most generations at the full radius; a third more where patterns are assigned softly."
-    )
+    most_generations: int = Field(8, ge=2, description="Most generations at the full radius.")
     moved: float = Field(0.02, ge=0, le=1, description="Part of the orientations that may still move.")
     distance: float = Field(
         0.005,

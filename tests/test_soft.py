@@ -214,7 +214,7 @@ def test_a_soft_run_that_is_resumed_ends_like_an_uninterrupted_one() -> None:
         prepare=GIVEN | {"q_max": 0.05},
         start={"count": 1, "iterations": 4},
         phasing={"cycles": 2, "starts": 2},
-        convergence={"most_generations": 3, "distance": 0.0},
+        convergence={"most_generations": 4, "distance": 0.0},
     )
     dataset, diary = blind(seen), Diary()
     experiment = prepare(dataset, options)

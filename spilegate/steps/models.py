@@ -27,6 +27,8 @@ Figures = dict[str, float]
 SUPPORT_LIMIT = 1.15
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
+# The first density is chosen from so many; at a few speckles across phasing seldom fails.
+FIRST_STARTS = 4
 # Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one
 # alone fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
 PHASED_PART = np.float32(0.5)
@@ -74,7 +76,7 @@ def phase(
     one, which no phasing has touched.
     """
     first = not state.density.any()
-    fresh = options.starts if first else options.starts - 1 if last else 0
+    fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else 0
     phased = phasings(experiment, plan, state, fresh, options, rng)
     best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
     figures.update(phasing_r=float(best.r_factor.max()), phasings=float(phased.r_factor.shape[1]))
