@@ -33,7 +33,7 @@ FEWEST_SAMPLES = 6
 PARTS_OF_MEAN = (0.75, 0.5, 0.25, 0.0)
 MOST_NOISE = 0.006
 # What is left of that bias: without it the estimates for three particles at 60 to 300 photons are 0 to 20 % too small.
-FEW_PHOTONS = 1.08
+BIAS_LEFT = 1.08
 # The noise is seen beyond this part of the largest displacement.
 NOISE_ONLY = 0.7
 # Lags that a mask leaves with less than this part of their pairs of pixels are not corrected for it.
@@ -84,7 +84,7 @@ def estimate_diameter(
     if not relative[first] > 0:
         return float(displacement[first])
     line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
-    end = (-line[1] / line[0] - BLUR / q_max) * (FEW_PHOTONS if noisy else 1)
+    end = (-line[1] / line[0] - BLUR / q_max) * (BIAS_LEFT if noisy else 1)
     return float(np.clip(end, displacement[first], largest))
 
 
