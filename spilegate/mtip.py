@@ -68,15 +68,20 @@ def _reconstruct_half(
 def blind_start(
     experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, record: Recorder
 ) -> State:
-    """Return the first state: the best of a few annealed soft assignments, each from random orientations."""
+    """Return the first state: the best of a few annealed soft assignments, each from random orientations.
+
+    Where there are many patterns, some of them are annealed, and all of them assigned to what came out.
+    """
     with record.stage(plan.number, "start") as figures:
         starts: list[State] = []
+        some = steps.sample(experiment, settings)
         while not steps.enough(starts, settings.start.count, experiment.symmetry):
-            state = steps.random_state(experiment, plan, settings, rng)
+            state = steps.random_state(some, plan, settings, rng)
             for temperature in steps.temperatures(settings.start):
-                state = steps.anneal(experiment, plan, state, temperature, rng, figures)
+                state = steps.anneal(some, plan, state, temperature, rng, figures)
             starts.append(state)
         best = min(starts, key=steps.mean_distance)
+        best = steps.for_all(experiment, plan, best, settings.start, rng, figures)
         figures.update(mean_distance=steps.mean_distance(best), starts=len(starts))
         return best
 

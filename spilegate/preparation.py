@@ -49,6 +49,7 @@ class Experiment:
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     symmetry : imposed on every autocorrelation merged
+    photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
     soft : whether patterns are assigned to all orientations by probability
     hot_pixels : pixels that are left out because they are hot in all patterns, or many
     mended : values replaced because they are hot in single patterns
@@ -68,6 +69,7 @@ class Experiment:
     plans: list[Plan]
     workers: Workers
     symmetry: Group
+    photons: float
     soft: bool
     hot_pixels: int = 0
     mended: int = 0
@@ -75,6 +77,13 @@ class Experiment:
     def at(self, state: State) -> Experiment:
         """Return it with what a state knows of the background."""
         return replace(self, detector=replace(self.detector, background=state.background))
+
+    def every(self, step: int) -> Experiment:
+        """Return it with every step-th of its patterns; step : a power of two, at most GROUP."""
+        if step == 1:
+            return self
+        images = self.workers.take(self.images, 0, step)
+        return replace(self, images=images, scale=self.scale[::step], weight=self.weight[::step])
 
     def plan(self, number: int) -> Plan:
         """Return the plan of a generation, from 1; the last of the schedule is repeated."""
@@ -179,6 +188,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         schedule(found, q_max, q_min, soft=soft),
         workers,
         group(settings.symmetry),
+        photons,
         soft,
         hot_pixels=int((first.merged & ~detector.merged).sum()),
         mended=mended.values,

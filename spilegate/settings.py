@@ -70,6 +70,9 @@ class StartOptions(_Options):
             "Most starts tried, fewer if two come out equally good; with a symmetry all of up to 6 times as many."
         ),
     )
+    patterns: int | None = Field(
+        None, ge=1, description="Patterns it is made from at least; as many as their photons ask for if left out."
+    )
     temperature_first: float = Field(
         0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."
     )

@@ -195,7 +195,16 @@ def options(**more: Any) -> Settings:
 
 
 @pytest.mark.backend
-@pytest.mark.parametrize("more", [{}, {"matching": {"states": 2}}, {"resolution": {"half_sets": True}}], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"matching": {"states": 2}},
+        {"resolution": {"half_sets": True}},
+        {"start": {"iterations": 8, "count": 1, "patterns": 75}},
+    ],
+    ids=str,
+)
 def test_whole_runs_give_the_same_bits_here_as_on_numpy(
     simulation: Simulation, workers: Workers, more: dict[str, Any]
 ) -> None:

@@ -107,12 +107,13 @@ def test_bodies_meet_the_array_module_they_are_given() -> None:
 @pytest.mark.backend
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("count", [64, 200, COUNT])
-def test_taking_every_other_row(workers: Workers, first: int, count: int) -> None:
-    taken = workers.take(spread(values()[:count], workers), first, 2)
-    np.testing.assert_array_equal(to_host(taken), values()[first:count:2])
+@pytest.mark.parametrize("step", [2, 16, 64])
+def test_taking_every_nth_row(workers: Workers, first: int, count: int, step: int) -> None:
+    taken = workers.take(spread(values()[:count], workers), first, step)
+    np.testing.assert_array_equal(to_host(taken), values()[first:count:step])
     # It can be worked on like any other array.
     total = workers.run(body, len(taken), OUTPUTS, tile=32, split=[taken])[2]
-    np.testing.assert_allclose(total, values()[first:count:2].sum(0, dtype=float) / 3, rtol=1e-6)
+    np.testing.assert_allclose(total, values()[first:count:step].sum(0, dtype=float) / 3, rtol=1e-6)
 
 
 @pytest.mark.backend

@@ -3,7 +3,7 @@
 from spilegate.steps.assignments import assign, average, settle
 from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
 from spilegate.steps.poses import OUTLYING, match, refine, shortlist
-from spilegate.steps.starts import agree, anneal, enough, mean_distance, random_state, temperatures
+from spilegate.steps.starts import agree, anneal, enough, for_all, mean_distance, random_state, sample, temperatures
 
 __all__ = [
     "OUTLYING",
@@ -13,6 +13,7 @@ __all__ = [
     "assign",
     "average",
     "enough",
+    "for_all",
     "match",
     "mean_distance",
     "merge",
@@ -20,6 +21,7 @@ __all__ = [
     "phasings",
     "random_state",
     "refine",
+    "sample",
     "settle",
     "shortlist",
     "temperatures",
