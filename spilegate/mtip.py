@@ -73,17 +73,10 @@ def blind_start(
     Where there are many patterns, some of them are annealed, and all of them assigned to what came out.
     """
     with record.stage(plan.number, "start") as figures:
-        starts: list[State] = []
         some = steps.sample(experiment, settings)
-        while not steps.enough(starts, settings.start.count, experiment.symmetry):
-            state = steps.random_state(some, plan, settings, rng)
-            for temperature in steps.temperatures(settings.start):
-                state = steps.anneal(some, plan, state, temperature, rng, figures)
-            starts.append(state)
-        best = min(starts, key=steps.mean_distance)
-        best = steps.for_all(experiment, plan, best, settings.start, rng, figures)
-        figures.update(mean_distance=steps.mean_distance(best), starts=len(starts))
-        return best
+        state = steps.annealed(some, plan, settings, rng, figures)
+        state = steps.restarted(some, plan, state, settings, rng, figures)
+        return steps.for_all(experiment, plan, state, settings.start, rng, figures)
 
 
 def generation(

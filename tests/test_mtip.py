@@ -20,6 +20,7 @@ from spilegate.schedule import schedule
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import simulate
 from spilegate.stages.matching import Candidates
+from spilegate.steps import starts
 
 
 def settings(**options: object) -> Settings:
@@ -183,7 +184,7 @@ def test_schedules_march_outwards(diameter, speckles):
 
 
 def test_temperatures_fall():
-    values = steps.temperatures(settings().start)
+    values = starts.temperatures(settings().start)
     assert len(values) == settings().start.iterations
     assert (np.diff(values) <= 0).all()
     assert values[0] == pytest.approx(0.3)
@@ -221,8 +222,8 @@ def test_starts_end_when_the_two_best_agree(run):
     def start(distance):
         return replace(run[0].state, distance=np.full(3, distance))
 
-    assert not steps.agree([])
-    assert not steps.agree([start(0.05)])
-    assert not steps.agree([start(0.05), start(0.09)])
-    assert not steps.agree([start(0.05), start(0.09), start(0.091)])
-    assert steps.agree([start(0.05), start(0.09), start(0.054)])
+    assert not starts.agree([])
+    assert not starts.agree([start(0.05)])
+    assert not starts.agree([start(0.05), start(0.09)])
+    assert not starts.agree([start(0.05), start(0.09), start(0.091)])
+    assert starts.agree([start(0.05), start(0.09), start(0.054)])

@@ -43,8 +43,8 @@ class Expectation:
     view, shift : (N_IMG,) int64, most probable slice of every pattern and its in-plane shift
     distance : (N_IMG,) float64, to that slice: 0 is perfect, 1 no better than the mean pattern
     amount, sums : (N_IMG,) float64, of every pattern and, expected, of its slice: see `Likelihood`
-    mean_distance : the same over all patterns together
-    entropy : mean entropy of the assignments over the logarithm of the number of orientations, 0 = hard, 1 = uniform
+    mean_distance : the same over all patterns of weight 1 together
+    entropy : mean entropy of their assignments over the logarithm of the number of orientations, 0 = hard, 1 = uniform
     """
 
     mean: Float32
@@ -95,14 +95,15 @@ def expect(
         observed = likelihood.observed(counts)
         product = xp.matmul(pattern_harmonics(observed.values, order), stack)
         found = _probabilities(here, correlator, likelihood, product, sums, observed.amount, temperature)
-        scaled = xp.astype(here.array((scale * weight)[part]), xp.float32) / found.total
+        scaled, counted = (xp.astype(here.array(each[part]), xp.float32) for each in (scale * weight, weight))
+        scaled = scaled / found.total
         along, across = (xp.matmul(scaled, each) for each in (found.along, found.across))
         scales = 0.5 * xp.concat([along + across, along - across])
         spectra = correlator.harmonics(found.along, found.across)
         distance = observed.distance(found.least[:, None])[:, 0]
         numbers = [found.least - observed.perfect, observed.mean - observed.perfect, found.surprise]
         rows = (found.view, found.shift, distance, observed.amount, found.sums, found.total)
-        return rows, spectra, (scales, xp.stack([xp.sum(number) for number in numbers]))
+        return rows, spectra, (scales, xp.stack([xp.sum(number * counted) for number in numbers]))
 
     def expect_some(
         here: Here, part: slice, counts: Any, views: tuple[Any, Any]
@@ -153,7 +154,7 @@ def expect(
     in_order = np.empty((len(order), n_ring, n_slice), np.complex128)
     in_order[order] = spectrum[:, :n_ring] + 1j * spectrum[:, n_ring:]
     mean = scipy.fft.irfft(in_order, n=n_phi, axis=0).transpose(2, 1, 0) / np.maximum(weights, LEAST_WEIGHT)
-    least, of_mean, surprise = numbers / count
+    least, of_mean, surprise = numbers / weight.sum()
     return Expectation(
         np.ascontiguousarray(mean, np.float32),
         weights.astype(np.float32),

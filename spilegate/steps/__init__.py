@@ -3,16 +3,16 @@
 from spilegate.steps.assignments import assign, average, settle
 from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
 from spilegate.steps.poses import OUTLYING, match, refine, shortlist
-from spilegate.steps.starts import agree, anneal, enough, for_all, mean_distance, random_state, sample, temperatures
+from spilegate.steps.restarts import restarted
+from spilegate.steps.starts import anneal, annealed, for_all, mean_distance, random_state, sample
 
 __all__ = [
     "OUTLYING",
     "SOUND_PHASING",
-    "agree",
     "anneal",
+    "annealed",
     "assign",
     "average",
-    "enough",
     "for_all",
     "match",
     "mean_distance",
@@ -21,8 +21,8 @@ __all__ = [
     "phasings",
     "random_state",
     "refine",
+    "restarted",
     "sample",
     "settle",
     "shortlist",
-    "temperatures",
 ]

@@ -92,6 +92,21 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
     return merge(experiment, plan, state, START_MERGING, {})
 
 
+def annealed(
+    experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, figures: Figures
+) -> State:
+    """Return the best of a few states annealed from random ones."""
+    starts: list[State] = []
+    while not enough(starts, settings.start.count, experiment.symmetry):
+        state = random_state(experiment, plan, settings, rng)
+        for temperature in temperatures(settings.start):
+            state = anneal(experiment, plan, state, temperature, rng, figures)
+        starts.append(state)
+    best = min(starts, key=mean_distance)
+    figures.update(mean_distance=mean_distance(best), starts=len(starts))
+    return best
+
+
 def anneal(
     experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
 ) -> State:

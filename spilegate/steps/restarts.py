@@ -1,0 +1,54 @@
+"""Conformations that a joint blind start has left behind, each started again from its own patterns.
+
+A start tells conformations apart sooner than it orients the patterns of a rare one: they are few, so that the start as
+a whole looks good without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spilegate.preparation import Experiment
+from spilegate.schedule import Plan
+from spilegate.settings import Settings
+from spilegate.state import State
+from spilegate.steps.models import Figures
+from spilegate.steps.starts import AGREEMENT, COLD_ITERATIONS, anneal, annealed, mean_distance
+
+# Fewer patterns are not enough to start from.
+FEWEST_MEMBERS = 50
+
+
+def restarted(
+    experiment: Experiment, plan: Plan, state: State, settings: Settings, rng: np.random.Generator, figures: Figures
+) -> State:
+    """Return the state of a start after another try for conformations whose patterns are explained worse than others'.
+
+    What explains them better is kept; if anything was, all patterns are assigned anew.
+    """
+    coldest = settings.start.temperature_last
+    worst_first = []
+    for k in np.flatnonzero(state.members >= FEWEST_MEMBERS) if len(state.autocorrelation) > 1 else ():
+        own = replace(experiment, weight=experiment.weight * (state.state == k))
+        alone = replace(state, autocorrelation=state.autocorrelation[k : k + 1], weight=own.weight)
+        worst_first.append((mean_distance(anneal(own, plan, alone, coldest, rng, {})), int(k), own))
+    worst_first.sort(key=lambda found: -found[0])
+    models = state.autocorrelation.copy()
+    for distance, number, own in worst_first[:-1]:
+        if distance > AGREEMENT * worst_first[-1][0]:
+            again = annealed(own, plan, settings_of_one(settings), rng, {})
+            figures["restarts"] = figures.get("restarts", 0) + 1
+            if mean_distance(again) < distance:
+                models[number] = again.autocorrelation[0]
+                state = replace(state, autocorrelation=models)
+    if state.autocorrelation is models:
+        for _ in range(COLD_ITERATIONS):
+            state = anneal(experiment, plan, state, coldest, rng, figures)
+    return state
+
+
+def settings_of_one(settings: Settings) -> Settings:
+    """Return the settings for a conformation by itself."""
+    return settings.model_copy(update={"matching": settings.matching.model_copy(update={"states": 1})})
