@@ -20,6 +20,7 @@ from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle
 from spilegate.stages import matching, merging, slicing
 from spilegate.state import Dataset, Float32, Float64
+from spilegate.steps.models import AUTOCORRELATION_LIMIT
 
 # The library's own best: many points at once, all threads in one call.
 FLOOR_BLOCK_POINTS = 2_000_000
@@ -61,7 +62,7 @@ class Ground:
         # The simulated pulses are all alike.
         self.scale = np.ones(PATTERNS)
         self.support = merging.support_ball(
-            self.plan.size, self.plan.voxel_angstrom, 1.15 * self.experiment.diameter_angstrom
+            self.plan.size, self.plan.voxel_angstrom, AUTOCORRELATION_LIMIT * self.experiment.diameter_angstrom
         )
         self.merged, _ = self.solved(self.normal())
 

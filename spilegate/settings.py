@@ -117,6 +117,12 @@ class PhasingOptions(_Options):
     method: Literal["hio", "raar"] = Field("hio", description="The global update between error-reduction runs.")
     beta: float = Field(0.9, gt=0, le=1, description="Feedback of HIO and RAAR.")
     cycles: int = Field(6, ge=1, description="Cycles of ER, HIO or RAAR, ER and shrink-wrap per generation.")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Part of the maximum that shrink-wrap keeps; if left out 0.08, below 10,000 photons 0.12.",
+    )
     starts: int = Field(12, ge=1, description="Independent phasings in the last generation, averaged.")
 
 

@@ -20,7 +20,8 @@ from spilegate.settings import PhasingOptions
 from spilegate.state import Bool, Float32, Float64
 
 ITERATIONS_ER, ITERATIONS_GLOBAL = 20, 40
-# Shrink-wrap: voxels above this part of the maximum of the density blurred by a Gaussian of BLUR_VOXELS.
+# Shrink-wrap: voxels above this part of the maximum, unless told otherwise, of the density blurred by a Gaussian of
+# BLUR_VOXELS.
 SHRINK_THRESHOLD = 0.08
 BLUR_VOXELS = 1.0
 
@@ -86,12 +87,12 @@ def phase(
     All three may be NumPy arrays, whatever the module of the amplitudes.
     """
     rho, inside, bound = (fft.to_corner(from_host(array, target.amplitude)) for array in (density, support, limit))
-    blur = from_host(_blur(rho.shape[-1]), rho)
+    blur, threshold = from_host(_blur(rho.shape[-1]), rho), options.threshold or SHRINK_THRESHOLD
     for _ in range(cycles):
         for count, kind in ((ITERATIONS_ER, "er"), (ITERATIONS_GLOBAL, options.method), (ITERATIONS_ER, "er")):
             for _ in range(count):
                 rho = _update(rho, _with_amplitudes(rho, target, threads), inside, kind, options.beta)
-        inside = _shrink_wrap(rho, bound, blur, threads)
+        inside = _shrink_wrap(rho, bound, blur, threshold, threads)
         rho, inside = _recentred(rho, inside)
     for _ in range(ITERATIONS_ER):
         rho = _update(rho, _with_amplitudes(rho, target, threads), inside, "er", options.beta)
@@ -152,12 +153,14 @@ def _blur(size: int) -> Float32:
     return blur
 
 
-def _shrink_wrap(rho: Array, bound: Array, blur: Array, threads: int) -> Array:
+def _shrink_wrap(rho: Array, bound: Array, blur: Array, threshold: float, threads: int) -> Array:
     """Return where the blurred density stands out."""
     xp = array_module(rho)
     spectrum = elementwise(mul, fft.rfftn(xp.abs(rho), threads=threads), blur)
     smooth = fft.irfftn(spectrum, rho.shape[-1], threads=threads)
-    return elementwise(_stands_out, smooth, xp.max(smooth, axis=fft.AXES, keepdims=True), bound)
+    highest = xp.max(smooth, axis=fft.AXES, keepdims=True)
+    # Rounded once, or double and single precision would differ in what is above it.
+    return elementwise(_stands_out, smooth, highest, bound, scalars=(float(np.float32(threshold)),))
 
 
 def _recentred(rho: Array, inside: Array) -> tuple[Array, Array]:
@@ -227,9 +230,9 @@ def _raar(rho: Array, projected: Array, inside: Array, feedback: float) -> Array
     return array_module(rho).where(inside & (2 * projected - rho > 0), projected, relaxed)
 
 
-def _stands_out(smooth: Array, highest: Array, bound: Array) -> Array:
+def _stands_out(smooth: Array, highest: Array, bound: Array, threshold: float) -> Array:
     """Return where a blurred density is above the threshold, within bounds."""
-    return (smooth > SHRINK_THRESHOLD * highest) & bound
+    return (smooth > threshold * highest) & bound
 
 
 def _misfit(spectrum: Array, amplitude: Array, measured: Array) -> Array:
