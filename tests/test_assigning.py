@@ -75,8 +75,10 @@ def test_expectation_is_the_direct_sum(covered: float, statistics: type[Gaussian
     np.testing.assert_array_equal(found.shift, loss.min(axis=2).argmin(axis=0))
     expected = np.einsum("siv,sv->i", probability, (coverage * sums).sum((2, 3)))
     np.testing.assert_allclose(found.sums, expected, rtol=1e-3)
-    entropy = -(probability * np.log(probability)).sum(axis=(0, 2)).mean() / np.log(VIEWS * SHIFTS)
+    entropy = -(probability * np.log(probability)).sum(axis=(0, 2)) @ weight / weight.sum() / np.log(VIEWS * SHIFTS)
     assert found.entropy == pytest.approx(entropy, rel=1e-3)
+    above, of_mean = loss.min(axis=(0, 2)) - observed.perfect, observed.mean - observed.perfect
+    assert found.mean_distance == pytest.approx(above @ weight / (of_mean @ weight), rel=1e-3)
 
 
 def plain_sampling(coverage: np.ndarray, mean: float) -> Sampling:

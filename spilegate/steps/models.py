@@ -192,6 +192,9 @@ def solved(
         volume, numbers = merging.solve(
             system, here.array(support), here.array(start[k]), options, threads=here.threads
         )
+        if not experiment.symmetry.trivial:
+            # What no pattern measured is still the first guess, resampled with its rounding in every generation.
+            volume = symmetry.permuted_mean(volume, experiment.symmetry.permutations)
         return volume[None], np.array([[numbers["cg_iterations"], numbers["merge_residual"]]])
 
     outputs = [Rows(support.shape, np.float32), Rows((2,), np.float64)]
