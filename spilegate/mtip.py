@@ -70,7 +70,8 @@ def blind_start(
 ) -> State:
     """Return the first state: the best of a few annealed soft assignments, each from random orientations.
 
-    Where there are many patterns, some of them are annealed, and all of them assigned to what came out.
+    Where there are many patterns, some of them are annealed, and all of them assigned to what came out. A conformation
+    that it explains worse than another is started again by itself.
     """
     with record.stage(plan.number, "start") as figures:
         some = steps.sample(experiment, settings)

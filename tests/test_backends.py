@@ -202,6 +202,7 @@ def options(**more: Any) -> Settings:
         {"matching": {"states": 2}},
         {"resolution": {"half_sets": True}},
         {"start": {"iterations": 8, "count": 1, "patterns": 75}},
+        {"symmetry": "D2"},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Conformations started again: those that a joint start has left behind, and only those."""
+"""Conformations started again: those that a joint start has left behind gain, and none loses."""
 
 from __future__ import annotations
 

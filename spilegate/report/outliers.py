@@ -88,7 +88,7 @@ def _scales(ax: Axes, fits: Fits) -> None:
     for value in found.values():
         ax.axvline(value, color=GREY, linestyle="--", linewidth=1)
     low, middle, high = found.values()
-    said = f"5 % are below {low:.2g}, half below {middle:.2g}, 95 % below {high:.2g}"
+    said = f"5 % are below {low:.3g}, half below {middle:.3g}, 95 % below {high:.3g}"
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set(title=f"scales in the fit of the patterns kept: {said}", ylabel="patterns")
 

@@ -192,14 +192,13 @@ def solved(
         volume, numbers = merging.solve(
             system, here.array(support), here.array(start[k]), options, threads=here.threads
         )
-        if not experiment.symmetry.trivial:
-            # What no pattern measured is still the first guess, resampled with its rounding in every generation.
-            volume = symmetry.permuted_mean(volume, experiment.symmetry.permutations)
         return volume[None], np.array([[numbers["cg_iterations"], numbers["merge_residual"]]])
 
     outputs = [Rows(support.shape, np.float32), Rows((2,), np.float64)]
     volumes, numbers = experiment.workers.volumes(solve_volume, len(filled), outputs, plan.size, solver=True)
     merged = start.copy()
-    merged[filled] = volumes
+    for k, volume in zip(filled, volumes, strict=True):
+        # What no pattern measured is the first guess still, which is resampled, and rounded, in every generation.
+        merged[k] = symmetry.permuted_mean(volume, experiment.symmetry.permutations)
     figures.update(zip(("cg_iterations", "merge_residual"), numbers.max(axis=0).tolist(), strict=True))
     return merged

@@ -26,8 +26,8 @@ EXPLAINED_ALIKE = 0.97
 # With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
 # the group has elements: this many times as many starts at most, and no early end.
 SYMMETRIC_STARTS = 6
-# A start is made from so many patterns of each conformation, or as many as have so many photons: more do not make it
-# better. (At 1000, 300 and 100 photons 1000, 4000 and 20,000 patterns were enough.)
+# A start is made from so many patterns of each conformation, or as many as have so many photons. (At 1000, 300 and 100
+# photons 1000, 4000 and 20,000 patterns have been enough, ten times of ten each.)
 START_PATTERNS, START_PHOTONS = 1000, 2e6
 
 
