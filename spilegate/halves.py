@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from spilegate import steps
 from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align, moved
-from spilegate.evaluation.randomised import corrected_correlation
+from spilegate.evaluation.outlines import corrected_correlation
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.launch import workers_for
 from spilegate.prediction import bands, significance
@@ -111,9 +112,9 @@ def state_correlations(
                 (first.density[k], second.density[j]),
                 (first.support[k], second.support[j]),
                 partial(moved, alignment=pair, voxel_angstrom=voxel, threads=threads),
+                partial(steps.surrogate, rng=np.random.default_rng([seed, 0, k]), threads=threads),
                 voxel,
                 diameter_angstrom,
-                np.random.default_rng([seed, 0, k]),
                 threads=threads,
             )
         )

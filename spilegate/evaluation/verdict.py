@@ -17,7 +17,7 @@ FORESEEN_DEVIATIONS = 4.0
 # Agreement on fewer speckles (q x diameter) is agreement on the outline: any two compact bodies, once aligned, have it.
 OUTLINE_SPECKLES = 2.5
 MASK = (
-    "the support that phasing found for each density, its share in the half-set FSC taken off by random phases; "
+    "the support that phasing found for each density, its share in the half-set FSC taken off; "
     "no sharpening, no B factor"
 )
 

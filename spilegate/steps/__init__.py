@@ -5,6 +5,7 @@ from spilegate.steps.models import SOUND_PHASING, merge, phase, phasings
 from spilegate.steps.poses import OUTLYING, match, refine, shortlist
 from spilegate.steps.restarts import restarted
 from spilegate.steps.starts import anneal, annealed, for_all, mean_distance, random_state, sample
+from spilegate.steps.surrogates import surrogate
 
 __all__ = [
     "OUTLYING",
@@ -25,4 +26,5 @@ __all__ = [
     "sample",
     "settle",
     "shortlist",
+    "surrogate",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from spilegate.evaluation.randomised import corrected_correlation
+from spilegate.evaluation.outlines import corrected_correlation
 from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
 from spilegate.geometry.fourier import frequency_radius, radius_grid
+from spilegate.steps import surrogate
 
 SIZE, VOXEL, DIAMETER = 41, 2.0, 40.0
 # Both halves know the particle up to here [1/angstrom].
@@ -37,7 +40,9 @@ def halves(body: np.ndarray, support: np.ndarray, noise: float, *, common: bool)
 
 def correlations(pair: tuple[np.ndarray, np.ndarray], support: np.ndarray) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(3)
-    result = corrected_correlation(pair, (support, support), lambda v: v, VOXEL, DIAMETER, rng, threads=1)
+    result = corrected_correlation(
+        pair, (support, support), lambda v: v, partial(surrogate, rng=rng, threads=1), VOXEL, DIAMETER, threads=1
+    )
     return np.arange(1, SIZE // 2 + 1) / (SIZE * VOXEL), *result
 
 
@@ -68,3 +73,16 @@ def test_halves_that_agree_everywhere_are_left_as_they_are(body):
     _, plain, corrected = correlations(pair, support)
     np.testing.assert_array_equal(plain, corrected)
     np.testing.assert_allclose(plain, 1, atol=1e-5)
+
+
+def test_halves_that_agree_on_their_outlines_only_are_left_with_nothing(body):
+    """Neither with agreement, nor with less than none."""
+    volume, support = body
+    whole = ((2 + volume) * support).astype(np.float32)
+    rng = np.random.default_rng(4)
+    pair = tuple(surrogate(whole, support, KNOWN * VOXEL, rng, threads=1) for _ in range(2))
+    q, plain, corrected = correlations(pair, support)
+    outside = q > KNOWN + 2 / DIAMETER
+    assert plain[outside].mean() > 0.1
+    assert abs(corrected[outside].mean()) < 0.05
+    assert corrected.min() > -0.3
