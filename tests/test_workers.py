@@ -178,7 +178,8 @@ def test_garbage_is_collected_and_under_legate_by_the_programs_own_thread(worker
             workers.run(body, 4, [Rows((), np.int64)], tile=1)
     finally:
         gc.callbacks.remove(note)
-    assert dead[0]() is None
+    # Not each: one that was still being made while an older generation was collected is old itself, and stays longer.
+    assert any(cycle() is None for cycle in dead)
     assert collectors
     assert isinstance(workers, Threads) or collectors == {threading.current_thread()}
 
