@@ -150,7 +150,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     if settings.matching.outliers:
         weight = strangers(images, sound, q_max, workers=workers)
     scale, detector = calibrate(images, sound, weight, q_max, estimate=estimate, counts=dataset.counts, workers=workers)
-    detector = without_hot_pixels(images, detector, scale, weight, workers)
+    detector = without_hot_pixels(images, detector, scale, weight, workers, counts=dataset.counts)
     spacing = pixel_spacing(dataset.q[detector.matched])
     profile = radial_profile(images, detector, scale, weight, spacing, workers=workers)
     inside = detector.matched & (q_length <= q_max)
@@ -224,10 +224,14 @@ def without(detector: Detector, pixels: Bool) -> Detector:
     return replace(detector, matched=detector.matched & ~pixels, merged=detector.merged & ~pixels)
 
 
-def without_hot_pixels(images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers) -> Detector:
+def without_hot_pixels(
+    images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers, *, counts: bool
+) -> Detector:
     """Return the detector without the pixels that no particle could make as bright as they are in all patterns."""
     mean, _ = moments(images, detector, scale, weight, workers)
-    return without(detector, hot_pixels(mean, detector.q, detector.merged))
+    # Scales and backgrounds leave no steps between the means that would tell what a photon is worth.
+    count = 1 / float((scale * weight).sum()) if counts else None
+    return without(detector, hot_pixels(mean, detector.q, detector.merged, count))
 
 
 def inscribed_radius(q: Float64, usable: Bool) -> float:

@@ -5,6 +5,8 @@ zero beyond the largest diameter. Whitening the pattern, ring by ring, leaves th
 power at displacement x follows the volume in which the particle overlaps itself displaced by x. A mask smears that
 power over all displacements; its share is known and divided out, as in power spectra of the masked sky (Hivon et al.,
 Astrophys. J. 567:2, 2002).
+
+Patterns of few photons have little texture, but a mean (`pair_distances`): there, texture serves behind a beam stop.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry.detector import Detector, pixel_spacing
+from spilegate.geometry.pair_distances import largest_distance
 from spilegate.geometry.sampling import Profile, on_pixels
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Total, Workers
@@ -62,6 +65,10 @@ def estimate_diameter(
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
     largest = 0.5 / pixel_spacing(detector.q[detector.matched])
+    if noisy:
+        found = largest_distance(images, detector, scale, weight, q_max=q_max, largest=largest, workers=workers)
+        if found is not None:
+            return found
     for part in PARTS_OF_MEAN if noisy else PARTS_OF_MEAN[-1:]:
         displacement, power = texture_power(
             images, detector, scale, weight, profile, q_max=q_max, part_of_mean=part, workers=workers

@@ -19,7 +19,7 @@ FEW_COUNTS = 4
 NORMAL = 1.4826
 
 
-def hot_pixels(mean: Float64, q: Float64, usable: Bool) -> Bool:
+def hot_pixels(mean: Float64, q: Float64, usable: Bool, count: float | None = None) -> Bool:
     """Return which usable pixels are persistently hot, (N_PIX,) bool.
 
     Pixels are ordered by |q| and compared in groups: a hot one lies above the group's median by more than 20 robust
@@ -28,13 +28,15 @@ def hot_pixels(mean: Float64, q: Float64, usable: Bool) -> Bool:
 
     mean : (N_PIX,) float64 [counts per pattern], mean over all patterns; q : (N_PIX, 3) float64 [1/angstrom]
     usable : (N_PIX,) bool; other pixels may hold anything and are not reported
+    count : what a single photon adds to a mean; the least difference between two means if left out
     """
     hot = np.zeros(len(mean), np.bool_)
     index = np.flatnonzero(usable)
     if len(index) == 0:
         return hot
     order = index[np.argsort(np.linalg.norm(q[index], axis=-1), kind="stable")]
-    count = _count(mean[index])
+    if count is None:
+        count = _count(mean[index])
     for group in np.array_split(order, max(1, len(order) // NEIGHBOURS)):
         values = mean[group]
         middle, spread = _robust(values)

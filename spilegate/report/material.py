@@ -45,8 +45,9 @@ class Measured:
         """Return the pixels with the background found, without the hot ones."""
         state, mended = self.state, self.mended
         found = replace(detector_of(self.dataset, self.settings.prepare), background=state.background)
-        scale = np.maximum(state.scale, DARKEST)
-        return without_hot_pixels(mended.images, without(found, mended.broken), scale, state.weight, self.workers)
+        scale, counts = np.maximum(state.scale, DARKEST), self.dataset.counts
+        sound = without(found, mended.broken)
+        return without_hot_pixels(mended.images, sound, scale, state.weight, self.workers, counts=counts)
 
     @cached_property
     def brightness(self) -> Float64:

@@ -1,0 +1,109 @@
+"""The largest diameter from the mean of patterns of few photons: known answers, and what hides it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from photons import blind, settings
+
+from spilegate.geometry.pair_distances import Curve, largest_distance, mean_curve
+from spilegate.kernels.workers import Threads
+from spilegate.preparation import Experiment, prepare
+from spilegate.simulation.conditions import Conditions
+from spilegate.simulation.experiment import simulate
+from spilegate.simulation.particle import built_in_particle, diameter_angstrom
+
+Q_MAX, SPACING = 1 / 8.0, 1 / 256.0
+
+
+def few_photons(
+    name: str, photons: float, images: int = 300, seed: int = 1, edge: float = 8.0, **conditions: object
+) -> Experiment:
+    """What is known of patterns of few photons."""
+    simulation = simulate(
+        built_in_particle(name),
+        images=images,
+        pixels=64,
+        resolution_angstrom=edge,
+        wavelength_angstrom=1.0,
+        photons=photons,
+        seed=seed,
+        threads=1,
+        conditions=Conditions(**conditions),  # type: ignore[arg-type]
+    )
+    return prepare(blind(simulation), settings(), Threads(1))
+
+
+BOTH = {"background": 0.2, "scale_decades": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "edge", "photons", "conditions"),
+    [
+        ("demo", 8.0, 30.0, {}),
+        ("demo", 8.0, 30.0, {"background": 0.2}),
+        ("demo", 8.0, 100.0, BOTH),
+        ("dumbbell", 10.0, 100.0, {}),
+        ("dumbbell", 10.0, 30.0, BOTH),
+    ],
+    ids=str,
+)
+def test_few_patterns_of_few_photons_have_the_particles_diameter(
+    name: str, edge: float, photons: float, conditions: dict[str, object]
+) -> None:
+    """The texture of their autocorrelations gives anything from 31 to 158 angstrom for 60 and 90."""
+    experiment = few_photons(name, photons, edge=edge, **conditions)
+    assert experiment.diameter_estimated
+    assert experiment.diameter_angstrom == pytest.approx(diameter_angstrom(built_in_particle(name)), rel=0.15)
+
+
+def test_every_pixel_is_sound_where_most_have_no_photon() -> None:
+    """With scales or backgrounds that differ the means have no steps to tell what a photon is worth."""
+    experiment = few_photons("demo", 30.0, background=0.2)
+    mean = mean_curve(
+        experiment.images, experiment.detector, experiment.scale, experiment.weight, q_max=Q_MAX, workers=Threads(1)
+    ).mean
+    assert (mean[-5:] < 3 / 300).all()
+    assert experiment.detector.merged.all()
+
+
+def sphere(diameter: float, photons: float, seed: int = 0) -> Curve:
+    """The mean of patterns of a sphere, counted with so many photons in all."""
+    pixel = (np.arange(64) - 31.5) * SPACING
+    q = np.hypot(*np.meshgrid(pixel, pixel)).ravel()
+    q = q[q <= Q_MAX]
+    ring = (q / SPACING).astype(int)
+    number = np.bincount(ring).astype(np.float64)
+    q_ring = np.bincount(ring, q) / number
+    x = np.pi * q_ring * diameter
+    intensity = (3 * (np.sin(x) - x * np.cos(x)) / x**3) ** 2
+    intensity *= photons / (intensity * number).sum()
+    counted = np.random.default_rng(seed).poisson(intensity * number)
+    return Curve(q_ring, counted / number, (counted + 1) / number**2, np.zeros(len(q_ring)), number, 1.0, SPACING)
+
+
+@pytest.mark.parametrize("diameter", [40.0, 60.0, 90.0])
+def test_a_spheres_diameter_is_the_most_probable(diameter: float) -> None:
+    curve = sphere(diameter, 1e5)
+    tried = np.geomspace(20, 128, 94)
+    evidence = np.array([curve.evidence(length) for length in tried])
+    assert tried[evidence.argmax()] == pytest.approx(diameter, rel=0.08)
+    assert evidence.max() > curve.evidence(0.7 * diameter) + 10
+
+
+def test_units_of_intensity_do_not_matter_and_darkness_tells_nothing() -> None:
+    curve = sphere(60.0, 1e4)
+    brighter = replace(curve, mean=1000 * curve.mean, photons=1e6 * curve.photons)
+    dark = replace(curve, mean=0 * curve.mean)
+    for diameter in (30.0, 60.0, 120.0):
+        assert brighter.evidence(diameter) == pytest.approx(curve.evidence(diameter), rel=1e-6)
+        assert dark.evidence(diameter) == 0
+
+
+def test_behind_a_beam_stop_the_mean_does_not_tell() -> None:
+    stopped = few_photons("demo", 100.0, mask=("beamstop",))
+    arguments = (stopped.images, stopped.detector, stopped.scale, stopped.weight)
+    assert largest_distance(*arguments, q_max=stopped.q_max, largest=126.0, workers=Threads(1)) is None
+    assert stopped.diameter_angstrom > 0
