@@ -12,7 +12,7 @@ from conftest import as_dataset, spread
 
 from spilegate import prediction, steps
 from spilegate.backend import to_host
-from spilegate.geometry import calibration, diameter, orientations, sampling
+from spilegate.geometry import calibration, diameter, orientations, pair_distances, sampling
 from spilegate.geometry.likelihood import Poisson
 from spilegate.geometry.zingers import Mended, mend
 from spilegate.kernels.events import events
@@ -98,6 +98,7 @@ def stage_results(experiment: Experiment, volume: np.ndarray, workers: Workers) 
     detector, q_max = experiment.detector, experiment.q_max
     profile = sampling.radial_profile(patterns, detector, scale, weight, 0.004, workers=workers)
     texture = diameter.texture_power(patterns, detector, scale, weight, profile, q_max=q_max, workers=workers)
+    curve = pair_distances.mean_curve(patterns, detector, scale, weight, q_max=q_max, workers=workers)
     shells = calibration.shell_sums(patterns, detector, np.linspace(0.0, q_max, 5), workers=workers)
     known, _ = calibration.calibrate(patterns, detector, weight, q_max, estimate=False, workers=workers)
     background = calibration.background_of(patterns, detector, known + np.arange(COUNT), weight, workers=workers)
@@ -129,6 +130,7 @@ def stage_results(experiment: Experiment, volume: np.ndarray, workers: Workers) 
         "right-hand side": normal.right,
         "profile": np.stack([profile.mean, profile.variance]),
         "texture": texture[1],
+        "mean curve": np.stack([curve.mean, curve.variance(62.0)]),
         "shells": shells,
         "scale": known,
         "background": background,
