@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spilegate.report.measured import scale_figures
 from spilegate.report.patterns import log_range
-from spilegate.report.style import BLUE, GREY, VERMILION, colours, plain_logarithmic
+from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, plain_logarithmic
 from spilegate.state import Bool, Float64, Int64
 
 # Outliers shown as examples.
@@ -133,6 +133,5 @@ def _pictures(figure: Figure | SubFigure, shown: list[tuple[str, Float64]]) -> N
         image = ax.imshow(np.maximum(picture, low), cmap=colours("magma"), norm=LogNorm(low, top))
         ax.set(title=name, xlabel="column [pixels]")
         bar = figure.colorbar(image, ax=ax, orientation="horizontal", shrink=0.9, label="counts")
-        # Bars are short: at most four labels.
-        plain_logarithmic(bar.ax.xaxis, (1.0, 3.0) if top < 50 * low else (1.0,))
+        few_labels(bar.ax.xaxis, low, top)
     axes[0].set_ylabel("row [pixels]")

@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 
 from spilegate.geometry import orientations
 from spilegate.kernels.events import dense
-from spilegate.report.style import BLUE, GREY, colours
+from spilegate.report.style import BLUE, GREY, colours, few_labels
 from spilegate.state import NEVER, Dataset, Float32, Float64
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
 SHOWN = 2000
 PER_KERNEL = 25
+# Slices are drawn down to this part of their maximum.
+SLICE_SHOWN = 1e-3
 
 
 def orientations_figure(quaternions: Float64, title: str) -> Figure:
@@ -81,13 +83,16 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     for column, (name, index, distance) in enumerate(chosen):
         pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
         low, top = log_range(pattern[dataset.mask < NEVER])
+        # Where photons are few, a slice expects much less than one of them at most pixels.
+        low = min(low, SLICE_SHOWN * max(float(models[column].max()), low))
         norm = LogNorm(low, top)
         for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):
             picture = np.maximum(assemble(dataset, values), low)
             image = ax.imshow(picture, cmap=colours("magma"), norm=norm)
             ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
             ax.set_title(f"{name}: pattern {index}, distance {distance:.3g}" if what == "measured" else "model slice")
-        figure.colorbar(image, ax=list(axes[:, column]), shrink=0.7, label="intensity", orientation="horizontal")
+        bar = figure.colorbar(image, ax=list(axes[:, column]), shrink=0.7, label="intensity", orientation="horizontal")
+        few_labels(bar.ax.xaxis, low, top)
     return figure
 
 

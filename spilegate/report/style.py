@@ -60,6 +60,11 @@ def plain_logarithmic(axis: Axis, subs: tuple[float, ...] = (1.0, 2.0, 5.0)) -> 
     axis.set_minor_formatter(NullFormatter())
 
 
+def few_labels(axis: Axis, low: float, top: float) -> None:
+    """Label a short logarithmic axis from low to top with plain numbers, about four of them."""
+    plain_logarithmic(axis, (1.0, 3.0) if top < 50 * low else (1.0,))
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG beside its place and rename it, so that a viewer never sees half a picture."""
     part = path.with_suffix(PART)
