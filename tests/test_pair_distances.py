@@ -8,32 +8,35 @@ import numpy as np
 import pytest
 from photons import blind, settings
 
+from spilegate.errors import InputError
 from spilegate.geometry.pair_distances import Curve, largest_distance, mean_curve
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, prepare
 from spilegate.simulation.conditions import Conditions
-from spilegate.simulation.experiment import simulate
+from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
 
 Q_MAX, SPACING = 1 / 8.0, 1 / 256.0
 
 
-def few_photons(
-    name: str, photons: float, images: int = 300, seed: int = 1, edge: float = 8.0, **conditions: object
-) -> Experiment:
-    """What is known of patterns of few photons."""
-    simulation = simulate(
+def simulated(name: str, photons: float, images: int, edge: float = 8.0, **conditions: object) -> Simulation:
+    """Patterns of a built-in particle."""
+    return simulate(
         built_in_particle(name),
         images=images,
         pixels=64,
         resolution_angstrom=edge,
         wavelength_angstrom=1.0,
         photons=photons,
-        seed=seed,
+        seed=1,
         threads=1,
         conditions=Conditions(**conditions),  # type: ignore[arg-type]
     )
-    return prepare(blind(simulation), settings(), Threads(1))
+
+
+def few_photons(name: str, photons: float, edge: float = 8.0, **conditions: object) -> Experiment:
+    """What is known of a few patterns of few photons."""
+    return prepare(blind(simulated(name, photons, 300, edge, **conditions)), settings(), Threads(1))
 
 
 BOTH = {"background": 0.2, "scale_decades": 1.0}
@@ -92,6 +95,19 @@ def test_a_spheres_diameter_is_the_most_probable(diameter: float) -> None:
     evidence = np.array([curve.evidence(length) for length in tried])
     assert tried[evidence.argmax()] == pytest.approx(diameter, rel=0.08)
     assert evidence.max() > curve.evidence(0.7 * diameter) + 10
+
+
+def test_any_number_of_photons_is_worked_with() -> None:
+    """From none but a few to those of 10^8 patterns."""
+    for photons in (5.0, 1e6, 1e16):
+        curve = sphere(60.0, photons)
+        assert np.isfinite([curve.evidence(length) for length in np.geomspace(8, 128, 30)]).all()
+
+
+def test_a_radius_of_a_few_pixels_is_refused_in_words() -> None:
+    data = blind(simulated("demo", 100.0, 100))
+    with pytest.raises(InputError, match="at least 2 speckles"):
+        prepare(data, settings(prepare={"q_max": 1.5 * SPACING}), Threads(1))
 
 
 def test_units_of_intensity_do_not_matter_and_darkness_tells_nothing() -> None:

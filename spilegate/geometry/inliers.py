@@ -16,12 +16,14 @@ from spilegate.state import Bool, Float64
 BINS = 12
 # Standard deviation of a Gaussian over its median absolute deviation.
 DEVIATION = 1.4826
+# Where all patterns are the same, nothing is divided by less than this.
+LEAST = 1e-12
 
 
 def inliers(distance: Float64, brightness: Float64, *, limit: float) -> Bool:
     """Return which patterns (N_IMG,) are like the others.
 
-    distance : (N_IMG,) > 0, e.g. to the best slice; brightness : (N_IMG,) > 0, from the counts alone, not from a fit
+    distance : (N_IMG,) >= 0, e.g. to the best slice; brightness : (N_IMG,) > 0, from the counts alone, not from a fit
     limit : standard deviations above the line at which a pattern counts as an outlier
     """
     usual, most = expected(distance, brightness, limit=limit)
@@ -41,11 +43,11 @@ def expected(distance: Float64, brightness: Float64, *, limit: float) -> tuple[F
 
 
 def _line(distance: Float64, dimness: Float64) -> Float64:
-    """Return a robust line through distances (n,) over dimness (n,), never below half of the smallest median."""
+    """Return a robust line through distances (n,) over dimness (n,), never below half of the smallest median, or 0."""
     parts = np.array_split(np.argsort(dimness, kind="stable"), min(BINS, max(2, len(distance) // 10)))
     x = np.array([np.median(dimness[part]) for part in parts])
     y = np.array([np.median(distance[part]) for part in parts])
     unit = max(1e-3 * abs(float(np.median(y))), float(np.median(np.abs(y - np.median(y)))), 1e-300)
     fit = least_squares(lambda c: (c[0] + c[1] * x - y) / unit, [np.median(y), 0.0], loss="cauchy")
-    line: Float64 = np.maximum(fit.x[0] + fit.x[1] * dimness, 0.5 * y.min())
+    line: Float64 = np.maximum(fit.x[0] + fit.x[1] * dimness, max(0.5 * float(y.min()), LEAST))
     return line

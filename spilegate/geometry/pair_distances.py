@@ -21,6 +21,8 @@ from spilegate.state import Float64
 
 # A distance r is seen where q r is small: nothing tells of distances much longer than 1 over the innermost q.
 INNERMOST = 1.0
+# A ring is as wide as a pixel: its mean is that of one radius to this part, however many photons there are.
+RING_ERROR = 0.003
 # Ratio of one diameter that is tried to the one before.
 STEP = 1.02
 # Points at which a series is integrated.
@@ -53,7 +55,7 @@ class Curve:
     def variance(self, diameter: float) -> Float64:
         """Return the variance (n,) of the mean: of photons, and of orientations, pixels of a speckle being alike."""
         alike = np.minimum(self.number, 1 / (diameter * self.spacing) ** 2)
-        return self.photons + self.speckle * alike / (self.number * self.patterns)
+        return self.photons + (RING_ERROR * self.mean) ** 2 + self.speckle * alike / (self.number * self.patterns)
 
     def evidence(self, diameter: float) -> float:
         """Return the logarithm of the probability of this curve for that diameter, but for a constant."""
@@ -91,7 +93,7 @@ def largest_distance(
     if curve.q[0] * largest > INNERMOST:
         return None
     shortest = 1 / q_max
-    count = int(np.log(largest / shortest) / np.log(STEP)) + 2
+    count = max(2, int(np.log(largest / shortest) / np.log(STEP)) + 2)
     diameters = np.geomspace(shortest, largest, count)
     evidence = np.array([curve.evidence(diameter) for diameter in diameters])
     return float(np.exp(np.average(np.log(diameters), weights=np.exp(evidence - evidence.max()))))
