@@ -13,6 +13,7 @@ from spilegate.geometry.detector import Detector, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
 from spilegate.geometry.hot_pixels import hot_pixels
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
+from spilegate.geometry.pair_distances import centre_seen
 from spilegate.geometry.response import response
 from spilegate.geometry.sampling import Profile, Sampling, moments, on_pixels, on_rings, radial_profile
 from spilegate.geometry.symmetry import Group, group
@@ -84,6 +85,11 @@ class Experiment:
             return self
         images = self.workers.take(self.images, 0, step)
         return replace(self, images=images, scale=self.scale[::step], weight=self.weight[::step])
+
+    @property
+    def diameter_rough(self) -> bool:
+        """Tell whether the diameter may be off by half of itself: of few photons, it is their centre that tells it."""
+        return self.diameter_estimated and self.photons < SOFT_PHOTONS and not centre_seen(self.detector)
 
     def plan(self, number: int) -> Plan:
         """Return the plan of a generation, from 1; the last of the schedule is repeated."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from photons import blind, settings
 
+from spilegate.commands.reconstruct import Job, _opening
 from spilegate.errors import InputError
-from spilegate.geometry.pair_distances import Curve, largest_distance, mean_curve
+from spilegate.geometry.pair_distances import Curve, centre_seen, mean_curve
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, prepare
 from spilegate.simulation.conditions import Conditions
@@ -119,8 +121,11 @@ def test_units_of_intensity_do_not_matter_and_darkness_tells_nothing() -> None:
         assert dark.evidence(diameter) == 0
 
 
-def test_behind_a_beam_stop_the_mean_does_not_tell() -> None:
-    stopped = few_photons("demo", 100.0, mask=("beamstop",))
-    arguments = (stopped.images, stopped.detector, stopped.scale, stopped.weight)
-    assert largest_distance(*arguments, q_max=stopped.q_max, largest=126.0, workers=Threads(1)) is None
-    assert stopped.diameter_angstrom > 0
+@pytest.mark.parametrize("stopped", [False, True], ids=["open", "behind a beam stop"])
+def test_behind_a_beam_stop_the_mean_does_not_tell_and_the_run_says_so(stopped: bool) -> None:
+    experiment = few_photons("demo", 100.0, mask=("beamstop",) if stopped else ())
+    assert centre_seen(experiment.detector) != stopped
+    assert experiment.diameter_rough == stopped
+    opening = _opening(Job(Path("few.h5"), Path("out"), settings()), experiment, None)
+    assert ("give --diameter-angstrom" in opening) == stopped
+    assert experiment.diameter_angstrom > 0

@@ -171,6 +171,8 @@ def _earlier_evaluation(job: Job) -> dict[str, Any]:
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
     """Return the first line of a run."""
     kind = "estimated" if experiment.diameter_estimated else "given"
+    if experiment.diameter_rough:
+        kind = "a rough estimate, photons being few and the centre hidden: give --diameter-angstrom if it is known"
     what = (
         f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry.detector import Detector, pixel_spacing
-from spilegate.geometry.pair_distances import largest_distance
+from spilegate.geometry.pair_distances import centre_seen, largest_distance, longest
 from spilegate.geometry.sampling import Profile, on_pixels
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Total, Workers
@@ -64,11 +64,9 @@ def estimate_diameter(
     noisy : whether there are so few photons that most of the profile's variance is their noise
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    largest = 0.5 / pixel_spacing(detector.q[detector.matched])
-    if noisy:
-        found = largest_distance(images, detector, scale, weight, q_max=q_max, largest=largest, workers=workers)
-        if found is not None:
-            return found
+    if noisy and centre_seen(detector):
+        return largest_distance(images, detector, scale, weight, q_max=q_max, workers=workers)
+    largest = longest(detector)
     for part in PARTS_OF_MEAN if noisy else PARTS_OF_MEAN[-1:]:
         displacement, power = texture_power(
             images, detector, scale, weight, profile, q_max=q_max, part_of_mean=part, workers=workers

@@ -74,6 +74,17 @@ class Curve:
         return max(_evidence(curves * (size / order**SMOOTHNESS), flat, measured) for size in sizes)
 
 
+def longest(detector: Detector) -> float:
+    """Return the largest diameter [angstrom] whose speckles pixels resolve."""
+    return 0.5 / pixel_spacing(detector.q[detector.matched])
+
+
+def centre_seen(detector: Detector) -> bool:
+    """Tell whether the pixels begin so near to the beam that the mean of the patterns tells of any diameter."""
+    first = float(np.linalg.norm(detector.q[detector.merged], axis=-1).min())
+    return first * longest(detector) <= INNERMOST
+
+
 def largest_distance(
     images: Any,
     detector: Detector,
@@ -81,18 +92,14 @@ def largest_distance(
     weight: Float64,
     *,
     q_max: float,
-    largest: float,
     workers: Workers,
-) -> float | None:
-    """Return the largest diameter [angstrom], the mean over what is probable; at most `largest`.
+) -> float:
+    """Return the largest diameter [angstrom], the mean over what is probable, at most `longest`; see `centre_seen`.
 
     images : (N_IMG, N_PIX), numbers of photons, or lists of them; scale, weight : (N_IMG,) float64
-    None if so much is hidden about the beam that the patterns may not tell.
     """
     curve = mean_curve(images, detector, scale, weight, q_max=q_max, workers=workers)
-    if curve.q[0] * largest > INNERMOST:
-        return None
-    shortest = 1 / q_max
+    shortest, largest = 1 / q_max, longest(detector)
     count = max(2, int(np.log(largest / shortest) / np.log(STEP)) + 2)
     diameters = np.geomspace(shortest, largest, count)
     evidence = np.array([curve.evidence(diameter) for diameter in diameters])
