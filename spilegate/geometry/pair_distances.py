@@ -3,8 +3,9 @@
 Over all orientations the intensity is I(q) = int P(r) sinc(2 q r) dr, and P, the density's pairs of points at distance
 r, is zero beyond the largest diameter D. P is a series of sines on 0 <= r <= D (Moore, J. Appl. Cryst. 13:168, 1980),
 whose coefficients are normally distributed a priori and fall off with their order; the evidence of every D, the
-coefficients integrated out, says how probable it is (Hansen, J. Appl. Cryst. 33:1415, 2000). All photons of all
-patterns are in this one curve, so that it is known where no pattern shows any speckle.
+coefficients integrated out, says how probable it is (Hansen, J. Appl. Cryst. 33:1415, 2000). P may end softly, as most
+particles' does, or abruptly, as that of a hollow one: the more probable counts. All photons of all patterns are in this
+one curve, so that it is known where no pattern shows any speckle.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.geometry.sampling import moments
@@ -21,7 +23,8 @@ from spilegate.state import Float64
 
 # A distance r is seen where q r is small: nothing tells of distances much longer than 1 over the innermost q.
 INNERMOST = 1.0
-# A ring is as wide as a pixel: its mean is that of one radius to this part, however many photons there are.
+# A ring is as wide as a pixel: its pixels are taken at so many radii, and its mean is known to no less than this part.
+PARTS = 4
 RING_ERROR = 0.003
 # Ratio of one diameter that is tried to the one before.
 STEP = 1.02
@@ -38,7 +41,7 @@ SIZES = 10 ** np.linspace(-1.0, 2.5, 8)
 class Curve:
     """The mean of patterns over rings one pixel wide.
 
-    q, mean : (n,) float64, radii [1/angstrom] and mean counts per pixel at scale 1
+    q : (n, PARTS) float64, radii of a ring's pixels [1/angstrom]; mean : (n,), their mean counts at scale 1
     photons : (n,), variance of the mean that counting makes; speckle : (n,), that of a pattern at one point
     number : (n,), pixels of a ring; patterns : how many patterns of equal brightness there would be
     spacing : distance of neighbouring pixels [1/angstrom]
@@ -59,19 +62,24 @@ class Curve:
 
     def evidence(self, diameter: float) -> float:
         """Return the logarithm of the probability of this curve for that diameter, but for a constant."""
-        order = np.arange(1, int(np.ceil(2 * self.q[-1] * diameter)) + 3)
+        order = np.arange(1, int(np.ceil(2 * self.q.max() * diameter)) + 3)
         r = (np.arange(POINTS) + 0.5) / POINTS
-        # Near its end P falls like (D - r)^2, as few directions are as long as the longest.
-        series = np.sin(np.pi * order[:, None] * r) * (1 - r)
-        series /= np.sqrt(np.mean(series**2, axis=1, keepdims=True))
-        curves = np.sinc(2 * diameter * self.q[:, None] * r) @ series.T / POINTS
+        # Near its end P falls like (D - r)^2, as few directions are as long as the longest; or all of them are.
+        soft = np.sin(np.pi * order[:, None] * r) * (1 - r)
+        abrupt = np.sin(np.pi * (order[:, None] - 0.5) * r)
+        seen = np.sinc(2 * diameter * self.q[..., None] * r).mean(axis=1) / POINTS
         deviation = np.sqrt(self.variance(diameter))
-        curves, measured = curves / deviation[:, None], self.mean / deviation
+        measured = self.mean / deviation
         highest = np.abs(measured).max()
         # What is left of a background, the same everywhere: of any size.
         flat = highest * deviation.min() / deviation
-        sizes = highest / np.abs(curves[:, 0]).max() * SIZES
-        return max(_evidence(curves * (size / order**SMOOTHNESS), flat, measured) for size in sizes)
+
+        def of(series: Float64) -> float:
+            curves = seen @ (series / np.sqrt(np.mean(series**2, axis=1, keepdims=True))).T / deviation[:, None]
+            sizes = highest / np.abs(curves[:, 0]).max() * SIZES
+            return max(_evidence(curves * (size / order**SMOOTHNESS), flat, measured) for size in sizes)
+
+        return float(np.logaddexp(of(soft), of(abrupt)))
 
 
 def longest(detector: Detector) -> float:
@@ -117,13 +125,23 @@ def mean_curve(
     number = np.bincount(ring).astype(np.float64)
     mean, square = (moment[used] for moment in moments(images, detector, scale, weight, workers))
     ground = (detector.background / detector.response)[used]
-    q_ring, mean, square, ground = (np.bincount(ring, values) / number for values in (q[used], mean, square, ground))
+    mean, square, ground = (np.bincount(ring, values) / number for values in (mean, square, ground))
     strength = scale * weight
     total, bright = strength.sum(), np.maximum(mean + ground, 0)
     # One photon more than were counted: rings without any are not known for certain to be dark.
     photons = bright / (number * total) + 1 / (number * total) ** 2
     speckle = np.maximum(square - mean**2 - bright, 0)
-    return Curve(q_ring, mean, photons, speckle, number, float(total**2 / (strength**2).sum()), spacing)
+    return Curve(radii(q[used], ring), mean, photons, speckle, number, float(total**2 / (strength**2).sum()), spacing)
+
+
+def radii(q: Float64, ring: NDArray[np.intp]) -> Float64:
+    """Return the radii (n, PARTS) that stand for the pixels (N_PIX,) of n rings: means of parts of them, by radius."""
+    parts = []
+    for number in range(int(ring.max()) + 1):
+        own = np.sort(q[ring == number])
+        # Fewer pixels than parts are repeated.
+        parts.append([part.mean() for part in np.array_split(np.repeat(own, PARTS), PARTS)])
+    return np.array(parts)
 
 
 def _evidence(curves: Float64, flat: Float64, measured: Float64) -> float:
