@@ -136,10 +136,12 @@ def test_any_number_of_photons_is_worked_with() -> None:
         assert np.isfinite([curve.evidence(length) for length in np.geomspace(8, 128, 30)]).all()
 
 
-def test_a_radius_of_a_few_pixels_is_refused_in_words() -> None:
-    data = blind(simulated("demo", 100.0, 100))
-    with pytest.raises(InputError, match="at least 2 speckles"):
-        prepare(data, settings(prepare={"q_max": 1.5 * SPACING}), Threads(1))
+@pytest.mark.parametrize("photons", [100.0, 5000.0])
+def test_a_radius_of_a_few_pixels_is_refused_in_words(photons: float) -> None:
+    data = blind(simulated("demo", photons, 60))
+    for pixels, why in ((0.01, "innermost pixel's"), (0.5, "innermost pixel's"), (1.5, "at least 2 speckles")):
+        with pytest.raises(InputError, match=why):
+            prepare(data, settings(prepare={"q_max": pixels * SPACING}), Threads(1))
 
 
 def test_units_of_intensity_do_not_matter_and_darkness_tells_nothing() -> None:

@@ -73,6 +73,9 @@ def estimate_diameter(
         )
         inside = displacement <= largest
         displacement, power = displacement[inside], power[inside]
+        if len(displacement) < FEWEST_SAMPLES:
+            # Not two speckles, whatever the particle.
+            return largest
         power = power - np.median(power[displacement > 0.85 * largest])
         if _spread(power[displacement > NOISE_ONLY * largest]) <= MOST_NOISE * power.max():
             break

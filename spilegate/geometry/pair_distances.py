@@ -4,8 +4,8 @@ Over all orientations the intensity is I(q) = int P(r) sinc(2 q r) dr, and P, th
 r, is zero beyond the largest diameter D. P is a series of sines on 0 <= r <= D (Moore, J. Appl. Cryst. 13:168, 1980),
 whose coefficients are normally distributed a priori and fall off with their order; the evidence of every D, the
 coefficients integrated out, says how probable it is (Hansen, J. Appl. Cryst. 33:1415, 2000). P may end softly, as most
-particles' does, or abruptly, as that of a hollow one: the more probable counts. All photons of all patterns are in this
-one curve, so that it is known where no pattern shows any speckle.
+particles' does, or abruptly, as that of a hollow one: each counts as far as it is probable. All photons of all patterns
+are in this one curve, so that it is known where no pattern shows any speckle.
 """
 
 from __future__ import annotations
