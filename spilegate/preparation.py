@@ -143,12 +143,6 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     q_max = inscribed_radius(dataset.q, first.matched)
     if options.q_max is not None:
         q_max = min(options.q_max, float(q_length[first.matched].max()))
-        innermost = float(q_length[first.matched].min())
-        if q_max <= innermost:
-            raise InputError(
-                f"prepare.q_max: found {options.q_max:.3g}; expected more than the innermost pixel's {innermost:.3g} "
-                f"1/angstrom in {dataset.source}; leave it out for all that surrounds the beam"
-            )
     q_min = float(max(options.q_min, 0.999 * q_length[first.merged].min()))
     if options.background == "file" and dataset.background is None:
         raise InputError(
