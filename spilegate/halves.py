@@ -14,7 +14,6 @@ from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align, moved
 from spilegate.evaluation.outlines import corrected_correlation
 from spilegate.geometry.detector import pixel_spacing
-from spilegate.kernels.launch import workers_for
 from spilegate.prediction import bands, significance
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import Settings
@@ -53,7 +52,7 @@ def half_sets(
 
     experiment, whole : what all patterns were measured to be, and came to; watcher : is asked who is to watch each half
     """
-    workers = workers_for(dataset.images, settings.compute.threads, settings.compute.split_voxels)
+    workers = experiment.workers
     options, diameter_angstrom = options_of_halves(settings, experiment), experiment.diameter_angstrom
     experiments, results = [], []
     for half in (0, 1):

@@ -21,7 +21,7 @@ from spilegate import steps
 from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total
+from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, pattern_bytes
 from spilegate.preparation import Experiment
 from spilegate.schedule import GROWTH, plan
 from spilegate.settings import MatchingOptions
@@ -121,6 +121,11 @@ def _products(
     outputs: list[Output] = [Rows((), np.float64), Total(shape, bound), Total(shape, bound)]
     tile = max(1, min(GROUP, nufft.block_points(model.autocorrelation.shape[-1]) // len(where)))
     parts, data, slices = workers.run(
-        compare_tile, len(rotations), outputs, tile=2 ** int(np.log2(tile)), split=[images]
+        compare_tile,
+        len(rotations),
+        outputs,
+        tile=2 ** int(np.log2(tile)),
+        split=[images],
+        row_bytes=pattern_bytes(sampling.n_pixel),
     )
     return parts, data, slices

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.calibration import FEW_PHOTONS, calibrate, strangers
-from spilegate.geometry.detector import Detector, pixel_spacing, rings
+from spilegate.geometry.detector import Detector, Rings, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
 from spilegate.geometry.hot_pixels import hot_pixels
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
@@ -54,6 +54,7 @@ class Experiment:
     soft : whether patterns are assigned to all orientations by probability
     hot_pixels : pixels that are left out because they are hot in all patterns, or many
     mended : values replaced because they are hot in single patterns
+    laid : the rings laid so far, by radii, spacing and samples; whatever is made by `replace` has the same pixels
     """
 
     images: Any
@@ -74,6 +75,7 @@ class Experiment:
     soft: bool
     hot_pixels: int = 0
     mended: int = 0
+    laid: dict[tuple[float, float, float, int], Rings] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, state: State) -> Experiment:
         """Return it with what a state knows of the background."""
@@ -108,11 +110,12 @@ class Experiment:
         """Return how patterns are compared on the rings a generation searches on."""
         spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
         first = max(self.q_min, FIRST_RING / self.diameter_angstrom)
-        detector = self.detector
-        grid = rings(
-            detector.q, detector.matched, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi
-        )
-        return self._likelihood(on_rings(grid, detector, self.profile))
+        detector, asked = self.detector, (first, plan.q_match, spacing, plan.n_phi)
+        if asked not in self.laid:
+            self.laid[asked] = rings(
+                detector.q, detector.matched, q_first=first, q_last=plan.q_match, spacing=spacing, n_phi=plan.n_phi
+            )
+        return self._likelihood(on_rings(self.laid[asked], detector, self.profile))
 
     def pixels(self, q_last: float) -> Likelihood:
         """Return how patterns are compared on the detector's own pixels up to a radius."""

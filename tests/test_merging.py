@@ -5,6 +5,7 @@ import pytest
 from scipy.sparse.linalg import cg as scipy_cg
 
 from spilegate.geometry import orientations
+from spilegate.kernels.workers import Here
 from spilegate.settings import MergingOptions
 from spilegate.stages import merging
 
@@ -45,7 +46,7 @@ def test_normal_equations_are_the_direct_sums():
     rotations = orientations.matrices(orientations.random_quaternions(4, rng))
     q = rng.uniform(-0.05, 0.05, (6, 3))
     patterns, weight = rng.random((4, 6)).astype(np.float32), rng.random(6).astype(np.float32)
-    found = merging.normal_equations_of_slices(patterns, weight, rotations, q, 5, 7.0)
+    found = merging.normal_equations_of_slices(patterns, weight, rotations, q, 5, 7.0, here=Here(np, 1))
     points = np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3)
 
     def cosine_sum(values, size):
@@ -83,7 +84,7 @@ def test_merge_solves_the_dense_least_squares_problem():
     x = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)[support]
     model = np.cos(2 * np.pi * np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3) @ x.T)
     patterns = (model @ rng.standard_normal(len(x))).reshape(count, -1).astype(np.float32)
-    normal = merging.normal_equations_of_slices(patterns, np.ones(40, np.float32), rotations, q, size, voxel)
+    normal = merging.normal_equations_of_slices(patterns, np.ones(40, np.float32), rotations, q, size, voxel, here=Here(np, 1))
     options = MergingOptions(iterations=300, tolerance=1e-12, regularisation=1e-3)
     merged, _ = merging.solve(normal, support, np.zeros((size,) * 3, np.float32), options, threads=1)
     padded = np.zeros((10,) * 3)

@@ -1,4 +1,4 @@
-"""`spilegate doctor`: what is installed, what would run where, what is missing and how to get it."""
+"""`spilegate doctor`: what is installed and works, what would run where, what is missing and how to get it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spilegate.kernels import inventory
 from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 
-MISSING = "missing"
+MISSING, FAULTY = "missing", "does not work"
 
 
 def run(*, quiet: bool, log: Path | None) -> None:
@@ -21,6 +21,7 @@ def run(*, quiet: bool, log: Path | None) -> None:
         memory = f"memory: {machine.memory_mib / 1024:.1f} GiB"
         out.line(f"spilegate {__version__}, Python {platform.python_version()}, cores: {machine.cores}, {memory}")
         _installed(out, parts)
+        _tried(out, machine.trial.lines())
         _missing(out, parts)
         _starts(out, inventory.starts(machine))
         out.line("")
@@ -33,10 +34,21 @@ def _installed(out: Output, parts: list[inventory.Part]) -> None:
     out.line("")
     out.line("Installed", "bold")
     name_width = max(len(part.name) for part in parts)
-    found_width = max(len(part.found or MISSING) for part in parts)
-    for part in parts:
-        text = f"  {part.name:{name_width}s}  {part.found or MISSING:{found_width}s}  {part.purpose}"
+    found = [part.found or (FAULTY if part.reason else MISSING) for part in parts]
+    found_width = max(map(len, found))
+    for part, state in zip(parts, found, strict=True):
+        text = f"  {part.name:{name_width}s}  {state:{found_width}s}  {part.purpose}"
         out.line(text, "" if part.found else "yellow")
+
+
+def _tried(out: Output, lines: list[tuple[str, bool]]) -> None:
+    """Print what the processors did; in yellow what is not well."""
+    if not lines:
+        return
+    out.line("")
+    out.line("Tried: relative errors, of the largest that is right", "bold")
+    for text, well in lines:
+        out.line(f"  {text}", "" if well else "yellow")
 
 
 def _missing(out: Output, parts: list[inventory.Part]) -> None:
@@ -44,7 +56,8 @@ def _missing(out: Output, parts: list[inventory.Part]) -> None:
     remedies: dict[str, list[str]] = {}
     for part in parts:
         if part.found is None:
-            remedies.setdefault(part.remedy, []).append(part.name)
+            name = f"{part.name} ({part.reason})" if part.reason else part.name
+            remedies.setdefault(part.remedy, []).append(name)
     if not remedies:
         return
     out.line("")
@@ -59,5 +72,6 @@ def _starts(out: Output, starts: list[inventory.Start]) -> None:
     out.line("Runs here", "bold")
     for start in starts:
         out.line(f"  {start.command}", "yellow" if start.obstacles else "green")
-        missing = ", ".join(part.name for part in start.obstacles)
-        out.line(f"    cannot run, because these are missing: {missing}" if missing else f"    runs {start.how}")
+        names = ", ".join(part.name for part in start.obstacles)
+        state = "missing or do not work" if any(part.reason for part in start.obstacles) else "missing"
+        out.line(f"    cannot run, because these are {state}: {names}" if names else f"    runs {start.how}")

@@ -152,7 +152,7 @@ def _most_photons(images: h5py.Dataset, mask: UInt8, binning: int, workers: Work
             return (np.zeros(part.stop - part.start),)
         return (values.sum(1, dtype=np.float64),)
 
-    (totals,) = workers.run(count_tile, len(images), [Rows((), np.float64)], tile=_tile(images))
+    (totals,) = workers.run(count_tile, len(images), [Rows((), np.float64)], tile=_tile(images), on_host=True)
     return max(1, int(np.max(totals)))
 
 
@@ -186,7 +186,7 @@ def _read_patterns(
         Rows((32,), np.uint8),
         Rows((), np.bool_),
     ]
-    result, faults, digests, unreadable = workers.run(read_tile, count, outputs, tile=_tile(images))
+    result, faults, digests, unreadable = workers.run(read_tile, count, outputs, tile=_tile(images), on_host=True)
     if unreadable.any():
         # Once more, here, so that every process of a run meets the same error in the same place.
         bad = int(np.argmax(unreadable))

@@ -15,7 +15,7 @@ import numpy as np
 from spilegate.geometry.detector import Detector
 from spilegate.geometry.inliers import inliers
 from spilegate.kernels.events import dense
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes
 from spilegate.state import Bool, Float64
 
 # Relative spread of the scales below which patterns are too alike to tell signal from background.
@@ -40,7 +40,9 @@ def pattern_sums(images: Any, detector: Detector, pixels: Bool, *, workers: Work
     def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
         return (here.xp.matmul(dense(block, n_pixel), here.array(chosen)),)
 
-    (sums,) = workers.run(add, len(images), [Rows((), np.float64)], tile=GROUP, split=[images])
+    (sums,) = workers.run(
+        add, len(images), [Rows((), np.float64)], tile=GROUP, split=[images], row_bytes=pattern_bytes(n_pixel)
+    )
     return np.asarray(sums)
 
 
@@ -53,7 +55,9 @@ def shell_sums(images: Any, detector: Detector, edges: Float64, *, workers: Work
     def add(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
         return (here.xp.matmul(dense(block, n_pixel), here.array(indicator)),)
 
-    (sums,) = workers.run(add, len(images), [Rows((n_shell,), np.float64)], tile=GROUP, split=[images])
+    (sums,) = workers.run(
+        add, len(images), [Rows((n_shell,), np.float64)], tile=GROUP, split=[images], row_bytes=pattern_bytes(n_pixel)
+    )
     return np.asarray(sums)
 
 
@@ -176,11 +180,12 @@ def background_of(
     def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
         return (here.xp.max(dense(block, n_pixel), axis=1),)
 
-    (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
+    options: dict[str, Any] = {"tile": GROUP, "split": [images], "row_bytes": pattern_bytes(n_pixel)}
+    (most,) = workers.run(greatest, count, [Rows((), np.float32)], **options)
     bound = 4.0 * float((weight * most).sum()) + 1.0
     outputs = [Total((n_pixel,), bound), Total((n_pixel,), 4.0 * float(most.sum()) + 1.0)]
     outputs.append(Total((n_pixel,), bound * float(most.max())))
-    zeroth, first, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
+    zeroth, first, square = workers.run(add, count, outputs, **options)
     w0, w1, w2 = float(weight.sum()), float(good.sum()), float(scale[good].sum())
     determinant = w0 * w2 - w1**2
     intercept = (w2 * zeroth - w1 * first) / determinant

@@ -45,6 +45,8 @@ LEAST_OVERLAP = 0.05
 LEAST_MEAN = 0.05
 # The standard deviation of a normal distribution over its median absolute deviation.
 NORMAL = 1.4826
+# Memory of a point of a picture: itself and the finer grid it comes from, in complex single precision.
+PICTURE_BYTES = 64.0
 
 
 def estimate_diameter(
@@ -133,7 +135,9 @@ def texture_power(
 
     # A pixel's mean square is its variance over the level's square, its power in a picture at most the pixels' number.
     bound = 16.0 * (scale * weight).sum() * len(pixels) ** 2 * float((sampling.variance / level**2).max())
-    (total,) = workers.run(add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images])
+    (total,) = workers.run(
+        add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images], row_bytes=PICTURE_BYTES * side**2
+    )
     everywhere = np.flatnonzero(q_length <= q_max)
     if len(pixels) < len(everywhere):
         whole = np.cos(np.pi / 2 * q_length[everywhere] / q_max).astype(np.float32)

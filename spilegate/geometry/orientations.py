@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,15 +53,22 @@ def view_grid(at_least: int, rng: np.random.Generator) -> Float64:
     A view's matrix takes one HEALPix direction of the particle frame to the beam. Together with N_PHI in-plane
     angles the grid covers SO(3) = S^2 x S^1; the random turn keeps its gaps from staying where they are.
     """
+    turn = Rotation.random(rng=rng).as_matrix()
+    grid: Float64 = _views(max(1, int(np.ceil(np.sqrt(at_least / 12))))) @ turn
+    return grid
+
+
+@lru_cache(maxsize=2)
+def _views(n_side: int) -> Float64:
+    """Return the views of a HEALPix grid, not turned; a blind start asks for the same ones again and again."""
     import healpy  # it takes half a second, and only a search needs views
 
-    n_side = max(1, int(np.ceil(np.sqrt(at_least / 12))))
     theta, phi = healpy.pix2ang(n_side, np.arange(12 * n_side**2))
     c, s, o, one = np.cos(theta), np.sin(theta), np.zeros_like(theta), np.ones_like(theta)
     tilt = np.stack([c, o, -s, o, one, o, s, o, c], axis=-1).reshape(-1, 3, 3)
-    turn = Rotation.random(rng=rng).as_matrix()
-    grid: Float64 = tilt @ about_beam(-phi) @ turn
-    return grid
+    views: Float64 = tilt @ about_beam(-phi)
+    views.setflags(write=False)
+    return views
 
 
 def angle_between(first: Float64, second: Float64) -> Float64:

@@ -10,7 +10,7 @@ import numpy as np
 from spilegate.backend import array_module, from_host
 from spilegate.geometry.detector import Detector, Rings
 from spilegate.kernels.events import dense
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes
 from spilegate.state import Float32, Float64
 
 # Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
@@ -139,11 +139,12 @@ def moments(
         values *= root[:, None]
         return xp.matmul(root, values), xp.sum(values * values, axis=0)
 
-    (most,) = workers.run(greatest, count, [Rows((), np.float32)], tile=GROUP, split=[images])
+    options: dict[str, Any] = {"tile": GROUP, "split": [images], "row_bytes": pattern_bytes(n_pixel)}
+    (most,) = workers.run(greatest, count, [Rows((), np.float32)], **options)
     bound = 4.0 * count * (float((most / scale).max()) + float(np.abs(detector.background).max()) / scale.min())
     bound /= detector.response.min()
     outputs = [Total((n_pixel,), bound * scale.max()), Total((n_pixel,), bound**2 / count * scale.max())]
-    total, square = workers.run(add, count, outputs, tile=GROUP, split=[images])
+    total, square = workers.run(add, count, outputs, **options)
     return total / strength.sum(), square / strength.sum()
 
 

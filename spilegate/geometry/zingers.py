@@ -17,7 +17,7 @@ from spilegate.backend import from_host, to_host
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.geometry.speckle import NEIGHBOURS, Expected, most_of, nearest
 from spilegate.kernels.events import dense, events
-from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, Workers
+from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, Workers, pattern_bytes
 from spilegate.state import Bool, Float64
 
 # The central speckle ends about so many pixels from the beam. All patterns are alike there, which is not speckle.
@@ -147,7 +147,9 @@ class _Search:
             return xp.sum(values, axis=1, dtype=xp.float64), xp.max(values, axis=1), least
 
         outputs = [Rows((), np.float64), Rows((), np.float32), Rows((), np.float32)]
-        sums, most, least = self.workers.run(add, len(self.images), outputs, tile=TILE, split=[self.images])
+        sums, most, least = self.workers.run(
+            add, len(self.images), outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
+        )
         # Photons may be counted in any unit, as floating point: no value then lies between 0 and that of one.
         least = least[np.isfinite(least)]
         quantum = 1.0 if self.counts else float(np.median(least)) if len(least) else 0.0
@@ -172,7 +174,9 @@ class _Search:
 
         one = Rows((), np.float64)
         outputs: list[Output] = [one, Total((n_pixel,), 2.0 * count), one, Total((n_pixel,), bound)]
-        number, times, sums, total = self.workers.run(add, count, outputs, tile=TILE, split=[self.images])
+        number, times, sums, total = self.workers.run(
+            add, count, outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
+        )
         return _Found(number, times, sums, weight, total)
 
     def measured(self, found: _Found, expected: Expected) -> Expected:
@@ -197,7 +201,9 @@ class _Search:
             return from_host(events(to_host(left), shape[0]), block), number
 
         outputs = [Rows(shape, self.images.dtype, split=True), Rows((), np.float64)]
-        images, number = self.workers.run(put, len(self.images), outputs, tile=TILE, split=[self.images])
+        images, number = self.workers.run(
+            put, len(self.images), outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
+        )
         return images, number
 
 

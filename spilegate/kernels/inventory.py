@@ -1,8 +1,8 @@
-"""What is installed here and what would run here, found out without importing or starting any of it."""
+"""What is installed here, what works, and what would run here; Legate, which an import would start, is not imported."""
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import re
 import shutil
@@ -12,7 +12,11 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-DRIVER = "libcuda.so.1"
+from spilegate.kernels.findings import Check, Trial, cuda_version
+from spilegate.kernels.remedies import CUPY, DRIVER, cuda_of_distributions, mixtures, remedies
+from spilegate.kernels.trial import attempt
+from spilegate.kernels.trying import LIBRARIES
+
 # A module and the distributions that may bring it; wheels and conda name some of them differently.
 DISTRIBUTIONS = {
     "numpy": ("numpy",),
@@ -20,26 +24,29 @@ DISTRIBUTIONS = {
     "legate": ("legate",),
     "cupynumeric": ("nvidia-cupynumeric", "cupynumeric"),
     "legate_sparse": ("legate-sparse",),
-    "cupy": ("cupy-cuda12x", "cupy-cuda13x", "cupy"),
+    "cupy": CUPY,
     "cufinufft": ("cufinufft",),
 }
-GET_LEGATE = "pip install 'spilegate[legate]', or scripts/setup legate in the repository"
-GET_NETWORK = "legate and nvidia-cupynumeric 25.10.0 (scripts/setup mpi in the repository), or conda's legate"
-GET_SPARSE = "conda, with scripts/perlmutter/environment.yml; there are no wheels"
-GET_MPI = "install openmpi-bin, libopenmpi-dev, libucx0 and libibverbs1 (Debian's names)"
 PURPOSES = {
-    "numpy": ("arrays", "pip install numpy"),
-    "finufft": ("NUFFT on CPUs", "pip install finufft"),
-    "legate": ("arrays split over processors and computers", GET_LEGATE),
-    "cupynumeric": ("NumPy's functions on them", GET_LEGATE),
-    "legate_sparse": ("the merge's conjugate gradients, if there", GET_SPARSE),
-    "cupy": ("arrays on GPUs", "pip install cupy-cuda12x or cupy-cuda13x, as the driver has it"),
-    "cufinufft": ("NUFFT on GPUs", "pip install cufinufft"),
+    "numpy": "arrays",
+    "finufft": "NUFFT on CPUs",
+    "legate": "arrays split over processors and computers",
+    "cupynumeric": "NumPy's functions on them",
+    "legate_sparse": "the merge's conjugate gradients, if there",
+    "cupy": "arrays on GPUs",
+    "cufinufft": "NUFFT on GPUs",
 }
 UNTRIED = (
     "No part of spilegate has run on a GPU yet: not the FFT, the NUFFT (cufinufft), the matching, refining and soft "
     "assignment of patterns (CuPy), nor the merge's conjugate gradients"
 )
+# What CuPy, cuFFT and cufinufft take lies beside what Legate sets apart for itself: so much of what is free.
+LEGATES_PART = 0.6
+# Where there is no GPU to ask [MiB]; and how many GPUs such a computer is thought to have.
+SOME_MEMORY, SOME_GPUS = 40_000, 4
+# How the dynamic linker says that a library is not there, which needs no other reason.
+NO_FILE = "No such file"
+PROGRAM = "spilegate/main.py reconstruct ..."
 
 
 @dataclass(frozen=True)
@@ -47,34 +54,38 @@ class Machine:
     """What was found.
 
     cores, memory_mib : what this process may use, and the computer's memory [MiB]
-    versions : version by module name, None for what is not installed
+    versions : version by module name, None for what is not installed or does not load
+    cuda : CUDA's major version by the name of what is installed for it, as far as that can be told
     needs_driver : whether the installed Legate is linked with the driver's library; conda has one that is not
-    driver_fault : why that library cannot be loaded, None if it can
     private_driver : folder in which this environment keeps that library, None if it has none
-    devices : name of every GPU
     networks : networks that the installed Legate was built with
     launchers : path by name ("mpirun", "srun") of the programs that start several ranks, as far as found
+    trial : what libraries, the driver and GPUs did when they were tried
     """
 
     cores: int
     memory_mib: int
     versions: dict[str, str | None]
+    cuda: dict[str, int]
     needs_driver: bool
-    driver_fault: str | None
     private_driver: Path | None
-    devices: tuple[str, ...]
     networks: tuple[str, ...]
     launchers: dict[str, str]
+    trial: Trial
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that some run needs: `found` is None for what is missing, `remedy` how to get it."""
+    """One thing that some run needs.
+
+    found : None for what is missing or does not work; remedy : how to get it; reason : why it does not work
+    """
 
     name: str
     found: str | None
     purpose: str
     remedy: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,20 +99,20 @@ class Start:
 
 def examine(cores: int) -> Machine:
     """Look at this environment and this computer; `cores` is the number of threads that a run would use."""
-    driver_fault, devices = _devices()
     about = _about_legate()
     networks = re.search(r"^networks\b.*?\"([^\"]*)\"", about, re.MULTILINE)
     private = Path(sys.prefix) / "libcuda"
+    trial = attempt()
     return Machine(
         cores=cores,
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
-        versions={module: _version(module) for module in DISTRIBUTIONS},
+        versions={name: trial.library(name).version if name in LIBRARIES else _version(name) for name in DISTRIBUTIONS},
+        cuda=cuda_of_distributions(trial.gpus[0].runtime if trial.gpus else 0),
         needs_driver=re.search(r"^use_cuda\b.*= *OFF$", about, re.MULTILINE) is None,
-        driver_fault=driver_fault,
         private_driver=private if (private / DRIVER).exists() else None,
-        devices=devices,
         networks=tuple(networks.group(1).split()) if networks else (),
         launchers={name: path for name in ("mpirun", "srun") if (path := shutil.which(name))},
+        trial=trial,
     )
 
 
@@ -110,27 +121,9 @@ def _version(module: str) -> str | None:
     if find_spec(module) is None:
         return None
     for distribution in DISTRIBUTIONS[module]:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
     return "unknown version"
-
-
-def _devices() -> tuple[str | None, tuple[str, ...]]:
-    """Return why the driver's library cannot be loaded (None if it can), and the names of the GPUs it knows."""
-    try:
-        driver = ctypes.CDLL(DRIVER)
-    except OSError as error:
-        return str(error), ()
-    count, name = ctypes.c_int(), ctypes.create_string_buffer(128)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return None, ()
-    names = []
-    for index in range(count.value):
-        known = driver.cuDeviceGetName(name, len(name), index) == 0
-        names.append(name.value.decode() if known else f"GPU {index}")
-    return None, tuple(names)
 
 
 def _about_legate() -> str:
@@ -141,61 +134,100 @@ def _about_legate() -> str:
     return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
 
+def faults(trial: Trial) -> dict[str, str]:
+    """Return why a library, or "GPU", cannot be used, by name: it does not load, or a result is wrong or missing."""
+    found = {library.name: f"does not load: {library.fault}" for library in trial.libraries if library.fault}
+    for check in trial.checks:
+        if check.reason is not None:
+            found.setdefault(_blamed(check), check.reason)
+    driver = trial.driver
+    if driver.fault is not None and (driver.loads or NO_FILE not in driver.fault):
+        found["GPU" if driver.loads else DRIVER] = driver.fault
+    return found
+
+
+def _blamed(check: Check) -> str:
+    """Return what is to blame for a result that is wrong or missing."""
+    nufft = "NUFFT" in check.name
+    if check.where == "CPU":
+        return "finufft" if nufft else "numpy"
+    if nufft:
+        return "cufinufft"
+    # CUDA's own errors are called CUDARuntimeError and the like; these come from its libraries or headers not found.
+    return "cupy" if re.match(r"(OS|Import|Runtime|(\w+NotFound))Error\b", check.fault or "") else "GPU"
+
+
 def parts(machine: Machine) -> list[Part]:
     """Return everything that some run needs, found or missing."""
-    modules = [Part(name, machine.versions[name], *PURPOSES[name]) for name in DISTRIBUTIONS]
-    gpus = f"{len(machine.devices)} x {machine.devices[0]}" if machine.devices else None
+    driver, reasons, how_to_get = machine.trial.driver, faults(machine.trial), remedies(machine.cuda)
+    if not driver.loads and machine.private_driver is not None:
+        how_to_get[DRIVER] = f"start with scripts/legate, or put {machine.private_driver} on LD_LIBRARY_PATH"
+    versions = f"for CUDA up to {cuda_version(driver.cuda)}" if driver.cuda else "can be loaded"
+    needed = "Legate does not start without it, GPU or not" if machine.needs_driver else "GPUs"
+
+    def part(name: str, found: str | None, purpose: str) -> Part:
+        reason = reasons.get(name)
+        return Part(name, None if reason else found, purpose, how_to_get[name], reason)
+
     return [
-        *modules,
-        _driver(machine),
-        Part("GPU", gpus, "needed for --gpus", "a computer with an NVIDIA GPU, and its driver"),
-        Part("networking of legate", ", ".join(machine.networks) or None, "several ranks", GET_NETWORK),
-        Part("mpirun or srun", ", ".join(machine.launchers.values()) or None, "starts several ranks", GET_MPI),
+        *(part(name, machine.versions[name], PURPOSES[name]) for name in DISTRIBUTIONS),
+        part(DRIVER, versions if driver.loads else None, needed),
+        part("GPU", _counted(driver.names), "needed for --gpus and --backend cupy"),
+        part("networking of legate", ", ".join(machine.networks) or None, "several ranks"),
+        part("mpirun or srun", ", ".join(machine.launchers.values()) or None, "starts several ranks"),
     ]
 
 
-def _driver(machine: Machine) -> Part:
-    """Return the driver's library."""
-    if machine.driver_fault is not None and machine.private_driver is not None:
-        remedy = f"start with scripts/legate, or put {machine.private_driver} on LD_LIBRARY_PATH"
-    else:
-        remedy = "install the NVIDIA driver; without a GPU, scripts/setup legate fetches the library from Debian"
-    found = None if machine.driver_fault is not None else "can be loaded"
-    purpose = "Legate does not start without it, GPU or not" if machine.needs_driver else "GPUs"
-    return Part(DRIVER, found, purpose, remedy)
+def _counted(names: tuple[str, ...]) -> str | None:
+    """Return GPUs in words: "2 x A100"; None if there are none."""
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)) or None
+
+
+def gpu_memory(trial: Trial) -> int:
+    """Return what Legate should set apart of every GPU's memory [MiB]."""
+    # Without CuPy all of the memory is known, not what of it is free.
+    free = [gpu.free_mib for gpu in trial.gpus] or list(trial.driver.memory_mib)
+    room = int(LEGATES_PART * min(free)) if free else SOME_MEMORY
+    return room // 1000 * 1000 or room
 
 
 def starts(machine: Machine) -> list[Start]:
     """Return the ways to start a reconstruction, each with what keeps it from running here."""
     missing = {part.name: part for part in parts(machine) if part.found is None}
 
-    def obstacles(*names: str) -> tuple[Part, ...]:
-        return tuple(missing[name] for name in names if name in missing)
+    def start(command: str, how: str, *needs: str) -> Start:
+        return Start(command, how, tuple(missing[name] for name in dict.fromkeys(needs) if name in missing))
 
-    base = ["numpy", "finufft", "legate", "cupynumeric", *([DRIVER] if machine.needs_driver else [])]
-    program = "spilegate/main.py reconstruct ..."
-    memory = min(4000, machine.memory_mib // 2)
-    gpus = max(1, len(machine.devices))
-    starter = "mpirun" if "mpirun" in machine.launchers or "srun" not in machine.launchers else "srun"
-    threads = _count(machine.cores, "thread")
-    return [
-        Start("spilegate reconstruct ...", f"on NumPy with {threads}", obstacles("numpy", "finufft")),
-        Start(
-            f"legate --cpus {machine.cores} --gpus 0 --sysmem {memory} {program}",
+    alone = ["numpy", "finufft"]
+    legate = [*alone, "legate", "cupynumeric", *([DRIVER] if machine.needs_driver else [])]
+    device, ranks = [DRIVER, "GPU", "cupy", "cufinufft"], ["networking of legate", "mpirun or srun"]
+    memory, on_device = min(4000, machine.memory_mib // 2), f"--fbmem {gpu_memory(machine.trial)}"
+    gpus = len(machine.trial.driver.names)
+    launcher = "mpirun" if "mpirun" in machine.launchers or "srun" not in machine.launchers else "srun"
+    ways = [
+        start("spilegate reconstruct ...", f"on NumPy with {_count(machine.cores, 'thread')}", *alone),
+        start("spilegate reconstruct ... --backend cupy", "on one GPU by CuPy", *alone, *device),
+        start(
+            f"legate --cpus {machine.cores} --gpus 0 --sysmem {memory} {PROGRAM}",
             f"on cuPyNumeric, split over {_count(machine.cores, 'CPU')}",
-            obstacles(*base),
+            *legate,
         ),
-        Start(
-            f"legate --gpus {gpus} {program}",
-            f"on cuPyNumeric, split over {_count(gpus, 'GPU')} (not tried yet)",
-            obstacles(*dict.fromkeys([*base, DRIVER]), "GPU", "cupy", "cufinufft"),
-        ),
-        Start(
-            f"legate --ranks-per-node 2 --launcher {starter} --cpus 1 --gpus 0 --sysmem {memory // 2} {program}",
+        start(
+            f"legate --ranks-per-node 2 --launcher {launcher} --cpus 1 --gpus 0 --sysmem {memory // 2} {PROGRAM}",
             "on cuPyNumeric, split over 2 ranks (scripts/legate --environment mpi sets what UCX wants)",
-            obstacles(*base, "networking of legate", "mpirun or srun"),
+            *(*legate, *ranks),
+        ),
+        start(
+            f"legate --gpus {gpus or 1} {on_device} {PROGRAM}",
+            f"on cuPyNumeric, split over {_count(gpus or 1, 'GPU')} (not tried yet)",
+            *(*legate, *device),
         ),
     ]
+    if gpus == 1:
+        return ways
+    command = f"legate --ranks-per-node {gpus or SOME_GPUS} --gpus 1 {on_device} --launcher {launcher} {PROGRAM}"
+    how = "on cuPyNumeric, a rank for each GPU, as is best for several (not tried yet)"
+    return [*ways, start(command, how, *legate, *device, *ranks)]
 
 
 def _count(number: int, word: str) -> str:
@@ -212,4 +244,9 @@ def solver(machine: Machine) -> str:
 
 def remarks(machine: Machine) -> list[str]:
     """Return what else a user has to know, a sentence each."""
-    return [f"Under legate the merge would be solved by {solver(machine)}.", f"{UNTRIED}."]
+    driver = machine.trial.driver
+    # The driver's library without a GPU, which Legate wants, is good for any CUDA.
+    found = mixtures(machine.cuda, driver.cuda if driver.names else 0)
+    if driver.names and machine.versions["cupy"] is None:
+        found.append("Without CuPy, the tasks of a run under legate --gpus would run on CPU processors, not on GPUs.")
+    return [*found, f"Under legate the merge would be solved by {solver(machine)}.", f"{UNTRIED}."]

@@ -13,7 +13,7 @@ from spilegate.errors import InputError
 if TYPE_CHECKING:
     from spilegate.kernels.workers import Workers
 
-Backend = Literal["auto", "numpy", "legate"]
+Backend = Literal["auto", "numpy", "cupy", "legate"]
 
 # The launcher hands its options to the runtime in this variable.
 LAUNCHED = "LEGATE_CONFIG"
@@ -23,16 +23,25 @@ INSTALL = "pip install 'spilegate[legate]'; spilegate doctor says what else is m
 
 
 def start(backend: Backend, threads: int | None, split_voxels: int) -> Workers:
-    """Return the workers of this process: those of the launcher it was started by, or the threads it may use.
+    """Return the workers of this process: those of the launcher it was started by, the GPU asked for, or its threads.
 
     backend : "auto", or what was asked for; threads : None for all available cores
     split_voxels : volumes with at least as many voxels are split over all processors, where there are several
-    Raises InputError if Legate is asked for and cannot be had.
+    Raises InputError if Legate or a GPU is asked for and cannot be had.
     """
     from spilegate.kernels.workers import Threads
 
     if backend == "numpy" or (backend == "auto" and LAUNCHED not in os.environ):
         return Threads(threads or available_cores())
+    if backend == "cupy":
+        if LAUNCHED in os.environ:
+            raise InputError(
+                "--backend cupy: started by the legate launcher; expected no launcher, for one GPU: "
+                "spilegate reconstruct ... --backend cupy; or leave the option out"
+            )
+        from spilegate.kernels.device import first_device
+
+        return first_device(threads or available_cores())
     if find_spec("legate") is None or find_spec("cupynumeric") is None:
         raise InputError(f"--backend legate: legate and cupynumeric are not both installed; expected both; {INSTALL}")
     if LAUNCHED not in os.environ:
@@ -57,11 +66,14 @@ def _reason(error: Exception) -> str:
 
 
 def workers_for(array: Any, threads: int | None, split_voxels: int) -> Workers:
-    """Return those who hold an array: the processors of the Legate run, or the threads of this process."""
+    """Return those who hold an array: the processors of the Legate run, a GPU, or the threads of this process."""
     from spilegate.backend import array_module
     from spilegate.kernels.workers import Threads
 
-    if array_module(array).__name__ != "cupynumeric":
+    module = array_module(array).__name__
+    if module == "cupy":
+        return start("cupy", threads, split_voxels)
+    if module != "cupynumeric":
         return Threads(threads or available_cores())
     from spilegate.kernels.tasks import LegateWorkers
 

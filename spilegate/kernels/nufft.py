@@ -6,10 +6,6 @@ centre at M // 2. All transforms use `exp(-2 pi i q.x)` from real to reciprocal 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 import finufft
@@ -17,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.backend import array_module, from_host, to_host
+from spilegate.kernels.plans import QUIET, library_of, load_cufinufft, plan_of, where
 
 Complex = NDArray[Any]
 Real = NDArray[Any]
 
-# Without words on stderr where OMP_NUM_THREADS allows fewer threads than are asked for, which it takes all the same.
-QUIET = {"showwarn": 0}
 # Below this many points a second thread costs more than it saves.
 FEW_POINTS = 50_000
 
@@ -36,39 +31,11 @@ def block_points(size: int) -> int:
     return max(500_000, (2 * size) ** 3)
 
 
-@lru_cache(maxsize=8)
-def _idle_plans(*kind_of_plan: int | str | float) -> list[Any]:  # noqa: ARG001 - a key of the cache
-    """Return the plans of one kind that no thread is using; empty at first."""
-    return []
-
-
-@contextmanager
-def _plan(
-    library: str, kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int
-) -> Iterator[Any]:
-    """Lend a plan for volumes of `size`^3; plans are kept, so that FFT plans and grids are built once a thread.
-
-    Evaluation takes points as they come: neighbours on a detector are neighbours in the volume, and sorting them costs
-    more than it saves (measured: 1.5 times the whole). Summation needs its points sorted, or threads would collide.
-    """
-    idle = _idle_plans(library, kind, size, n_trans, dtype, tolerance, threads)
-    try:
-        plan = idle.pop()
-    except IndexError:
-        sign, sort = (-1, 0) if kind == 2 else (1, 2)
-        options: dict[str, Any] = {"n_trans": n_trans, "eps": tolerance, "isign": sign, "dtype": dtype}
-        if library == "finufft":
-            options |= {"nthreads": threads, "upsampfac": 2.0, "spread_sort": sort, **QUIET}
-        plan = import_module(library).Plan(kind, (size,) * 3, **options)
-    yield plan
-    idle.append(plan)
-
-
-def _library(*arrays: Any) -> tuple[str, list[Any]]:
-    """Return the NUFFT library for arrays and the arrays as it wants them: on the device, or in host memory."""
-    if array_module(arrays[0]).__name__ == "cupy":
-        return "cufinufft", list(arrays)
-    return "finufft", [to_host(array) for array in arrays]
+def _placed(*arrays: Any) -> list[Any]:
+    """Return arrays as their library wants them: on the device and without gaps, or in host memory."""
+    if library_of(arrays[0]) == "cufinufft":
+        return [array_module(array).ascontiguousarray(array) for array in arrays]
+    return [to_host(array) for array in arrays]
 
 
 def _name(dtype: Any) -> str:
@@ -85,8 +52,8 @@ def forward(volumes: Any, points: Any, *, tolerance: float, threads: int) -> Any
     """
     n_trans = 1 if volumes.ndim == 3 else volumes.shape[0]
     threads = threads if points.shape[1] >= FEW_POINTS else 1
-    library, (grids, x) = _library(volumes, points)
-    with _plan(library, 2, volumes.shape[-1], n_trans, _name(grids.dtype), tolerance, threads) as plan:
+    grids, x = _placed(volumes, points)
+    with plan_of(grids, 2, volumes.shape[-1], n_trans, _name(grids.dtype), tolerance, threads) as plan:
         plan.setpts(*x)
         return from_host(plan.execute(grids), volumes)
 
@@ -100,8 +67,8 @@ def adjoint(strengths: Any, points: Any, size: int, *, tolerance: float) -> Any:
 
     By one thread: threads that add to one grid do so in an order of their own, and the result would depend on it.
     """
-    library, (values, x) = _library(strengths, points)
-    with _plan(library, 1, size, 1, _name(values.dtype), tolerance, 1) as plan:
+    values, x = _placed(strengths, points)
+    with plan_of(values, 1, size, 1, _name(values.dtype), tolerance, 1) as plan:
         plan.setpts(*x)
         return from_host(plan.execute(values), strengths)
 
@@ -125,10 +92,11 @@ def adjoint_pictures(strengths: Any, points: Any, size: int, *, tolerance: float
     strengths : (n, N) complex64; points : (2, N) float32, radians per pixel
     Returns (n, size, size) complex64 of the strengths' array module.
     """
-    library, (values, (x, y)) = _library(strengths, points)
-    options: dict[str, Any] = {"eps": tolerance, "isign": 1}
-    if library == "finufft":
+    values, (x, y) = _placed(strengths, points)
+    options: dict[str, Any] = {"eps": tolerance, "isign": 1, "upsampfac": 2.0}
+    if library_of(values) == "cufinufft":
+        result = load_cufinufft().nufft2d1(x, y, values, (size, size), **options, **where(values))
+    else:
         # spread_thread=2: every thread takes its own picture (four times as fast as sharing each small picture).
-        options |= {"nthreads": threads, "upsampfac": 2.0, "spread_thread": 2, **QUIET}
-    result = import_module(library).nufft2d1(x, y, values, (size, size), **options)
+        result = finufft.nufft2d1(x, y, values, (size, size), nthreads=threads, spread_thread=2, **options, **QUIET)
     return from_host(result.reshape(-1, size, size), strengths)

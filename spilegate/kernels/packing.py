@@ -53,7 +53,7 @@ class Pack:
         stay = iter(arrays)
         for output, place, value in zip(outputs, self.places, values, strict=True):
             if isinstance(output, Total):
-                sums[place] += from_host(output.rounded(value).ravel(), sums)
+                sums[place] += from_host(output.rounded(value), sums).ravel()
             elif place is None:
                 next(stay)[...] = value
             else:

@@ -19,7 +19,7 @@ import numpy as np
 
 from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
-from spilegate.kernels.workers import Here, Rows, Workers
+from spilegate.kernels.workers import SCRATCH, Here, Rows, Workers
 from spilegate.state import Float32, Float64
 
 # Joins correlations with the sums that belong to them, elementwise; it grows with the correlation.
@@ -59,24 +59,28 @@ def view_harmonics(
     n_sum = 1 if everywhere else n_phi
 
     def transform(here: Here, part: slice) -> tuple[Any, Any]:
-        xp = here.xp
+        xp, n_tile = here.xp, part.stop - part.start
         own = here.array(slices[part.start * tile : part.stop * tile])
         summed = here.array(summands[part.start * tile : part.stop * tile])
-        harmonics = xp.permute_dims(_harmonics(own, order), (2, 1, 0))
-        stack = xp.concat([xp.real(harmonics), xp.imag(harmonics)], axis=1)
+        harmonics = _harmonics(own, order)
         if everywhere:
-            sums = xp.sum(summed, axis=(1, 2))[None, :]
+            sums = xp.sum(summed, axis=(1, 2))[:, None]
         else:
             spectrum = xp.sum(fft.rfft(summed) * xp.conj(fft.rfft(here.array(coverage))), axis=1)
-            sums = xp.permute_dims(fft.irfft(spectrum, n_phi), (1, 0))
-        missing = tile - own.shape[0]
+            sums = fft.irfft(spectrum, n_phi)
+        missing = n_tile * tile - own.shape[0]
         if missing:
-            stack = xp.concat([stack, xp.zeros((*stack.shape[:2], missing), dtype=stack.dtype)], axis=2)
-            sums = xp.concat([sums, xp.ones((n_sum, missing), dtype=sums.dtype)], axis=1)
-        return stack[None, ...], sums[None, ...]
+            zeros = xp.zeros((missing, *harmonics.shape[1:]), dtype=harmonics.dtype)
+            harmonics = xp.concat([harmonics, zeros], axis=0)
+            sums = xp.concat([sums, xp.ones((missing, n_sum), dtype=sums.dtype)], axis=0)
+        harmonics = xp.permute_dims(xp.reshape(harmonics, (n_tile, tile, n_ring, -1)), (0, 3, 2, 1))
+        stack = xp.concat([xp.real(harmonics), xp.imag(harmonics)], axis=2)
+        return stack, xp.permute_dims(xp.reshape(sums, (n_tile, tile, n_sum)), (0, 2, 1))
 
-    outputs = [Rows((len(order), 2 * n_ring, tile), np.float32), Rows((n_sum, tile), np.float32)]
-    return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1))
+    shapes = (len(order), 2 * n_ring, tile), (n_sum, tile)
+    outputs = [Rows(shape, np.float32, shared=True) for shape in shapes]
+    row_bytes = 4.0 * SCRATCH * tile * n_ring * n_phi
+    return ViewHarmonics(*workers.run(transform, -(-n_view // tile), outputs, tile=1, row_bytes=row_bytes))
 
 
 def tile_columns(tiled: Any, column: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import Array
+from spilegate.kernels.device import room_of
 
 # What a task does: body(array module, sources, target, *scalars) writes the target, both being arrays of the module.
 Body = Callable[..., None]
@@ -38,6 +39,13 @@ def processors() -> int:
     from legate.core import TaskTarget, get_machine
 
     return int(get_machine().count(TaskTarget.GPU if on_gpus() else TaskTarget.CPU))
+
+
+def room() -> float:
+    """Return how much memory a task's arrays may take on a GPU, beside what Legate has taken for itself [bytes]."""
+    import cupy
+
+    return room_of(float(cupy.cuda.runtime.memGetInfo()[0]))
 
 
 def collect_garbage() -> None:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,8 +28,10 @@ from legate.core.task import ADD, InputStore, OutputStore, ReductionStore
 from spilegate.errors import InputError
 from spilegate.kernels import stores
 from spilegate.kernels.cg import solver_name
+from spilegate.kernels.device import WIDTH
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import (
+    SCRATCH,
     Body,
     Here,
     Output,
@@ -91,6 +93,7 @@ class LegateWorkers:
         stores.collect_garbage()
         runtime, machine = get_legate_runtime(), get_machine()
         self.gpus = stores.on_gpus()
+        self._accelerated = Here(np, 1, WIDTH, stores.room()) if self.gpus else Here(np, 1)
         self.processors = stores.processors()
         own = max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
         self.host = Threads(threads or own)
@@ -104,8 +107,21 @@ class LegateWorkers:
         """Threads of this rank's host."""
         return self.host.threads
 
+    @property
+    def here(self) -> Here:
+        """One thread of this rank's host: every rank does small work by itself."""
+        return self.host.here
+
     def run(
-        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        *,
+        tile: int,
+        split: Sequence[Any] = (),
+        row_bytes: float | None = None,
+        on_host: bool = False,
     ) -> list[Any]:
         """Apply a body to all tiles, one task for each processor; see `Workers`.
 
@@ -113,15 +129,16 @@ class LegateWorkers:
         """
         stores.collect_garbage()
         spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
-        if not (spread or self.gpus):
+        if not spread and (on_host or not self.gpus):
             return self.host.run(body, count, outputs, tile=tile)
         if not spread:
             rows = math.ceil(math.ceil(count / tile) / self.processors) * tile
         else:
             rows = self._rows(spread[0])
-            if self.gpus:
+            if self.gpus and not on_host:
                 # What fills the cache of a core leaves a GPU idle. Blocks are still the same for any number of GPUs.
-                tile = max(tile, block_rows(count, math.prod(spread[0][1:])))
+                most = self._accelerated.rows(tile, row_bytes or 4.0 * SCRATCH * math.prod(spread[0][1:]))
+                tile = min(max(tile, block_rows(count, math.prod(spread[0][1:]))), most)
         return self._launch(body, count, outputs, split, tile, rows)
 
     def _launch(
@@ -132,7 +149,7 @@ class LegateWorkers:
         kept = [_new((count, *o.shape), o.dtype) for o in outputs if isinstance(o, Rows) and o.split]
         packed = [_new((count, pack.row_bytes), np.uint8)] if pack.row_bytes else []
         errors: list[Exception] = []
-        launched = _launched(body, count, outputs, pack, tile, rows, errors)
+        launched = _launched(body, count, outputs, pack, tile, rows, errors, self._accelerated)
         totals = _submit(
             launched,
             math.ceil(count / rows),
@@ -145,7 +162,14 @@ class LegateWorkers:
         return pack.unpacked(outputs, _read(packed[0]) if packed else None, totals, map(cupynumeric.asarray, kept))
 
     def volumes(
-        self, body: Body, count: int, outputs: Sequence[Output], size: int, *, solver: bool = False
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        size: int,
+        *,
+        solver: bool = False,
+        several: bool = False,  # noqa: ARG002 - processors work side by side
     ) -> list[Any]:
         """Apply a body to volumes: by one processor each, or as split arrays from `split_voxels` voxels on.
 
@@ -259,16 +283,23 @@ def _new(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _launched(
-    body: Body, count: int, outputs: Sequence[Output], pack: Pack, tile: int, rows: int, errors: list[Exception]
+    body: Body,
+    count: int,
+    outputs: Sequence[Output],
+    pack: Pack,
+    tile: int,
+    rows: int,
+    errors: list[Exception],
+    accelerated: Here,
 ) -> Launched:
     """Return what a task does: its rows tile by tile, failures noted instead of raised, which would end the process."""
 
     def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:
-        begin = index * rows
+        begin, here = index * rows, Here(np, 1) if xp is np else replace(accelerated, xp=xp)
         try:
             for part in tiles(begin, min(begin + rows, count), tile):
                 own = slice(part.start - begin, part.stop - begin)
-                values = body(Here(xp, 1), part, *(array[own] for array in inputs))
+                values = body(here, part, *(array[own] for array in inputs))
                 pack.put(outputs, values, [array[own] for array in results], sums)
         except Exception as error:
             errors.append(error)

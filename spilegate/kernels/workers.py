@@ -20,27 +20,44 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from spilegate.backend import to_host
+from spilegate.backend import array_module, to_host
 from spilegate.kernels.cg import solver_name
-from spilegate.state import Float64
 
 # Bits of a double less the sign and one for the bound's rounding.
 BITS = 51
 # Patterns that always stay together: whatever is summed over a tile of patterns uses a tile that divides this.
 GROUP = 64
+# Copies of a pattern, in single precision, that a body makes, unless told otherwise.
+SCRATCH = 16
 # Detector pixels of a block of patterns at most; a NUFFT of fewer points is mostly the FFT of its grid.
 BLOCK_POINTS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Here:
-    """Where a body runs: the array module of its arrays, and the threads its libraries may use."""
+    """Where a body runs.
+
+    xp : the array module of its arrays; threads : those that its libraries may use
+    width : what fills the cache of a core leaves a large device idle: this many times as much keeps it busy
+    room : memory that a body's arrays may take, where it is the memory and not a cache that limits them [bytes]
+    """
 
     xp: Any
     threads: int
+    width: int = 1
+    room: float = math.inf
+
+    def rows(self, few: int, row_bytes: float) -> int:
+        """Return how many rows of something to work on at once.
+
+        few : as many as a core's cache holds; row_bytes : memory that a row takes with all that is made of it
+        """
+        return few if self.width == 1 else max(1, min(few * self.width, int(self.room / max(row_bytes, 1.0))))
 
     def array(self, values: Any, dtype: Any = None) -> Any:
-        """Return host values as an array of the module."""
+        """Return host values, or those of an array of the module, as an array of the module."""
+        if array_module(values) is self.xp:
+            return self.xp.asarray(values, dtype=dtype)
         host = np.asarray(values, dtype)
         if self.xp.__name__ != "cupynumeric":
             return self.xp.asarray(host)
@@ -50,11 +67,15 @@ class Here:
 
 @dataclass(frozen=True)
 class Rows:
-    """An output with one row of `shape` for each row of the work; kept where it was made if `split`."""
+    """An output with one row of `shape` for each row of the work; kept where it was made if `split`.
+
+    shared : every body may want all of it next; so it stays on the device, where the work is done by one
+    """
 
     shape: tuple[int, ...]
     dtype: Any
     split: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,11 +88,13 @@ class Total:
     shape: tuple[int, ...]
     bound: float
 
-    def rounded(self, part: Any) -> Float64:
-        """Return a part of the sum, rounded so that adding parts is exact."""
+    def rounded(self, part: Any) -> Any:
+        """Return a part of the sum, an array of any module, rounded so that adding parts is exact."""
         step = math.ldexp(1.0, math.frexp(self.bound)[1] - BITS) if self.bound > 0 else 1.0
-        result: Float64 = np.rint(np.asarray(to_host(part), np.float64) / step) * step
-        return result
+        xp = array_module(part)
+        if not hasattr(xp, "rint"):
+            xp, part = np, to_host(part)
+        return xp.rint(xp.asarray(part, dtype=xp.float64) / step) * step
 
 
 Output = Rows | Total
@@ -85,23 +108,46 @@ class Workers(Protocol):
     def threads(self) -> int:
         """Threads that a library called outside of any tile may use."""
 
+    @property
+    def here(self) -> Here:
+        """Where small work is done that is shared with nobody."""
+
     def run(
-        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        *,
+        tile: int,
+        split: Sequence[Any] = (),
+        row_bytes: float | None = None,
+        on_host: bool = False,
     ) -> list[Any]:
-        """Apply a body to all tiles of `range(count)` and return its outputs, host arrays unless `split`.
+        """Apply a body to all tiles of `range(count)` and return its outputs, host arrays unless `split` or `shared`.
 
         body : `body(here, part, *arrays) -> outputs`; part is the tile as a slice of all rows, arrays are the tile's
             rows of the arrays in `split`; whatever else it needs it brings along as host arrays
         tile : rows of a tile at most; a divisor of GROUP where results depend on which rows share a tile
         split : arrays with `count` rows that may be spread over many processors
+        row_bytes : memory that a row takes with all that a body makes of it; SCRATCH patterns of single precision if
+            left out. A tile has as many rows as `tile` says only where a core's cache is what limits it.
+        on_host : the body reads files, or calls libraries that only the host has
         """
 
     def volumes(
-        self, body: Body, count: int, outputs: Sequence[Output], size: int, *, solver: bool = False
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        size: int,
+        *,
+        solver: bool = False,
+        several: bool = False,
     ) -> list[Any]:
         """Apply a body to `count` volumes of size^3, one by one: each by one worker or, if it is large, split over all.
 
         body : `body(here, part)`, written for split arrays too; solver : it solves linear equations
+        several : the body takes more than one volume at once, if that helps
         """
 
     def take(self, array: Any, first: int, step: int) -> Any:
@@ -136,6 +182,11 @@ def block_rows(count: int, n_pixel: int) -> int:
     return int(math.ceil(groups / unit) * unit * GROUP)
 
 
+def pattern_bytes(n_pixel: int) -> float:
+    """Return the memory that a pattern takes with all that a body usually makes of it."""
+    return 4.0 * SCRATCH * n_pixel
+
+
 def tile_rows(count: int, n_pixel: int, most: float) -> int:
     """Return how many of `count` patterns make a tile: a block halved until it has at most `most`, or cannot be."""
     rows = block_rows(count, n_pixel)
@@ -166,8 +217,21 @@ class Threads:
     threads: int
     xp: Any = np
 
+    @property
+    def here(self) -> Here:
+        """One thread of them."""
+        return Here(self.xp, 1)
+
     def run(
-        self, body: Body, count: int, outputs: Sequence[Output], *, tile: int, split: Sequence[Any] = ()
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        *,
+        tile: int,
+        split: Sequence[Any] = (),
+        row_bytes: float | None = None,  # noqa: ARG002 - a tile fits into a cache
+        on_host: bool = False,  # noqa: ARG002 - there is nothing else
     ) -> list[Any]:
         """Apply a body to all tiles, `threads` at a time; see `Workers`."""
         results = [np.zeros(o.shape) if isinstance(o, Total) else np.empty((count, *o.shape), o.dtype) for o in outputs]
@@ -192,6 +256,7 @@ class Threads:
         size: int,  # noqa: ARG002 - the signature of all workers
         *,
         solver: bool = False,  # noqa: ARG002 - likewise
+        several: bool = False,  # noqa: ARG002 - a core has enough with one
     ) -> list[Any]:
         """Apply a body to volumes, `threads` at a time."""
         return self.run(body, count, outputs, tile=1)

@@ -19,7 +19,7 @@ from spilegate.backend import array_module
 from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, tile_rows, tiles
+from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes, tile_rows, tiles
 from spilegate.state import Float32, Float64, Int64
 
 # Probabilities held at once by a worker: as many as its share of the cache, or the sums over patterns cost too much.
@@ -84,8 +84,8 @@ def expect(
     correlator = Correlator(n_phi, n_phi // 2)
     order = correlator.order
     model = view_harmonics(*likelihood.expected(slices), sampling.coverage, order, tile=n_slice, workers=workers)
-    step = min(GROUP, 2 ** max(2, (BLOCK_PROBABILITIES // (n_slice * n_phi)).bit_length() - 1))
-    together = max(step, min(SUMMED_AT_ONCE, 2 ** ((SUMMED_BYTES // (8 * n_slice * len(order))).bit_length() - 1)))
+    few = min(GROUP, 2 ** max(2, (BLOCK_PROBABILITIES // (n_slice * n_phi)).bit_length() - 1))
+    some = max(few, min(SUMMED_AT_ONCE, 2 ** ((SUMMED_BYTES // (8 * n_slice * len(order))).bit_length() - 1)))
 
     def expect_few(
         here: Here, part: slice, counts: Any, views: tuple[Any, Any]
@@ -110,17 +110,19 @@ def expect(
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return the rows of some patterns, and what they add to the sums."""
         xp = here.xp
-        few = [
+        # The correlations, the probabilities, and what is made of them a few shifts at a time.
+        step = here.rows(few, 4.0 * 8 * n_slice * n_phi)
+        found = [
             expect_few(here, slice(part.start + own.start, part.start + own.stop), counts[own, ...], views)
             for own in tiles(0, counts.shape[0], step)
         ]
-        *rows, total = (xp.concat(column) for column in zip(*(rows for rows, _, _ in few), strict=True))
-        spectra = xp.concat([spectra for _, spectra, _ in few], axis=2)
+        *rows, total = (xp.concat(column) for column in zip(*(rows for rows, _, _ in found), strict=True))
+        spectra = xp.concat([spectra for _, spectra, _ in found], axis=2)
         own = xp.astype(here.array(weight[part]), xp.float32) / total
         intensity = sampling.normalised(counts, xp.ones(counts.shape[0])) * own[:, None, None]
         lines = xp.permute_dims(pattern_harmonics(intensity, order), (0, 2, 1))
         product = xp.matmul(lines, xp.reshape(spectra, (len(order), -1, n_slice)))
-        added = (sum(column) for column in zip(*(added for _, _, added in few), strict=True))
+        added = (sum(column) for column in zip(*(added for _, _, added in found), strict=True))
         return tuple(rows), (product, *added)
 
     def expect_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
@@ -128,9 +130,10 @@ def expect(
         views = here.array(model.stack[0]), here.array(model.sums[0])
         rows: list[tuple[Any, ...]] = []
         sums: tuple[Any, ...] | None = None
-        for some in tiles(part.start, part.stop, together):
-            counts = sampling.counts(block[some.start - part.start : some.stop - part.start, ...])
-            found, added = expect_some(here, some, counts, views)
+        together = here.rows(some, 4.0 * 8 * n_slice * len(order))
+        for own in tiles(part.start, part.stop, together):
+            counts = sampling.counts(block[own.start - part.start : own.stop - part.start, ...])
+            found, added = expect_some(here, own, counts, views)
             rows.append(found)
             if sums is None:
                 sums = tuple(xp.astype(array, xp.float64) for array in added)
@@ -148,7 +151,7 @@ def expect(
     totals.append(Total((3,), 1e9 * count))
     tile = tile_rows(count, math.prod(images.shape[1:]), count / FEWEST_TILES)
     view, shift, distance, amount, summed, spectrum, scales, numbers = workers.run(
-        expect_tile, count, [*outputs, *totals], tile=tile, split=[images]
+        expect_tile, count, [*outputs, *totals], tile=tile, split=[images], row_bytes=pattern_bytes(sampling.n_pixel)
     )
     weights = _weights(scales, sampling.coverage)
     in_order = np.empty((len(order), n_ring, n_slice), np.complex128)
@@ -200,7 +203,7 @@ def _probabilities(
         xp.reshape(part, (middle, count, n_slice))
         for part in correlator.halves(xp.reshape(product, (len(correlator.order), 2, -1)))
     )
-    shifts = list(tiles(0, middle, max(1, BLOCK_SHIFTS // (count * n_slice))))
+    shifts = list(tiles(0, middle, max(1, here.width * BLOCK_SHIFTS // (count * n_slice))))
     weight = amount[:, None]
 
     def losses(own: slice) -> tuple[Any, Any]:

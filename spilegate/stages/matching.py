@@ -19,7 +19,7 @@ from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.algebra import largest
 from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes
 from spilegate.state import Float32, Float64, Int64
 
 # Model slices (K, N, ...) float32 of all states for rotations (N, 3, 3).
@@ -91,7 +91,8 @@ def _gemm_block(
         return xp.max(score, axis=2), xp.argmax(score, axis=2)
 
     outputs = [Rows((columns,), np.float32), Rows((columns,), np.int64)]
-    score, shift = workers.run(match_tile, len(images), outputs, tile=GROUP, split=[images])
+    row_bytes = pattern_bytes(likelihood.sampling.n_pixel) + 12.0 * len(slices)
+    score, shift = workers.run(match_tile, len(images), outputs, tile=GROUP, split=[images], row_bytes=row_bytes)
     return score, shift
 
 
@@ -103,7 +104,10 @@ def _distances(images: Any, likelihood: Likelihood, score: Float32, workers: Wor
         return (observed.distance(likelihood.loss(here.array(score[part]), observed.amount[:, None])),)
 
     outputs = [Rows((score.shape[1],), np.float32)]
-    (distance,) = workers.run(measure_tile, len(images), outputs, tile=TILE_PATTERNS, split=[images])
+    row_bytes = pattern_bytes(likelihood.sampling.n_pixel)
+    (distance,) = workers.run(
+        measure_tile, len(images), outputs, tile=TILE_PATTERNS, split=[images], row_bytes=row_bytes
+    )
     return np.asarray(distance)
 
 
@@ -149,7 +153,16 @@ def polar(
 
     row = (n_candidates,)
     outputs = [Rows(row, np.float32), Rows(row, np.int64), Rows(row, np.int64), Rows(row, np.float32)]
-    score, view, shift, distance = workers.run(match_tile, len(images), outputs, tile=TILE_PATTERNS, split=[images])
+    # The products of a tile of views and, twice, the correlations; and the scores of all views.
+    row_bytes = 4.0 * (TILE_VIEWS * (2 * len(correlator.order) + 2 * n_phi) + 6 * n_column)
+    score, view, shift, distance = workers.run(
+        match_tile,
+        len(images),
+        outputs,
+        tile=TILE_PATTERNS,
+        split=[images],
+        row_bytes=row_bytes + pattern_bytes(sampling.n_pixel),
+    )
     return _Best(score, view, shift).candidates(views, n_phi, distance)
 
 

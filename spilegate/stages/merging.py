@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spilegate.backend import Array, array_module, from_host
+from spilegate.backend import Array, array_module, from_host, to_host
 from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
 from spilegate.geometry.sampling import Sampling
@@ -29,6 +29,8 @@ from spilegate.state import Bool, Float32, Float64, Int64
 
 # The kernel's error is multiplied by the condition number of the normal equations: tighter than slices.
 TOLERANCE = 1e-6
+# Memory of a point in double precision, with its coordinates, its strength and what it is sorted by.
+POINT_BYTES = 256.0
 
 
 @dataclass(frozen=True)
@@ -92,29 +94,38 @@ def normal_equations(
         for state in range(n_states):
             mine = np.flatnonzero(labels[part] == state)
             own = here.xp.take(patterns, here.array(mine), axis=0)
-            weights = (strength[part][mine, None] * evening).astype(np.float32)
+            weights = here.array(strength[part][mine])[:, None] * here.array(evening, np.float64)
+            weights = here.xp.astype(weights, here.xp.float32)
             sums.append(_part(here, own, weights, rotations[part][mine], sampling.q, size, voxel_angstrom))
         return here.xp.stack([kernel for kernel, _ in sums]), here.xp.stack([right for _, right in sums])
 
     # Lists of photons come in larger blocks than the patterns that are made of them.
     most = block_rows(len(images), sampling.n_pixel)
     tile = tile_rows(len(images), math.prod(images.shape[1:]), most)
-    kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images])
+    row_bytes = POINT_BYTES * len(evening) + 8.0 * sampling.n_pixel
+    kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images], row_bytes=row_bytes)
     number = np.bincount(labels[labels >= 0], minlength=n_states)
     return [Normal(kernels[k], rights[k]) if number[k] else None for k in range(n_states)]
 
 
 def normal_equations_of_slices(
-    slices: Float32, weight: Float32, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
+    slices: Float32,
+    weight: Float32,
+    rotations: Float64,
+    q: Float64,
+    size: int,
+    voxel_angstrom: float,
+    *,
+    here: Here,
 ) -> Normal:
     """Sum slices with weights of their own into normal equations.
 
     slices : (N, ...) float32; weight : float32, broadcast to them
-    rotations : (N, 3, 3) float64; q : (..., 3) float64 [1/angstrom]
+    rotations : (N, 3, 3) float64; q : (..., 3) float64 [1/angstrom]; here : where it is done
     """
     weight = np.broadcast_to(weight, slices.shape)
-    kernel, right = _part(Here(np, 1), slices, weight, rotations, q, size, voxel_angstrom)
-    return Normal(kernel, right)
+    kernel, right = _part(here, here.array(slices), weight, rotations, q, size, voxel_angstrom)
+    return Normal(to_host(kernel), to_host(right))
 
 
 def symmetric_normals(
@@ -135,7 +146,7 @@ def symmetric_normals(
 
 
 def _part(
-    here: Here, patterns: Any, weight: Float32, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
+    here: Here, patterns: Any, weight: Any, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
 ) -> tuple[Any, Any]:
     """Return what patterns (N, ...) add to kernel and right-hand side; weight has their shape, or that of one.
 
@@ -151,7 +162,7 @@ def _part(
     values = xp.astype(xp.reshape(patterns, (len(rotations), -1)), xp.float64)
     # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
     unit = float(xp.mean(values * values)) ** 0.5 or 1.0
-    weights = xp.reshape(here.array(weight, np.float64), (-1, values.shape[1]))
+    weights = xp.reshape(here.array(weight, xp.float64), (-1, values.shape[1]))
     strengths = weights * (xp.astype(values / unit, xp.complex128) * 1j + 1.0)
     volume = nufft.adjoint(xp.reshape(strengths, (-1,)), points, 2 * size - 1, tolerance=TOLERANCE)
     even = (volume + xp.flip(volume)) / 2

@@ -19,12 +19,14 @@ from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers, tiles
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
 from spilegate.state import Bool, Float32, Float64, Int64
 
 Complex64 = NDArray[np.complex64]
 
 TOLERANCE = 1e-4
+# Memory of a point, with its coordinates, two transforms and what they are reduced to.
+POINT_BYTES = 96
 # Patterns reduced at once: 8 patterns of 3000 pixels are 0.1 MB an array.
 TILE_PATTERNS = 8
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
@@ -90,7 +92,7 @@ def refine(
 
     def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         target = likelihood.target(sampling.counts(block), here.array(scale[part]))
-        fit = _Fit(here, target, likelihood, volumes, q, step, largest_turn)
+        fit = _Fit(here, target, likelihood, volumes, q, here.rows(step, POINT_BYTES * len(q)), largest_turn)
         index, column = np.nonzero(shortlist.keep[part])
         start = _Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
         state = shortlist.state[part][index, column]
@@ -109,7 +111,8 @@ def refine(
     outputs = [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
-    return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images]))
+    row_bytes = pattern_bytes(sampling.n_pixel + len(q))
+    return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images], row_bytes=row_bytes))
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class _Fit:
         )
         spectra = xp.reshape(spectra, (-1, count, n_pixel))
         cost, hessian, gradient = np.empty(count), np.empty((count, 4, 4)), np.empty((count, 4))
-        for part in tiles(0, count, TILE_PATTERNS):
+        for part in tiles(0, count, self.here.rows(TILE_PATTERNS, POINT_BYTES * n_pixel)):
             own = self._taken(target, active[part])
             intensity = xp.real(spectra[0, part, :])
             factor = array(pose.factor[part], np.float32)

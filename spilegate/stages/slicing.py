@@ -13,6 +13,8 @@ from spilegate.state import Float32, Float64
 
 # float32 slices: the noise of a pattern is far above 1e-4 of its intensity, and finufft's speed depends on it.
 TOLERANCE = 1e-4
+# Memory of a point: its coordinates, twice, what it is sorted by, and its value.
+POINT_BYTES = 64
 
 
 def slices(
@@ -23,7 +25,8 @@ def slices(
     autocorrelation : (M, M, M) float32
     rotations : (N, 3, 3) float64, particle to laboratory
     q : (..., 3) float64 [1/angstrom], laboratory frame: pixels or rings
-    Returns (N, ...) float32: `I(R^T q) = sum_x A(x) exp(-2 pi i R^T q . x)`, a type-2 NUFFT.
+    Returns (N, ...) float32: `I(R^T q) = sum_x A(x) exp(-2 pi i R^T q . x)`, a type-2 NUFFT; where a device does the
+    work, an array of it.
     """
     volume = autocorrelation.astype(np.complex64)
     flat = (q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).astype(np.float32)
@@ -37,6 +40,7 @@ def slices(
         return (xp.reshape(xp.real(spectrum), (-1, len(flat))),)
 
     step = max(1, nufft.block_points(len(volume)) // len(flat))
-    (result,) = workers.run(slice_tile, len(rotations), [Rows((len(flat),), np.float32)], tile=step)
+    outputs = [Rows((len(flat),), np.float32, shared=True)]
+    (result,) = workers.run(slice_tile, len(rotations), outputs, tile=step, row_bytes=POINT_BYTES * len(flat))
     sliced: Float32 = result.reshape(len(rotations), *q.shape[:-1])
     return sliced

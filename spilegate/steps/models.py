@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spilegate.backend import array_module
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.sampling import Sampling
@@ -110,10 +111,13 @@ def phasings(
     density, support = _phasing_starts(plan, state, radius, fresh, rng, workers.threads)
     states, starts, *cube = density.shape
 
+    density, support = density.reshape(-1, *cube), support.reshape(-1, *cube)
+
     def phase_volume(here: Here, part: slice) -> tuple[Any, Any, Any]:
-        k, one = np.unravel_index(part.start, (states, starts))
+        # Arrays split over processors have no further axis.
+        own = part.start if part.stop == part.start + 1 else np.arange(part.start, part.stop)
         target = phasing.amplitudes(
-            here.array(state.autocorrelation[k]),
+            here.array(state.autocorrelation[own // starts]),
             plan.voxel_angstrom,
             q_min=experiment.q_min,
             q_max=plan.q_merge,
@@ -121,17 +125,18 @@ def phasings(
         )
         phased = phasing.phase(
             target,
-            here.array(density[k, one]),
-            here.array(support[k, one]),
+            here.array(density[own]),
+            here.array(support[own]),
             here.array(limit),
             options,
             cycles=options.cycles,
             threads=here.threads,
         )
-        return phased.density[None], phased.support[None], np.reshape(phased.r_factor, (1,))
+        first = None if phased.density.ndim == len(cube) else slice(None)
+        return phased.density[first], phased.support[first], np.reshape(phased.r_factor, (-1,))
 
     outputs = [Rows(tuple(cube), np.float32), Rows(tuple(cube), np.bool_), Rows((), np.float64)]
-    volumes = workers.volumes(phase_volume, states * starts, outputs, plan.size)
+    volumes = workers.volumes(phase_volume, states * starts, outputs, plan.size, several=True)
     return phasing.Phased(*(array.reshape(states, starts, *array.shape[1:]) for array in volumes))
 
 
@@ -159,12 +164,12 @@ def slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callable
     """Return the function that slices all states at rotations (N, 3, 3): (K, N, ...)."""
 
     def slicer(rotations: Float64) -> Float32:
-        return np.stack(
-            [
-                slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, workers=experiment.workers)
-                for volume in state.autocorrelation
-            ]
-        )
+        sliced = [
+            slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, workers=experiment.workers)
+            for volume in state.autocorrelation
+        ]
+        stacked: Float32 = array_module(sliced[0]).stack(sliced)
+        return stacked
 
     return slicer
 

@@ -1,0 +1,73 @@
+"""The parts of `scripts/gpu_check` and what they are done with: the device, or NumPy in its place."""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import io
+import platform
+import pstats
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gpu_check_bodies import Bodies
+from gpu_check_report import Report
+from gpu_check_runs import HostRun, Size, accuracy, speed
+
+from spilegate import __version__
+from spilegate.kernels.device import Device, first_device
+
+SMALL, LARGE = Size(1000, 64, 8.0), Size(10_000, 128, 8.0)
+DRY_SMALL, DRY_LARGE = Size(200, 32, 14.0), Size(300, 40, 14.0)
+
+
+def check(options: argparse.Namespace, parts: list[str]) -> int:
+    """Do the parts and return how the command ends: 1 if anything is wrong."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = Report(options.output / "gpu_check.json")
+    seed = np.random.SeedSequence().entropy if options.seed is None else options.seed
+    small, large = (DRY_SMALL, DRY_LARGE) if options.dry else (SMALL, LARGE)
+    host = HostRun(small, max(1, options.threads // 2)) if "runs" in parts else None
+    device = pretended(options.threads) if options.dry else first_device(options.threads)
+    report.note(**machine(device), seed=seed)
+    if "bodies" in parts:
+        bodies = Bodies(report, device, options.threads, int(seed) % 2**63)
+        bodies.kernels()
+        bodies.stages()
+    if host is not None:
+        report.attempt("runs", "blind run against NumPy's", lambda: accuracy(report, small, device, host))
+        profile = profiled if options.profile else None
+        report.attempt("runs", "timed runs", lambda: speed(report, small, device, "noise-free", 2, profile))
+        report.attempt("runs", "timed runs, large", lambda: speed(report, large, device, "noise-free", 1, profile))
+    return 1 if report.failures else 0
+
+
+def pretended(threads: int) -> Device:
+    """Return a device that is none: NumPy, with a device's tiles and little memory."""
+    return Device(np, threads, lambda: 4e8, "none, dry")
+
+
+def machine(device: Device) -> dict[str, Any]:
+    """Return what the findings belong to."""
+    facts: dict[str, Any] = {"spilegate": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    facts |= {"device": device.name, "free_gib": round(device.free() / 2**30, 1)}
+    if device.xp is not np:
+        runtime = device.xp.cuda.runtime
+        facts |= {
+            "cupy": device.xp.__version__,
+            "cuda_driver": runtime.driverGetVersion(),
+            "cuda_runtime": runtime.runtimeGetVersion(),
+        }
+    return facts
+
+
+def profiled(work: Callable[[], Any]) -> Any:
+    """Do it under the profiler, print where the time went, and return the result."""
+    profiler = cProfile.Profile()
+    result = profiler.runcall(work)
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(45)
+    pstats.Stats(profiler, stream=text).sort_stats("cumulative").print_stats("spilegate", 60)
+    print(text.getvalue())
+    return result

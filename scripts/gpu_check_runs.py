@@ -1,0 +1,158 @@
+"""Part 2 of `scripts/gpu_check`: blind runs on the device, against NumPy and against the clock."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from gpu_check_bodies import as_dataset
+from gpu_check_report import Report
+
+from spilegate import mtip
+from spilegate.evaluation.comparison import compare
+from spilegate.evaluation.orientations import orientation_error
+from spilegate.formats.record import load_record, save_record
+from spilegate.kernels.device import Device
+from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Workers
+from spilegate.preparation import prepare
+from spilegate.settings import Settings
+from spilegate.simulation.experiment import Simulation, simulate
+from spilegate.simulation.particle import built_in_particle
+from spilegate.state import Dataset, Progress, Reconstruction, State
+
+PART = "runs"
+LEAST_CORRELATION, MOST_DEGREES = 0.999, 0.2
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is simulated: so many patterns, pixels along a side, resolution at the sides [angstrom], photons."""
+
+    images: int
+    pixels: int
+    resolution_angstrom: float
+    photons: float | None = None
+
+    def simulated(self, threads: int) -> Simulation:
+        """Return the patterns and their truth."""
+        return simulate(
+            built_in_particle("demo"), images=self.images, pixels=self.pixels,
+            resolution_angstrom=self.resolution_angstrom, wavelength_angstrom=1.0, photons=self.photons,
+            seed=0, threads=threads,
+        )  # fmt: skip
+
+
+class Stopwatch:
+    """A watcher that adds up the seconds of every stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, progress: Progress) -> None:
+        """Take note of a stage."""
+        self.seconds[progress.stage] = self.seconds.get(progress.stage, 0.0) + progress.seconds
+
+    def generation(self, state: State) -> None:
+        """Keep nothing."""
+
+    def half(self, number: int) -> Stopwatch:  # noqa: ARG002 - halves count like the whole
+        """Return itself."""
+        return self
+
+
+def spread(dataset: Dataset, workers: Workers) -> Dataset:
+    """Return a data set whose patterns lie where the workers want them, as after reading."""
+    from dataclasses import replace
+
+    def rows(here: Here, part: slice) -> tuple[Any]:
+        return (here.array(dataset.images[part]),)
+
+    output = Rows(dataset.images.shape[1:], dataset.images.dtype, split=True)
+    (images,) = workers.run(rows, len(dataset.images), [output], tile=GROUP, on_host=True)
+    return replace(dataset, images=images)
+
+
+def reconstructed(dataset: Dataset, workers: Workers, watcher: Stopwatch | None = None, **options: Any) -> Reconstruction:
+    """Return a blind reconstruction by these workers."""
+    settings = Settings.model_validate({"compute": {"threads": workers.threads}} | options)
+    own = spread(dataset, workers)
+    return mtip.reconstruct(own, settings, experiment=prepare(own, settings, workers), watcher=watcher)
+
+
+class HostRun:
+    """A reconstruction by NumPy in another process, which goes on while the device is tried."""
+
+    def __init__(self, size: Size, threads: int) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "state.h5"
+        arguments = [str(self.path), str(size.images), str(size.pixels), str(size.resolution_angstrom), str(threads)]
+        self.process = subprocess.Popen([sys.executable, __file__, *arguments], env=dict(os.environ))
+
+    def state(self) -> State:
+        """Wait for it and return the last state."""
+        if code := self.process.wait():
+            raise RuntimeError(f"the run on NumPy ended with {code}")
+        return load_record(self.path, State)[0]
+
+
+def accuracy(report: Report, size: Size, device: Device, host: HostRun) -> None:
+    """Compare a blind run on the device with one on NumPy, and both with the truth."""
+    simulation = size.simulated(device.threads)
+    found = reconstructed(as_dataset(simulation), device, resolution={"half_sets": False, "phasings": 0})
+    right = host.state()
+    state = found.state
+    against = compare(
+        state.density[0], state.voxel_angstrom, right.density[0], right.voxel_angstrom,
+        q_max=found.q_max, quaternions=state.quaternions, true_quaternions=right.quaternions, threads=device.threads,
+    )[0]  # fmt: skip
+    good = against.correlation >= LEAST_CORRELATION
+    report.check(PART, "densities of both runs", good, f"correlation {against.correlation:.5f} of {LEAST_CORRELATION}")
+    degrees = orientation_error(state.quaternions, right.quaternions).degrees
+    median, most = float(np.median(degrees)), float(np.percentile(degrees, 99))
+    text = f"median {median:.3f}, 99 % within {most:.3f} degrees; expected {MOST_DEGREES}"
+    report.check(PART, "orientations of both runs", median <= MOST_DEGREES, text)
+    for name, one in (("device", state), ("NumPy", right)):
+        comparison, _ = compare(
+            one.density[0], one.voxel_angstrom, simulation.volume, simulation.voxel_angstrom, q_max=found.q_max,
+            quaternions=one.quaternions, true_quaternions=simulation.quaternions, threads=device.threads,
+        )  # fmt: skip
+        error = comparison.orientation_error_deg or {}
+        text = f"correlation {comparison.correlation:.4f}, orientations {error.get('median', np.nan):.3f} degrees (median)"
+        report.check(PART, f"truth, by {name}", comparison.correlation > 0.95, text)
+
+
+def speed(report: Report, size: Size, device: Device, label: str, repeats: int, profile: Callable[..., Any] | None) -> None:
+    """Time whole runs, half-sets included; the first one compiles kernels."""
+    simulation = size.simulated(device.threads)
+    dataset = as_dataset(simulation)
+    for number in range(repeats):
+        watch = Stopwatch()
+        begin = perf_counter()
+        work = lambda watch=watch: reconstructed(dataset, device, watch)  # noqa: E731 - profiled or not
+        result = profile(work) if profile and number == repeats - 1 else work()
+        seconds = perf_counter() - begin
+        stages = {f"{stage}_s": round(spent, 3) for stage, spent in watch.seconds.items()}
+        name = f"blind run {size.images} x {size.pixels}^2, {label}, half-sets included"
+        report.speed(f"{name}, {'warm' if number else 'first'}", seconds, None, **stages)
+        report.check(PART, name, result.converged, f"{result.convergence}")
+
+
+def main() -> None:
+    """Reconstruct on NumPy and write the last state."""
+    path, images, pixels, resolution, threads = sys.argv[1:]
+    size, workers = Size(int(images), int(pixels), float(resolution)), Threads(int(threads))
+    dataset = as_dataset(size.simulated(workers.threads))
+    result = reconstructed(dataset, workers, resolution={"half_sets": False, "phasings": 0})
+    save_record(Path(path), result.state, {})
+
+
+if __name__ == "__main__":
+    main()

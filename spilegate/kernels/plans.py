@@ -1,0 +1,95 @@
+"""Plans of non-uniform FFTs, lent and kept, so that FFT plans and grids are built once a thread, or once a stream.
+
+A plan of cufinufft belongs to the device and the stream it was made on: its grid lies on that device, and its kernels
+are ordered by that stream alone. Without a word it takes device 0 and the null stream, for which the streams of others
+do not wait. So both are said, and both are part of what a plan is known by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from spilegate.backend import array_module
+
+# Without words on stderr where OMP_NUM_THREADS allows fewer threads than are asked for, which it takes all the same.
+QUIET = {"showwarn": 0}
+# Options of cufinufft: of single points, unsorted as they come from a detector, or sums in the memory of a block.
+POINTS, BLOCKS = 1, 2
+
+
+def library_of(array: Any) -> str:
+    """Return the name of the NUFFT library for arrays like this one."""
+    return "cufinufft" if array_module(array).__name__ == "cupy" else "finufft"
+
+
+@lru_cache(maxsize=1)
+def load_cufinufft() -> Any:
+    """Return the module cufinufft, for which CUDA's libraries are loaded first: it looks for them on the system's path.
+
+    Raises ImportError where it is not installed, or was built for another CUDA than there is.
+    """
+    # Where they are on the system's path all the same, cufinufft finds them.
+    with suppress(ImportError):
+        pathfinder: Any = import_module("cuda.pathfinder")
+        for name in ("cudart", "cufft"):
+            with suppress(RuntimeError, OSError):
+                pathfinder.load_nvidia_dynamic_lib(name)
+    return import_module("cufinufft")
+
+
+def where(array: Any) -> dict[str, int]:
+    """Return the options of cufinufft that say where an array of CuPy is worked on: its device, the current stream."""
+    cupy = array_module(array)
+    return {"gpu_device_id": int(array.device.id), "gpu_stream": int(cupy.cuda.get_current_stream().ptr)}
+
+
+@contextmanager
+def plan_of(like: Any, kind: int, size: int, n_trans: int, dtype: str, tolerance: float, threads: int) -> Iterator[Any]:
+    """Lend a plan for volumes of `size`^3 that works where the array `like` is, which nobody else uses meanwhile.
+
+    kind : 1 sums points onto a volume, exp(+i), 2 evaluates a volume at points, exp(-i)
+    """
+    library = library_of(like)
+    place = where(like) if library == "cufinufft" else {"nthreads": threads}
+    idle = _idle(library, kind, size, n_trans, dtype, tolerance, *place.values())
+    try:
+        plan = idle.pop()
+    except IndexError:
+        plan = _made(library, kind, size, n_trans, dtype, tolerance, place)
+    yield plan
+    idle.append(plan)
+
+
+@lru_cache(maxsize=8)
+def _idle(*kind_of_plan: int | str | float) -> list[Any]:  # noqa: ARG001 - a key of the cache
+    """Return the plans of one kind that no thread is using; empty at first."""
+    return []
+
+
+def _made(library: str, kind: int, size: int, n_trans: int, dtype: str, tolerance: float, place: dict[str, int]) -> Any:
+    """Return a new plan.
+
+    Evaluation takes points as they come: neighbours on a detector are neighbours in the volume, and sorting them costs
+    more than it saves (measured: 1.5 times the whole). Summation needs its points sorted, or threads would collide.
+    """
+    options: dict[str, Any] = {"n_trans": n_trans, "eps": tolerance, "isign": -1 if kind == 2 else 1, "dtype": dtype}
+    options |= {"upsampfac": 2.0, **place}
+    if library == "finufft":
+        made = import_module("finufft").Plan(kind, (size,) * 3, spread_sort=0 if kind == 2 else 2, **options, **QUIET)
+    else:
+        made = load_cufinufft().Plan(kind, (size,) * 3, **_method(kind, dtype), **options)
+    return made
+
+
+def _method(kind: int, dtype: str) -> dict[str, int]:
+    """Return how cufinufft is to do it.
+
+    In double precision a block's memory does not hold the sums of a 3-D kernel of six digits and more.
+    """
+    if kind == 2:
+        return {"gpu_method": POINTS, "gpu_sort": 0}
+    return {"gpu_method": POINTS if dtype == "complex128" else BLOCKS, "gpu_sort": 1}
