@@ -89,9 +89,7 @@ class Bodies:
                 )
             self.same(
                 f"NUFFT type 1, {size}^3 {name}",
-                lambda w, size=size: nufft.adjoint(
-                    w.here.array(strengths), w.here.array(points), size, tolerance=eps
-                ),
+                lambda w, size=size: nufft.adjoint(w.here.array(strengths), w.here.array(points), size, tolerance=eps),
                 20 * eps,
             )
             cube = rng.standard_normal((size, size, size)).astype(real)
@@ -160,7 +158,12 @@ class Bodies:
 
         def body(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
             xp = here.xp
-            return xp.sum(block, axis=1), xp.sum(block / 3, axis=0), block * 2, here.array(np.arange(part.start, part.stop))
+            return (
+                xp.sum(block, axis=1),
+                xp.sum(block / 3, axis=0),
+                block * 2,
+                here.array(np.arange(part.start, part.stop)),
+            )
 
         outputs = [Rows((), np.float32), Total((40,), 500.0), Rows((40,), np.float32, split=True), Rows((), np.int64)]
         self.same("rows, sums, and what stays", lambda w: w.run(body, 500, outputs, tile=GROUP, split=[images]), SINGLE)
@@ -178,12 +181,18 @@ class Bodies:
 
     def stages(self) -> None:
         """Compare every stage on patterns of the built-in particle."""
-        for label, photons, statistics in (("", None, Gaussian), (" photons", 3000.0, Poisson), (" few", 60.0, Poisson)):
+        for label, photons, statistics in (
+            ("", None, Gaussian),
+            (" photons", 3000.0, Poisson),
+            (" few", 60.0, Poisson),
+        ):
             simulation = simulate(
                 built_in_particle("demo"), images=PATTERNS, pixels=PIXELS, resolution_angstrom=14.0,
                 wavelength_angstrom=1.0, photons=photons, seed=int(self.rng.integers(2**31)), threads=self.host.threads,
             )  # fmt: skip
-            self.report.attempt(PART, f"stages{label}", lambda s=simulation, n=label, k=statistics: self._stages(s, n, k))
+            self.report.attempt(
+                PART, f"stages{label}", lambda s=simulation, n=label, k=statistics: self._stages(s, n, k)
+            )
 
     def _stages(self, simulation: Simulation, label: str, statistics: Callable[..., Likelihood]) -> None:
         rng = self.rng
@@ -195,7 +204,9 @@ class Bodies:
         detector, one = experiment.detector, np.ones(n_image)
         scale = rng.uniform(0.8, 1.2, n_image)
         self.same(f"moments{label}", lambda w: sampling.moments(on[id(w)], detector, scale, one, w), 1e-6)
-        self.same(f"sums{label}", lambda w: calibration.pattern_sums(on[id(w)], detector, detector.matched, workers=w), 1e-5)
+        self.same(
+            f"sums{label}", lambda w: calibration.pattern_sums(on[id(w)], detector, detector.matched, workers=w), 1e-5
+        )
         if label != " few":
             self.same(
                 f"background{label}",
@@ -236,9 +247,11 @@ class Bodies:
         )  # fmt: skip
         self.same(
             f"GEMM matching{label}: distances",
-            lambda w: matching.gemm(
-                on[id(w)], pixels, slicer(w, pixels), views[:20], 32, n_candidates=2, highest=16, workers=w
-            ).distance,
+            lambda w: (
+                matching.gemm(
+                    on[id(w)], pixels, slicer(w, pixels), views[:20], 32, n_candidates=2, highest=16, workers=w
+                ).distance
+            ),
             2e-3,
         )
         sliced = slicing.slices(volume, plan.voxel_angstrom, views, rings.sampling.q, workers=self.host)
@@ -301,9 +314,7 @@ class Bodies:
                 array(np.repeat(merged[None], 3, axis=0)), plan.voxel_angstrom, q_min=0.0, q_max=plan.q_merge, threads=1
             )
             inside = array(np.broadcast_to(support, starts.shape))
-            found = phasing.phase(
-                target, array(starts), inside, array(support), PhasingOptions(), cycles=0, threads=1
-            )
+            found = phasing.phase(target, array(starts), inside, array(support), PhasingOptions(), cycles=0, threads=1)
             return found.density, found.r_factor, phasing.autocorrelation(found.density, threads=1)
 
         self.same(f"error reduction{label}", phased, 3e-3)
@@ -352,6 +363,3 @@ def _back_and_forth(workers: Workers, cube: Any) -> Any:
     spectrum = fft.rfftn(workers.here.array(cube), threads=1, size=40)
     kept = fft.irfftn(spectrum, 40, threads=1, keep=len(cube))
     return spectrum, kept, fft.ifftn(fft.fftn(workers.here.array(cube), threads=1), threads=1)
-
-
-

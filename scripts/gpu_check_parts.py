@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from gpu_check_bodies import Bodies
+from gpu_check_floors import floors
 from gpu_check_report import Report
 from gpu_check_runs import HostRun, Size, accuracy, speed
 
@@ -20,6 +21,7 @@ from spilegate.kernels.device import Device, first_device
 
 SMALL, LARGE = Size(1000, 64, 8.0), Size(10_000, 128, 8.0)
 DRY_SMALL, DRY_LARGE = Size(200, 32, 14.0), Size(300, 40, 14.0)
+TIMED = [Size(1000, 64, 8.0), Size(10_000, 64, 8.0), Size(1000, 128, 8.0), Size(10_000, 128, 8.0)]
 
 
 def check(options: argparse.Namespace, parts: list[str]) -> int:
@@ -28,6 +30,7 @@ def check(options: argparse.Namespace, parts: list[str]) -> int:
     report = Report(options.output / "gpu_check.json")
     seed = np.random.SeedSequence().entropy if options.seed is None else options.seed
     small, large = (DRY_SMALL, DRY_LARGE) if options.dry else (SMALL, LARGE)
+    sizes = [DRY_SMALL] if options.dry else TIMED
     host = HostRun(small, max(1, options.threads // 2)) if "runs" in parts else None
     device = pretended(options.threads) if options.dry else first_device(options.threads)
     report.note(**machine(device), seed=seed)
@@ -40,6 +43,8 @@ def check(options: argparse.Namespace, parts: list[str]) -> int:
         profile = profiled if options.profile else None
         report.attempt("runs", "timed runs", lambda: speed(report, small, device, "noise-free", 2, profile))
         report.attempt("runs", "timed runs, large", lambda: speed(report, large, device, "noise-free", 1, profile))
+    if "floors" in parts:
+        report.attempt("floors", "stages against libraries", lambda: floors(report, device, sizes))
     return 1 if report.failures else 0
 
 

@@ -80,7 +80,9 @@ def spread(dataset: Dataset, workers: Workers) -> Dataset:
     return replace(dataset, images=images)
 
 
-def reconstructed(dataset: Dataset, workers: Workers, watcher: Stopwatch | None = None, **options: Any) -> Reconstruction:
+def reconstructed(
+    dataset: Dataset, workers: Workers, watcher: Stopwatch | None = None, **options: Any
+) -> Reconstruction:
     """Return a blind reconstruction by these workers."""
     settings = Settings.model_validate({"compute": {"threads": workers.threads}} | options)
     own = spread(dataset, workers)
@@ -125,11 +127,15 @@ def accuracy(report: Report, size: Size, device: Device, host: HostRun) -> None:
             quaternions=one.quaternions, true_quaternions=simulation.quaternions, threads=device.threads,
         )  # fmt: skip
         error = comparison.orientation_error_deg or {}
-        text = f"correlation {comparison.correlation:.4f}, orientations {error.get('median', np.nan):.3f} degrees (median)"
+        text = (
+            f"correlation {comparison.correlation:.4f}, orientations {error.get('median', np.nan):.3f} degrees (median)"
+        )
         report.check(PART, f"truth, by {name}", comparison.correlation > 0.95, text)
 
 
-def speed(report: Report, size: Size, device: Device, label: str, repeats: int, profile: Callable[..., Any] | None) -> None:
+def speed(
+    report: Report, size: Size, device: Device, label: str, repeats: int, profile: Callable[..., Any] | None
+) -> None:
     """Time whole runs, half-sets included; the first one compiles kernels."""
     simulation = size.simulated(device.threads)
     dataset = as_dataset(simulation)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats import files
@@ -80,9 +81,13 @@ def _value(found: Any, hint: Any, where: str) -> Any:
         if found.shape != () or found.dtype.kind not in SCALARS[hint]:
             raise InputError(f"{where}: {found.dtype} {found.shape}; expected one {hint.__name__}; start the run again")
         return found.asstr()[()] if hint is str else hint(found[()])
-    if get_origin(hint) is not np.ndarray:
+    if get_origin(hint) is np.ndarray:
+        dtype = np.dtype(get_args(get_args(hint)[1])[0])
+    elif get_origin(hint) is NDArray:
+        # An alias with a name of its own, from NumPy 2.5 on.
+        dtype = np.dtype(get_args(hint)[0])
+    else:
         raise TypeError(f"{where}: records hold arrays, bool, int, float and str, not {hint}")
-    dtype = np.dtype(get_args(get_args(hint)[1])[0])
     if found.shape is None or found.shape == () or found.dtype != dtype:
         raise InputError(f"{where}: {found.dtype} {found.shape}; expected an array of {dtype}; start the run again")
     return found[()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from scipy.sparse.linalg import LinearOperator
 from scipy.sparse.linalg import cg as scipy_cg
 
 from spilegate.backend import Array, array_module
+from spilegate.kernels.loops import repeated
 
 # A test of convergence waits for everything before it.
 CONVERGENCE_TEST_ITERATIONS = 5
@@ -26,6 +28,22 @@ TINY = 1e-300
 
 Apply = Callable[[Array], Array]
 Callback = Callable[[Array], None]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A symmetric positive definite operator whose parts are known: `function(x, fixed, *scalars)`.
+
+    function : of a module; fixed : the arrays it reads; scalars : hashable
+    """
+
+    function: Callable[..., Array]
+    fixed: tuple[Array, ...]
+    scalars: tuple[Any, ...]
+
+    def __call__(self, x: Array) -> Array:
+        """Apply it."""
+        return self.function(x, self.fixed, *self.scalars)
 
 
 def solve(
@@ -58,8 +76,9 @@ def solve(
     elif library := _legate_sparse(right):
         x = by_legate_sparse(library, apply, right, start, **options)
     if x is None:
-        count = 0
-        x, _ = conjugate_gradients(apply, right, start, conv_test_iters=CONVERGENCE_TEST_ITERATIONS, **options)
+        x, _, count = _iterated(
+            apply, right, start, tolerance * norm, iterations, CONVERGENCE_TEST_ITERATIONS, callback=None
+        )
     return x, {"cg_iterations": float(count), "merge_residual": _norm(right - apply(x)) / norm}
 
 
@@ -89,25 +108,46 @@ def conjugate_gradients(
     Converged is |b - A(x)| <= max(atol, rtol |b|), which is tested before every `conv_test_iters`-th iteration and at
     the end. Returns x and 0 if converged, else the number of iterations.
     """
-    xp = array_module(b)
     bound = max(atol, rtol * _norm(b))
-    x = xp.zeros_like(b) if x0 is None else x0
-    residual = b if x0 is None else b - A(x)
-    squared = residual @ residual
-    direction = residual
     most = 10 * b.shape[0] if maxiter is None else maxiter
-    for iteration in range(most):
-        if iteration % conv_test_iters == 0 and math.sqrt(float(squared)) <= bound:
-            return x, 0
-        image = A(direction)
-        step = squared / xp.maximum(direction @ image, TINY)
-        x = x + step * direction
-        residual = residual - step * image
-        previous, squared = squared, residual @ residual
-        direction = residual + (squared / xp.maximum(previous, TINY)) * direction
-        if callback is not None:
-            callback(x)
-    return x, 0 if math.sqrt(float(squared)) <= bound else most
+    x, misfit, iterations = _iterated(A, b, x0, bound, most, conv_test_iters, callback)
+    return x, 0 if misfit <= bound else iterations
+
+
+def _iterated(
+    A: Apply, b: Array, x0: Array | None, bound: float, most: int, between_tests: int, callback: Callback | None
+) -> tuple[Array, float, int]:
+    """Return the solution, |b - A(x)| and the number of iterations made."""
+    x = array_module(b).zeros_like(b) if x0 is None else x0
+    residual = b if x0 is None else b - A(x)
+    state = (x, residual, residual, residual @ residual)
+    done = 0
+    while (misfit := math.sqrt(float(state[-1]))) > bound and done < most:
+        times = min(between_tests, most - done)
+        if isinstance(A, Operator) and callback is None:
+            state = repeated(_iteration, times, state, A.fixed, (A.function, *A.scalars))
+        else:
+            for _ in range(times):
+                state = _iteration(state, (), lambda direction, _: A(direction))
+                if callback is not None:
+                    callback(state[0])
+        done += times
+    return state[0], misfit, done
+
+
+def _iteration(
+    state: tuple[Array, ...], fixed: tuple[Array, ...], function: Callable[..., Array], *scalars: Any
+) -> tuple[Array, ...]:
+    """Return solution, residual, direction and the residual's square after one more iteration."""
+    x, residual, direction, squared = state
+    xp = array_module(x)
+    image = function(direction, fixed, *scalars)
+    step = squared / xp.maximum(direction @ image, TINY)
+    x = x + step * direction
+    residual = residual - step * image
+    previous, squared = squared, residual @ residual
+    direction = residual + (squared / xp.maximum(previous, TINY)) * direction
+    return x, residual, direction, squared
 
 
 def _legate_sparse(array: Array) -> ModuleType | None:

@@ -7,9 +7,11 @@ as it does for NumPy arrays.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ def elementwise(
     reuse : an array of the result's shape and type, which nobody needs any more; may be one of `arrays`
     """
     xp = array_module(arrays[0])
+    if xp.__name__ == "cupy":
+        return _as_one_kernel(function, *(array.dtype.str for array in arrays))(*arrays, *scalars)
     if xp is not np and xp.__name__ != "cupynumeric":
         return function(*arrays, *scalars)
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
@@ -48,6 +52,23 @@ def elementwise(
     else:
         _launch(function, sources, target, scalars)
     return target
+
+
+@lru_cache(maxsize=64)
+def _as_one_kernel(function: Callable[..., Array], *dtypes: str) -> Callable[..., Array]:
+    """Return a function as one kernel of a GPU, or as it is if CuPy cannot join it or would give another type."""
+    import cupy
+
+    fused: Callable[..., Array] = cupy.fuse(function)
+    few = [cupy.ones(2, dtype=dtype) for dtype in dtypes]
+    missing = len(inspect.signature(function).parameters) - len(few) if function is not mul else 0
+    numbers = (0.5,) * missing
+    try:
+        same = fused(*few, *numbers).dtype == function(*few, *numbers).dtype
+    except Exception:
+        # Whatever it stumbles over while it traces the function, the function itself is right.
+        return function
+    return fused if same else function
 
 
 def total(array: Array, axes: tuple[int, ...]) -> Any:

@@ -17,8 +17,10 @@ from spilegate.backend import array_module
 
 # Without words on stderr where OMP_NUM_THREADS allows fewer threads than are asked for, which it takes all the same.
 QUIET = {"showwarn": 0}
-# Options of cufinufft: of single points, unsorted as they come from a detector, or sums in the memory of a block.
-POINTS, BLOCKS = 1, 2
+# Methods of cufinufft: point by point, or, for sums, bin by bin, each point added to its bin by one block.
+BY_POINT, BY_BIN = 1, 3
+# Grids of volumes of fewer voxels along an edge lie in a GPU's cache, whatever the order of the points.
+UNSORTED_SIZE = 64
 
 
 def library_of(array: Any) -> str:
@@ -81,15 +83,16 @@ def _made(library: str, kind: int, size: int, n_trans: int, dtype: str, toleranc
     if library == "finufft":
         made = import_module("finufft").Plan(kind, (size,) * 3, spread_sort=0 if kind == 2 else 2, **options, **QUIET)
     else:
-        made = load_cufinufft().Plan(kind, (size,) * 3, **_method(kind, dtype), **options)
+        made = load_cufinufft().Plan(kind, (size,) * 3, **_method(kind, size), **options)
     return made
 
 
-def _method(kind: int, dtype: str) -> dict[str, int]:
-    """Return how cufinufft is to do it.
+def _method(kind: int, size: int) -> dict[str, int]:
+    """Return how cufinufft is to do it; measured on an H100.
 
-    In double precision a block's memory does not hold the sums of a 3-D kernel of six digits and more.
+    Sums by bins are 6 to 9 times as fast as its default, in single and double precision, at 69^3 and 197^3. To sort the
+    points of an evaluation costs more than it saves, until the grid is larger than the cache.
     """
-    if kind == 2:
-        return {"gpu_method": POINTS, "gpu_sort": 0}
-    return {"gpu_method": POINTS if dtype == "complex128" else BLOCKS, "gpu_sort": 1}
+    if kind == 1:
+        return {"gpu_method": BY_BIN, "gpu_sort": 1}
+    return {"gpu_method": BY_POINT, "gpu_sort": int(size >= UNSORTED_SIZE)}

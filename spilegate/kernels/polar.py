@@ -11,7 +11,6 @@ What a correlation is worth depends on the slice, and on the shift where a mask 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +18,9 @@ import numpy as np
 
 from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
+from spilegate.kernels.shifts import Score, largest_scores
 from spilegate.kernels.workers import SCRATCH, Here, Rows, Workers
 from spilegate.state import Float32, Float64
-
-# Joins correlations with the sums that belong to them, elementwise; it grows with the correlation.
-Score = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -156,15 +153,7 @@ class Correlator:
         """
         xp = array_module(patterns)
         even, odd = self.halves(xp.matmul(patterns, views))
-        above = even + odd
-        # In place: these arrays are most of what the cache holds.
-        even -= odd
-        if sums.shape[0] == 1:
-            most = xp.stack([xp.max(above, axis=0), xp.max(even, axis=0)])
-            return score(xp.reshape(most, (2, -1, views.shape[2])), sums[0, :])
-        shape, middle = (self.n_phi // 2, -1, views.shape[2]), self.n_phi // 2
-        first = xp.max(score(xp.reshape(above, shape), sums[:middle, None, :]), axis=0)
-        return xp.stack([first, xp.max(score(xp.reshape(even, shape), sums[middle:, None, :]), axis=0)])
+        return largest_scores(even, odd, sums, score)
 
     def best_shift(self, patterns: Any, views: Any, sums: Any, half: Any, score: Score) -> Any:
         """Return the best shift (n, N_CAND) in the given half turn (n, N_CAND).

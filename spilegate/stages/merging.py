@@ -23,6 +23,7 @@ from spilegate.geometry.sampling import Sampling
 from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.elementwise import elementwise
+from spilegate.kernels.loops import scalar
 from spilegate.kernels.workers import Here, Total, Workers, block_rows, tile_rows
 from spilegate.settings import MergingOptions
 from spilegate.state import Bool, Float32, Float64, Int64
@@ -185,23 +186,26 @@ def solve(
     corner[: 2 * size - 1, : 2 * size - 1, : 2 * size - 1] = normal.kernel
     # The plus sign makes a copy without the gaps that imaginary parts leave.
     spectrum = +xp.real(fft.rfftn(xp.roll(corner, (1 - size,) * 3, axis=(0, 1, 2)), threads=threads))
-    ridge = options.regularisation * float(xp.max(spectrum))
-
-    def apply(x: Array) -> Array:
-        volume = xp.reshape(x, shape)
-        product = fft.rfftn(volume, size=padded, threads=threads)
-        product = elementwise(mul, product, spectrum, reuse=product)
-        inner = fft.irfftn(product, padded, threads=threads, keep=size)
-        return xp.reshape(elementwise(_regularised, inner, inside, volume, scalars=(ridge,)), (-1,))
-
+    ridge = scalar(options.regularisation * xp.max(spectrum))
     solution, figures = cg.solve(
-        apply,
+        cg.Operator(_applied, (spectrum, inside, ridge), (padded, threads)),
         xp.reshape(normal.right * inside, (-1,)),
         xp.reshape(first * inside, (-1,)),
         tolerance=options.tolerance,
         iterations=options.iterations,
     )
     return xp.asarray(xp.reshape(solution, shape), dtype=xp.float32), figures
+
+
+def _applied(x: Array, fixed: tuple[Array, ...], padded: int, threads: int) -> Array:
+    """Return the regularised normal operator's value for a vector: a convolution, cut to the support."""
+    spectrum, inside, ridge = fixed
+    xp, size = array_module(x), inside.shape[0]
+    volume = xp.reshape(x, inside.shape)
+    product = fft.rfftn(volume, size=padded, threads=threads)
+    product = elementwise(mul, product, spectrum, reuse=product)
+    inner = fft.irfftn(product, padded, threads=threads, keep=size)
+    return xp.reshape(elementwise(_regularised, inner, inside, volume, scalars=(ridge,)), (-1,))
 
 
 def _regularised(product: Array, inside: Array, volume: Array, ridge: float) -> Array:

@@ -16,6 +16,7 @@ from spilegate.backend import Array, array_module, from_host
 from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.kernels import fft
 from spilegate.kernels.elementwise import elementwise, total
+from spilegate.kernels.loops import repeated
 from spilegate.settings import PhasingOptions
 from spilegate.state import Bool, Float32, Float64
 
@@ -90,12 +91,10 @@ def phase(
     blur, threshold = from_host(_blur(rho.shape[-1]), rho), options.threshold or SHRINK_THRESHOLD
     for _ in range(cycles):
         for count, kind in ((ITERATIONS_ER, "er"), (ITERATIONS_GLOBAL, options.method), (ITERATIONS_ER, "er")):
-            for _ in range(count):
-                rho = _update(rho, _with_amplitudes(rho, target, threads), inside, kind, options.beta)
+            rho = _iterated(rho, target, inside, count, kind, options.beta, threads)
         inside = _shrink_wrap(rho, bound, blur, threshold, threads)
         rho, inside = _recentred(rho, inside)
-    for _ in range(ITERATIONS_ER):
-        rho = _update(rho, _with_amplitudes(rho, target, threads), inside, "er", options.beta)
+    rho = _iterated(rho, target, inside, ITERATIONS_ER, "er", options.beta, threads)
     return Phased(fft.to_centre(rho), fft.to_centre(inside), _r_factor(rho, target, threads))
 
 
@@ -128,6 +127,21 @@ def _superposed(moving: Array, fixed: Array) -> Array:
             shift = np.unravel_index(int(xp.argmax(correlation)), correlation.shape)
             best, result = height, xp.roll(hand, tuple(map(int, shift)), axis=(0, 1, 2))
     return result
+
+
+def _iterated(rho: Array, target: Amplitudes, inside: Array, count: int, kind: str, beta: float, threads: int) -> Array:
+    """Return the density after so many iterations of one kind."""
+    fixed = (target.amplitude, target.measured, inside)
+    return repeated(_iteration, count, (rho,), fixed, (kind, beta, threads))[0]
+
+
+def _iteration(
+    state: tuple[Array, ...], fixed: tuple[Array, ...], kind: str, beta: float, threads: int
+) -> tuple[Array, ...]:
+    """Return the next density: amplitudes as measured, then positive and inside the support."""
+    (rho,), (amplitude, measured, inside) = state, fixed
+    projected = _with_amplitudes(rho, Amplitudes(amplitude, measured), threads)
+    return (_update(rho, projected, inside, kind, beta),)
 
 
 def _with_amplitudes(rho: Array, target: Amplitudes, threads: int) -> Array:
