@@ -11,9 +11,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from gpu_check_bodies import as_dataset
 from gpu_check_report import Report
-from gpu_check_runs import Size, spread
+from gpu_check_runs import Size
 
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
@@ -36,12 +35,10 @@ class Floors:
 
     def __init__(self, report: Report, device: Device, size: Size) -> None:
         self.report, self.device, self.size = report, device, size
-        simulation = size.simulated(device.threads)
-        dataset = spread(as_dataset(simulation), device)
+        dataset, self.quaternions = size.made(device)
         settings = Settings.model_validate({"prepare": {"diameter_angstrom": 60.0}})
         self.experiment = prepare(dataset, settings, device)
         self.plan = self.experiment.plans[-1]
-        self.quaternions = simulation.quaternions
         self.rotations = orientations.matrices(self.quaternions)
         self.one = np.ones(size.images)
         self.name = f"{size.images} x {size.pixels}^2"
@@ -211,7 +208,7 @@ class Floors:
         return normal
 
     def merging(self) -> None:
-        """Normal equations against their transform."""
+        """Time normal equations against their transform."""
         seconds = self.timed(self._normal)
         q = self.experiment.merged(self.plan.q_merge).q
         floor, count = self.bare(1, 2 * self.plan.size - 1, 1, self.rotations, q)

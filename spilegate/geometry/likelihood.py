@@ -12,6 +12,7 @@ Either way the best scale is found with the orientation. Losses are in nats, hal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +65,10 @@ class Likelihood(Protocol):
     def loss(self, score: Any, amount: Any) -> Any:
         """Return the negative logarithm of the likelihood at the best scale, up to a constant of each pattern."""
 
+    @property
+    def loss_of(self) -> Callable[[Any, Any, Any], Any]:
+        """The function (correlation, sums, amount) that is `loss(score(correlation, sums), amount)`."""
+
     def target(self, counts: Any, scale: Any) -> tuple[Any, ...]:
         """Return what `residuals` wants of patterns (n, N_POINT) with scales (n,): arrays (n, N_POINT) float32."""
 
@@ -76,6 +81,32 @@ class Likelihood(Protocol):
 
     def mean_cost(self, target: tuple[Any, ...]) -> Any:
         """Return the costs (n,) of the mean pattern at its best scale."""
+
+
+def _cosine(correlation: Any, sums: Any) -> Any:
+    xp = array_module(correlation)
+    return correlation / xp.sqrt(xp.maximum(sums, TINY))
+
+
+def _half_square(score: Any, amount: Any) -> Any:
+    positive = array_module(score).maximum(score, 0.0)
+    return 0.5 * amount * (1.0 - positive * positive)
+
+
+def _gaussian_loss(correlation: Any, sums: Any, amount: Any) -> Any:
+    return _half_square(_cosine(correlation, sums), amount)
+
+
+def _per_photon(correlation: Any, sums: Any) -> Any:
+    return correlation - array_module(sums).log(sums)
+
+
+def _negative(score: Any, amount: Any) -> Any:
+    return -score * amount
+
+
+def _poisson_loss(correlation: Any, sums: Any, amount: Any) -> Any:
+    return _negative(_per_photon(correlation, sums), amount)
 
 
 @dataclass(frozen=True)
@@ -108,14 +139,13 @@ class Gaussian:
 
     def score(self, correlation: Any, sums: Any) -> Any:
         """Return the cosine of the angle between pattern and slice."""
-        xp = array_module(correlation)
-        return correlation / xp.sqrt(xp.maximum(sums, TINY))
+        return _cosine(correlation, sums)
 
     def loss(self, score: Any, amount: Any) -> Any:
         """Return half the squared distance; a slice that needs a negative scale is as bad as none."""
-        xp = array_module(score)
-        positive = xp.maximum(score, 0.0)
-        return 0.5 * amount * (1.0 - positive * positive)
+        return _half_square(score, amount)
+
+    loss_of = staticmethod(_gaussian_loss)
 
     def target(self, counts: Any, scale: Any) -> tuple[Any, ...]:
         """Return weighed intensities."""
@@ -165,11 +195,13 @@ class Poisson:
 
     def score(self, correlation: Any, sums: Any) -> Any:
         """Return the mean log-likelihood of a photon."""
-        return correlation - array_module(sums).log(sums)
+        return _per_photon(correlation, sums)
 
     def loss(self, score: Any, amount: Any) -> Any:
         """Return the negative log-likelihood."""
-        return -score * amount
+        return _negative(score, amount)
+
+    loss_of = staticmethod(_poisson_loss)
 
     def target(self, counts: Any, scale: Any) -> tuple[Any, ...]:
         """Return counts for each unit of intensity at scale 1, these units, and the level that is no intensity."""

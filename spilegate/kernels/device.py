@@ -89,14 +89,14 @@ class Device:
         for output, result, value in zip(outputs, results, values, strict=True):
             if isinstance(output, Total):
                 result += self.xp.asarray(output.rounded(value))
-            elif isinstance(result, np.ndarray):
+            elif isinstance(result, np.ndarray) and self.xp is not np:
                 result[part] = to_host(value)
             else:
                 result[part] = self.xp.asarray(value)
 
     def _finished(self, output: Output, result: Any) -> Any:
         """Return a result where it is wanted."""
-        return to_host(result) if isinstance(output, Total) else result
+        return to_host(result) if isinstance(output, Total) and not output.shared else result
 
     def _on_host(self, body: Body, count: int, outputs: Sequence[Output], results: list[Any], tile: int) -> None:
         """Apply a body by the host's threads, a few tiles at a time, so that the host need not hold all of them."""

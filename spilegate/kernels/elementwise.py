@@ -36,7 +36,7 @@ def elementwise(
     """
     xp = array_module(arrays[0])
     if xp.__name__ == "cupy":
-        return _as_one_kernel(function, *(array.dtype.str for array in arrays))(*arrays, *scalars)
+        return _as_one_kernel(function, *map(_kind, arrays))(*arrays, *scalars)
     if xp is not np and xp.__name__ != "cupynumeric":
         return function(*arrays, *scalars)
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
@@ -54,17 +54,30 @@ def elementwise(
     return target
 
 
-@lru_cache(maxsize=64)
-def _as_one_kernel(function: Callable[..., Array], *dtypes: str) -> Callable[..., Array]:
+def joined(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Return `function(*arrays)` for a function as above, on a GPU as one kernel; the caller keeps to the cache."""
+    if array_module(arrays[0]).__name__ == "cupy":
+        return _as_one_kernel(function, *map(_kind, arrays))(*arrays)
+    return function(*arrays)
+
+
+def _kind(array: Array) -> tuple[tuple[int, ...], str]:
+    """Return what a kernel depends on: along which axes an array is repeated, and its type."""
+    return tuple(min(extent, 2) for extent in array.shape), array.dtype.str
+
+
+@lru_cache(maxsize=256)
+def _as_one_kernel(function: Callable[..., Array], *kinds: tuple[tuple[int, ...], str]) -> Callable[..., Array]:
     """Return a function as one kernel of a GPU, or as it is if CuPy cannot join it or would give another type."""
     import cupy
 
     fused: Callable[..., Array] = cupy.fuse(function)
-    few = [cupy.ones(2, dtype=dtype) for dtype in dtypes]
+    few = [cupy.ones(shape, dtype=dtype) for shape, dtype in kinds]
     missing = len(inspect.signature(function).parameters) - len(few) if function is not mul else 0
     numbers = (0.5,) * missing
     try:
-        same = fused(*few, *numbers).dtype == function(*few, *numbers).dtype
+        made, right = fused(*few, *numbers), function(*few, *numbers)
+        same = (made.dtype, made.shape) == (right.dtype, right.shape)
     except Exception:
         # Whatever it stumbles over while it traces the function, the function itself is right.
         return function

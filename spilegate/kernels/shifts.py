@@ -24,7 +24,7 @@ extern "C" __global__ void largest_scores(
     const long long column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (column >= columns) return;
     const int view = column % tile;
-    float first = -INFINITY, second = -INFINITY;
+    float first = -3.4e38f, second = -3.4e38f;
     for (int s = 0; s < half; ++s) {
         const float e = even[s * columns + column], o = odd[s * columns + column];
         float one = e + o, other = e - o;

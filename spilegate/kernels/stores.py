@@ -34,6 +34,13 @@ def on_gpus() -> bool:
     return get_machine().count(TaskTarget.GPU) > 0 and find_spec("cupy") is not None
 
 
+def idle_gpus() -> bool:
+    """Tell whether there are GPUs that nothing runs on, because CuPy is missing."""
+    from legate.core import TaskTarget, get_machine
+
+    return get_machine().count(TaskTarget.GPU) > 0 and not on_gpus()
+
+
 def processors() -> int:
     """Return how many processors share the work of a task, over all ranks."""
     from legate.core import TaskTarget, get_machine

@@ -212,7 +212,7 @@ class LegateWorkers:
 
     def description(self) -> dict[str, Any]:
         """Return processors, ranks and versions."""
-        kind = "GPUs" if self.gpus else "CPUs"
+        kind = "GPUs" if self.gpus else "CPUs (the GPUs idle: CuPy is missing)" if stores.idle_gpus() else "CPUs"
         split = find_spec("legate_sparse") is not None
         return {
             "backend": f"Legate {version('legate')}, cuPyNumeric {version('nvidia-cupynumeric')}",

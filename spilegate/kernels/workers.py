@@ -83,10 +83,12 @@ class Total:
     """An output of `shape`, float64, summed over all rows of the work.
 
     bound : upper bound of the absolute value of every element of the sum; beyond it sums are merely not exact
+    shared : as for `Rows`
     """
 
     shape: tuple[int, ...]
     bound: float
+    shared: bool = False
 
     def rounded(self, part: Any) -> Any:
         """Return a part of the sum, an array of any module, rounded so that adding parts is exact."""

@@ -18,6 +18,7 @@ import scipy.fft
 from spilegate.backend import array_module
 from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
+from spilegate.kernels.elementwise import joined
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes, tile_rows, tiles
 from spilegate.state import Float32, Float64, Int64
@@ -203,7 +204,7 @@ def _probabilities(
         xp.reshape(part, (middle, count, n_slice))
         for part in correlator.halves(xp.reshape(product, (len(correlator.order), 2, -1)))
     )
-    shifts = list(tiles(0, middle, max(1, here.width * BLOCK_SHIFTS // (count * n_slice))))
+    shifts = list(tiles(0, middle, max(1, here.width**2 * BLOCK_SHIFTS // (count * n_slice))))
     weight = amount[:, None]
 
     def losses(own: slice) -> tuple[Any, Any]:
@@ -211,8 +212,8 @@ def _probabilities(
         first = sums[None, :, :] if sums.shape[0] == 1 else sums[own, None, :]
         second = first if sums.shape[0] == 1 else sums[own.start + middle : own.stop + middle, None, :]
         return (
-            likelihood.loss(likelihood.score(even[own, ...] + odd[own, ...], first), weight),
-            likelihood.loss(likelihood.score(even[own, ...] - odd[own, ...], second), weight),
+            joined(likelihood.loss_of, even[own, ...] + odd[own, ...], first, weight),
+            joined(likelihood.loss_of, even[own, ...] - odd[own, ...], second, weight),
         )
 
     least, mean = xp.full((count, n_slice), xp.inf, dtype=xp.float32), xp.zeros(count, dtype=xp.float32)

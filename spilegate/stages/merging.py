@@ -36,7 +36,7 @@ POINT_BYTES = 256.0
 
 @dataclass(frozen=True)
 class Normal:
-    """The normal equations of one state.
+    """The normal equations of one state; where a device did the work, arrays of it.
 
     kernel : (2 M - 1,)^3 float64, `sum_j w_j cos(2 pi q_j.x)`, centre at M - 1
     right : (M, M, M) float64, `sum_j w_j d_j cos(2 pi q_j.x)`
@@ -51,7 +51,7 @@ class Normal:
 
     def mean(self, cosets: int, permutations: Float64) -> Normal:
         """Return the mean of a sum over so many cosets, and over the permutations of the voxels, (N_H, 3, 3)."""
-        return Normal(*(permuted_mean(part / cosets, permutations) for part in (self.kernel, self.right)))
+        return Normal(*(permuted_mean(to_host(part) / cosets, permutations) for part in (self.kernel, self.right)))
 
 
 def support_ball(size: int, voxel_angstrom: float, diameter_angstrom: float) -> Bool:
@@ -86,7 +86,10 @@ def normal_equations(
     strength = scale * weight
     total = float(evening @ np.abs(sampling.mean)) * strength.sum()
     kernel, right = (2 * size - 1,) * 3, (size,) * 3
-    outputs = [Total((n_states, *kernel), 4.0 * evening.sum() * strength.sum()), Total((n_states, *right), 4.0 * total)]
+    outputs = [
+        Total((n_states, *kernel), 4.0 * evening.sum() * strength.sum(), shared=True),
+        Total((n_states, *right), 4.0 * total, shared=True),
+    ]
     labels = np.where(strength > 0, labels, -1)
 
     def sum_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
@@ -126,7 +129,7 @@ def normal_equations_of_slices(
     """
     weight = np.broadcast_to(weight, slices.shape)
     kernel, right = _part(here, here.array(slices), weight, rotations, q, size, voxel_angstrom)
-    return Normal(to_host(kernel), to_host(right))
+    return Normal(kernel, right)
 
 
 def symmetric_normals(

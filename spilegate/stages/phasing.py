@@ -181,12 +181,15 @@ def _recentred(rho: Array, inside: Array) -> tuple[Array, Array]:
     """Roll every density so that its centre of mass, on the circle of each axis, is at index 0."""
     xp, size = array_module(rho), rho.shape[-1]
     wave = np.exp(2j * np.pi * np.arange(size) / size)
+    x, y, z = (rho.ndim + axis for axis in fft.AXES)
+    angles = np.stack([np.angle(total(rho, across) @ wave) for across in ((y, z), (x, z), (x, y))], axis=-1)
+    shifts = -np.round(angles / (2 * np.pi) * size).astype(int)
+    if not shifts.any():
+        return rho, inside
     rolled, rolled_support = xp.empty_like(rho), xp.empty_like(inside)
     for index in np.ndindex(*rho.shape[:-3]):
-        volume = rho[(*index, ...)]
-        angles = [np.angle(total(volume, tuple({0, 1, 2} - {axis})) @ wave) for axis in range(3)]
-        shift = tuple(-int(np.round(angle / (2 * np.pi) * size)) for angle in angles)
-        rolled[(*index, ...)] = xp.roll(volume, shift, axis=(0, 1, 2))
+        shift = tuple(shifts[index].tolist())
+        rolled[(*index, ...)] = xp.roll(rho[(*index, ...)], shift, axis=(0, 1, 2))
         rolled_support[(*index, ...)] = xp.roll(inside[(*index, ...)], shift, axis=(0, 1, 2))
     return rolled, rolled_support
 

@@ -19,6 +19,7 @@ from spilegate.geometry import orientations
 from spilegate.geometry.likelihood import Likelihood
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
+from spilegate.kernels.gauss_newton import normal_matrices
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
 from spilegate.state import Bool, Float32, Float64, Int64
 
@@ -214,17 +215,9 @@ class _Fit:
             cost[part] = to_host(few)
             if not with_gradient:
                 continue
-            px, py, pz = (points[axis, part, :] for axis in range(3))
-            # One copy out of the complex arrays, so that the products below run over contiguous memory.
-            gradients = [xp.imag(spectra[0, part, :]), xp.real(spectra[1, part, :]), xp.imag(spectra[1, part, :])]
-            stacked = xp.stack(gradients)
-            gx, gy, gz = (stacked[axis, ...] for axis in range(3))
-            jacobian = xp.stack(
-                [pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy, intensity / factor[:, None]], axis=1
+            hessian[part], gradient[part] = normal_matrices(
+                points[:, part, :], spectra[:, part, :], factor, root, residual
             )
-            jacobian *= root[:, None, :]
-            hessian[part] = to_host(xp.matmul(jacobian, xp.permute_dims(jacobian, (0, 2, 1))))
-            gradient[part] = to_host(xp.matmul(jacobian, residual[..., None])[..., 0])
         return cost, hessian, gradient
 
 

@@ -168,7 +168,7 @@ def slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callable
             slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, workers=experiment.workers)
             for volume in state.autocorrelation
         ]
-        stacked: Float32 = array_module(sliced[0]).stack(sliced)
+        stacked: Float32 = sliced[0][None] if len(sliced) == 1 else array_module(sliced[0]).stack(sliced)
         return stacked
 
     return slicer
