@@ -74,8 +74,8 @@ class Bodies:
     def _transforms(self, real: Any, complex_: Any, tolerance: float) -> None:
         name, rng = np.dtype(real).name, self.rng
         eps = max(tolerance / 3, 1e-6 if real is np.float64 else 1e-5)
-        points = rng.uniform(-np.pi, np.pi, (3, 60_000)).astype(real)
-        strengths = (rng.standard_normal(60_000) + 1j * rng.standard_normal(60_000)).astype(complex_)
+        points = rng.uniform(-np.pi, np.pi, (3, 60_001)).astype(real)
+        strengths = (rng.standard_normal(60_001) + 1j * rng.standard_normal(60_001)).astype(complex_)
         for size in (11, 35):
             volumes = (rng.standard_normal((2, size, size, size)) + 0j).astype(complex_)
             for grids in (volumes[0], volumes):

@@ -115,6 +115,8 @@ def spread(dataset: Dataset, workers: Workers) -> Dataset:
     def rows(here: Here, part: slice) -> tuple[Any]:
         return (here.array(dataset.images[part]),)
 
+    if not isinstance(dataset.images, np.ndarray):
+        return dataset
     output = Rows(dataset.images.shape[1:], dataset.images.dtype, split=True)
     (images,) = workers.run(rows, len(dataset.images), [output], tile=GROUP, on_host=True)
     return replace(dataset, images=images)

@@ -69,6 +69,8 @@ class _Recording:
             # Once before: kernels are compiled, plans made and memory is found, which a recording must not do.
             self._once(step, scalars)
             stream.synchronize()
+            # CuPy keeps sixteen plans of FFTs, and a plan that goes takes along what a recording of it still reads.
+            self.plans = [node.plan for _, node in cupy.fft.config.get_plan_cache()]
             self.graph = self._captured(stream, lambda: self._once(step, scalars))
         self.step, self.scalars = step, scalars
 
