@@ -8,11 +8,13 @@ import io
 import platform
 import pstats
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gpu_check_bodies import Bodies
 from gpu_check_floors import floors
+from gpu_check_legate import under_the_launcher
 from gpu_check_report import Report
 from gpu_check_runs import HostRun, Size, accuracy, speed
 
@@ -44,7 +46,12 @@ def check(options: argparse.Namespace, parts: list[str]) -> int:
         report.attempt("runs", "blind run against NumPy's", lambda: accuracy(report, small, device, host))
         profile = profiled if options.profile else None
         report.attempt("runs", "timed runs", lambda: speed(report, small, device, 1 if options.dry else 2, profile))
-        report.attempt("runs", "timed runs, large", lambda: speed(report, large, device, 1, None))
+        report.attempt(
+            "runs", "timed runs, large", lambda: speed(report, large, device, 1, None, whole=not options.dry)
+        )
+    if "legate" in parts:
+        work = partial(under_the_launcher, report, small, dry=options.dry, free_mib=int(device.free() / 2**20))
+        report.attempt("legate", "under the launcher", work)
     return 1 if report.failures else 0
 
 

@@ -175,10 +175,12 @@ def accuracy(report: Report, size: Size, device: Device, host: HostRun) -> None:
         report.check(PART, f"truth, by {name}", comparison.correlation > 0.95, text)
 
 
-def speed(report: Report, size: Size, device: Device, repeats: int, profile: Profile | None) -> None:
-    """Time whole runs, without and with half-sets; the very first one compiles kernels."""
+def speed(
+    report: Report, size: Size, device: Device, repeats: int, profile: Profile | None, *, whole: bool = True
+) -> None:
+    """Time whole runs, without and, if `whole`, with half-sets; the very first one compiles kernels."""
     dataset, _ = size.made(device)
-    for label, options in (("alone", ALONE), ("with half-sets and PRTF", {})):
+    for label, options in (("alone", ALONE), ("with half-sets and PRTF", {}))[: 1 + whole]:
         for number in range(repeats):
             watch = Stopwatch()
             work = partial(reconstructed, dataset, device, watch, **options)

@@ -84,7 +84,9 @@ def test_merge_solves_the_dense_least_squares_problem():
     x = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1)[support]
     model = np.cos(2 * np.pi * np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3) @ x.T)
     patterns = (model @ rng.standard_normal(len(x))).reshape(count, -1).astype(np.float32)
-    normal = merging.normal_equations_of_slices(patterns, np.ones(40, np.float32), rotations, q, size, voxel, here=Here(np, 1))
+    normal = merging.normal_equations_of_slices(
+        patterns, np.ones(40, np.float32), rotations, q, size, voxel, here=Here(np, 1)
+    )
     options = MergingOptions(iterations=300, tolerance=1e-12, regularisation=1e-3)
     merged, _ = merging.solve(normal, support, np.zeros((size,) * 3, np.float32), options, threads=1)
     padded = np.zeros((10,) * 3)

@@ -37,8 +37,8 @@ PURPOSES = {
     "cufinufft": "NUFFT on GPUs",
 }
 UNTRIED = (
-    "No part of spilegate has run on a GPU yet: not the FFT, the NUFFT (cufinufft), the matching, refining and soft "
-    "assignment of patterns (CuPy), nor the merge's conjugate gradients"
+    "--backend cupy has run on one H100: every kernel and stage agrees with NumPy there, and a blind run gave the same "
+    "orientations; runs under legate --gpus have not been tried on a GPU yet. scripts/gpu_check says what holds here"
 )
 # What CuPy, cuFFT and cufinufft take lies beside what Legate sets apart for itself: so much of what is free.
 LEGATES_PART = 0.6
