@@ -11,6 +11,9 @@ Q_MATCH, DISTANCE, MOVED = range(3)
 SAME_RADIUS = 1 - 1e-9
 # Nothing is taken for less than this, to divide by.
 LEAST = 1e-12
+# Where patterns have no noise, what is left of the distance is the model's own error, a hundredth and less, which goes up
+# and down by a tenth of itself from one generation to the next: distances below this part of the mean pattern's are alike.
+LEAST_DISTANCE = 0.05
 
 
 def full_generations(history: Float64, q_max: float) -> int:
@@ -62,4 +65,4 @@ def _changed(before: float, now: float) -> tuple[str, float]:
     explained = abs(1 - before)
     if explained < before:
         return "part of the patterns that slices explain", (before - now) / max(explained, LEAST)
-    return "mean distance", (now - before) / max(before, LEAST)
+    return "mean distance", (now - before) / max(before, LEAST_DISTANCE)

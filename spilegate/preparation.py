@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,13 +20,19 @@ from spilegate.geometry.symmetry import Group, group
 from spilegate.geometry.zingers import Mended, mend
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
-from spilegate.schedule import Plan, schedule
+from spilegate.schedule import START_RING, Plan, schedule
 from spilegate.settings import PrepareOptions, Settings
+from spilegate.stages.matching import BLOCK_ORIENTATIONS
 from spilegate.state import Bool, Dataset, Float64, State
+
+if TYPE_CHECKING:
+    from spilegate.kernels.memory import Needs
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
 FEWEST_RINGS = 8
+# From the beam to the edge; fewer say nothing about a shape.
+FEWEST_SPECKLES = 2
 # Inside half a speckle every slice is the same.
 FIRST_RING = 0.5
 # Patterns of more photons are matched by squared distances: as good there, and faster.
@@ -106,10 +112,14 @@ class Experiment:
         full = sum(plan.q_match >= self.q_max for plan in self.plans[1:])
         return len(self.plans) + max(0, 2 - full)
 
+    def radii(self, plan: Plan) -> tuple[float, float]:
+        """Return the radius of the first ring that a generation searches on and their distance at most [1/angstrom]."""
+        spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
+        return max(self.q_min, FIRST_RING / self.diameter_angstrom), spacing
+
     def rings(self, plan: Plan) -> Likelihood:
         """Return how patterns are compared on the rings a generation searches on."""
-        spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
-        first = max(self.q_min, FIRST_RING / self.diameter_angstrom)
+        first, spacing = self.radii(plan)
         detector, asked = self.detector, (first, plan.q_match, spacing, plan.n_phi)
         if asked not in self.laid:
             self.laid[asked] = rings(
@@ -172,10 +182,11 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         )
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
-    if q_max * found < 2:
+    if q_max * found < FEWEST_SPECKLES:
         raise InputError(
             f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "
-            f"{found:.3g} angstrom; expected at least 2 speckles (q x diameter >= 2); check diameter_angstrom and q_max"
+            f"{found:.3g} angstrom; expected at least {FEWEST_SPECKLES} speckles (q x diameter >= {FEWEST_SPECKLES}); "
+            "check diameter_angstrom and q_max"
         )
     statistics = settings.matching.statistics
     if statistics == "auto":
@@ -202,6 +213,64 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         hot_pixels=int((first.merged & ~detector.merged).sum()),
         mended=mended.values,
     )
+
+
+def check_memory(experiment: Experiment, settings: Settings) -> None:
+    """Raise InputError, in all processes of a run, if those who work have too little memory of their own for it."""
+    workers, diameter = experiment.workers, experiment.diameter_angstrom
+    free = getattr(workers, "free", None)
+    if free is None:
+        return
+    from spilegate.kernels import memory
+
+    def check() -> None:
+        memory.check(
+            lambda q_max: needs(experiment, settings, q_max),
+            experiment.q_max,
+            free(),
+            getattr(workers, "name", "every processor"),
+            least=max(FEWEST_SPECKLES, experiment.q_min * diameter + START_RING) / diameter,
+            diameter_angstrom=diameter,
+            patterns=float(experiment.images.nbytes),
+        )
+
+    workers.once(check)
+
+
+def needs(experiment: Experiment, settings: Settings, q_max: float) -> Needs:
+    """Return the memory that the generation which takes most of it takes, were the data to end at q_max."""
+    from spilegate.kernels.memory import needs as needs_of
+
+    q_length = np.linalg.norm(experiment.detector.q[experiment.detector.matched], axis=-1)
+    photons = experiment.photons
+    if np.isfinite(photons):
+        photons = float(experiment.profile.at(q_length[q_length <= q_max])[0].sum())
+    options, states = settings.matching, settings.matching.states
+    # Of fewer pixels photons may be too few to be matched one by one.
+    soft = experiment.soft or (options.assignment == "auto" and photons < SOFT_PHOTONS)
+    # Of patterns that lie with those who work, half sets are copies.
+    copied = settings.resolution.half_sets and not isinstance(experiment.images, np.ndarray)
+    found = []
+    for plan in schedule(experiment.diameter_angstrom, q_max, experiment.q_min, soft=soft):
+        by_view = soft or plan.number == 1 or options.method == "polar"
+        first, spacing = experiment.radii(plan)
+        # As many as `rings` lays.
+        n_ring = max(2, int(np.ceil((plan.q_match - first) / spacing)) + 1)
+        n_views = -(-plan.n_views // len(experiment.symmetry.rotations))
+        some = max(1, BLOCK_ORIENTATIONS // plan.n_phi) * plan.n_phi
+        found.append(
+            needs_of(
+                size=plan.size,
+                n_slices=states * (n_views if by_view else some),
+                n_samples=n_ring * plan.n_phi if by_view else int((q_length <= plan.q_match).sum()),
+                n_phi=plan.n_phi,
+                states=states,
+                n_pixel=len(experiment.detector.q),
+                copies=float(experiment.images.nbytes) if copied else 0.0,
+                soft=soft or plan.number == 1,
+            )
+        )
+    return max(found, key=lambda each: each.total)
 
 
 def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:

@@ -14,7 +14,7 @@ from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
 from spilegate.kernels.launch import Backend, start
-from spilegate.preparation import Experiment, prepare
+from spilegate.preparation import Experiment, check_memory, prepare
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
@@ -79,6 +79,7 @@ def run(
         state = _resumed(job, dataset) if resume else None
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers)
+        check_memory(experiment, settings)
         workers.once(lambda: results.claim_output(folder, force=force, resume=resume))
         if not workers.writer:
             mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
