@@ -11,8 +11,8 @@ Q_MATCH, DISTANCE, MOVED = range(3)
 SAME_RADIUS = 1 - 1e-9
 # Nothing is taken for less than this, to divide by.
 LEAST = 1e-12
-# Where patterns have no noise, what is left of the distance is the model's own error, a hundredth and less, which goes up
-# and down by a tenth of itself from one generation to the next: distances below this part of the mean pattern's are alike.
+# Where patterns have no noise, what is left of the distance is the model's own error, a hundredth and less, which goes
+# up and down by a tenth of itself from one generation to the next: changes count as parts of this at least.
 LEAST_DISTANCE = 0.05
 
 

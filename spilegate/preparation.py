@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from spilegate.backend import array_module
 from spilegate.errors import InputError
 from spilegate.geometry.calibration import FEW_PHOTONS, calibrate, strangers
 from spilegate.geometry.detector import Detector, Rings, pixel_spacing, rings
@@ -232,6 +233,7 @@ def check_memory(experiment: Experiment, settings: Settings) -> None:
             least=max(FEWEST_SPECKLES, experiment.q_min * diameter + START_RING) / diameter,
             diameter_angstrom=diameter,
             patterns=float(experiment.images.nbytes),
+            option=getattr(workers, "option", None),
         )
 
     workers.once(check)
@@ -248,8 +250,9 @@ def needs(experiment: Experiment, settings: Settings, q_max: float) -> Needs:
     options, states = settings.matching, settings.matching.states
     # Of fewer pixels photons may be too few to be matched one by one.
     soft = experiment.soft or (options.assignment == "auto" and photons < SOFT_PHOTONS)
-    # Of patterns that lie with those who work, half sets are copies.
-    copied = settings.resolution.half_sets and not isinstance(experiment.images, np.ndarray)
+    # Of patterns that lie in that memory, half sets are copies.
+    own = experiment.workers.here.xp
+    copied = settings.resolution.half_sets and own is not np and array_module(experiment.images) is own
     found = []
     for plan in schedule(experiment.diameter_angstrom, q_max, experiment.q_min, soft=soft):
         by_view = soft or plan.number == 1 or options.method == "polar"

@@ -1,7 +1,8 @@
 """What a run takes of a device's memory, and how a run that would not fit ends before it starts."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from spilegate.kernels.device import Device, room_of
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, check_memory, needs, prepare
 from spilegate.schedule import plan
-from spilegate.settings import PrepareOptions, Settings
+from spilegate.settings import PrepareOptions, ResolutionOptions, Settings
 from spilegate.simulation.experiment import Simulation
 from spilegate.state import Dataset
 
@@ -64,8 +65,8 @@ def test_a_small_plan_by_hand() -> None:
 
 def test_soft_runs_take_their_sums_and_points() -> None:
     hard, soft = memory.needs(**ONE), memory.needs(**{**ONE, "soft": True})
-    assert soft.slices == 11 * 4 * 200 * 320
-    assert soft.points == 256 * 200 * 320
+    assert soft.slices == 10 * 4 * 200 * 320
+    assert soft.points == 96 * 200 * 320
     assert soft.grids == hard.grids
 
 
@@ -141,7 +142,7 @@ def test_what_only_just_does_not_fit_reads_so() -> None:
 def test_where_no_radius_helps_none_is_named() -> None:
     message = refused(1e6, 0.3)
     assert "q_max" not in message
-    assert "another GPU" in message
+    assert "a GPU with more memory" in message
 
 
 # --- experiments -----------------------------------------------------------------------------------------------------
@@ -173,16 +174,32 @@ def test_states_symmetry_and_method_of_an_experiment(dataset: Dataset) -> None:
         ("plain", {}),
         ("states", {"matching": {"states": 2}}),
         ("symmetric", {"symmetry": "D2"}),
-        ("gemm", {"matching": {"method": "gemm"}}),
         ("soft", {"matching": {"assignment": "soft"}}),
+        ("gemm", {"matching": {"method": "gemm"}}),
     ):
         settings = Settings.model_validate({"prepare": {"diameter_angstrom": 60.0}, **changes})
         experiment = prepared(dataset, 1e12, settings)
         found[name] = needs(experiment, settings, experiment.q_max)
     assert found["states"].slices == 2 * found["plain"].slices
     assert found["symmetric"].slices == pytest.approx(found["plain"].slices / 4, rel=0.01)
-    assert found["gemm"].slices < found["plain"].slices
+    # Blocks of 512 orientations, on the detector's pixels.
+    last = experiment.plans[-1]
+    n_pixel = len(experiment.pixels(last.q_match).sampling.q)
+    assert found["gemm"].slices == 5 * 4 * (512 // last.n_phi * last.n_phi) * n_pixel
     assert found["soft"].points > 0
+
+
+def test_half_sets_copy_patterns_that_lie_on_the_device(dataset: Dataset) -> None:
+    xp = import_module("array_api_strict")
+    settings = Settings()
+    experiment = prepared(dataset, 1e12, settings)
+    there = replace(experiment, workers=Device(xp, 2, lambda: 1e12, "strict"))
+    assert needs(there, settings, there.q_max).copies == 0
+    # As much of an array as is asked about.
+    there = replace(there, images=type("Images", (), {"__module__": xp.__name__, "nbytes": experiment.images.nbytes})())
+    assert needs(there, settings, there.q_max).copies == experiment.images.nbytes
+    alone = settings.model_copy(update={"resolution": ResolutionOptions(half_sets=False)})
+    assert needs(there, alone, there.q_max).copies == 0
 
 
 def test_the_setting_advised_is_enough(dataset: Dataset) -> None:

@@ -95,6 +95,6 @@ def test_the_list_of_files_is_complete(finished: Path) -> None:
 
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:
-    for name in re.findall(r"scripts/\w+(?:\.py)?", README):
-        assert os.access(ROOT / name, os.X_OK), name
+    for name in re.findall(r"scripts/\w+(?:\.py|\.md)?", README):
+        assert os.access(ROOT / name, os.R_OK if name.endswith(".md") else os.X_OK), name
     assert README.index("scripts/demo") < README.index("## Install")

@@ -46,8 +46,8 @@ class Recording(Threads):
 
     runs: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, body: Any, count: int, outputs: Any, *, tile: int, split: Any = ()) -> list[Any]:
-        results = super().run(body, count, outputs, tile=tile, split=split)
+    def run(self, body: Any, count: int, outputs: Any, *, tile: int, split: Any = (), **more: Any) -> list[Any]:
+        results = super().run(body, count, outputs, tile=tile, split=split, **more)
         seen = {"count": count, "pack": Pack.of(outputs), "tile": tile, "results": results, "split": bool(split)}
         self.runs.append(seen)
         return results

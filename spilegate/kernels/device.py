@@ -21,7 +21,7 @@ from spilegate.kernels.workers import SCRATCH, Body, Here, Output, Threads, Tota
 WIDTH = 64
 # Parts of the free memory: what a body's arrays may take (beyond MOST_ROOM nothing becomes faster), and what an array
 # that stays may take at most.
-ROOM_PART, MOST_ROOM, STAY_PART = 0.15, 6e9, 0.3
+ROOM_PART, MOST_ROOM, STAY_PART = 0.15, 6e9, 0.15
 
 
 def room_of(free: float) -> float:

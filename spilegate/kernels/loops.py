@@ -7,6 +7,7 @@ Python takes ten times as long to launch one. A graph is launched as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -78,17 +79,22 @@ class _Recording:
         """Return the graph of some work, None if a library cannot be recorded: then the step is done as it is."""
         import cupy
 
-        stream.begin_capture()
-        failed = False
+        failure = cupy.cuda.runtime.CUDARuntimeError
+        try:
+            stream.begin_capture()
+        except failure:
+            return None
+        graph = None
         try:
             work()
-        except cupy.cuda.runtime.CUDARuntimeError:
-            failed = True
-        try:
-            graph = stream.end_capture()
-        except cupy.cuda.runtime.CUDARuntimeError:
-            return None
-        return None if failed else graph
+        except failure:
+            # What was begun has to be ended, and what comes of it is of no use.
+            with suppress(failure):
+                stream.end_capture()
+        else:
+            with suppress(failure):
+                graph = stream.end_capture()
+        return graph
 
     def _once(self, step: Step, scalars: tuple[Any, ...]) -> None:
         """Do the step and keep what it made."""

@@ -32,9 +32,10 @@ SUM_BYTES, STATE_SUM_BYTES = 32, 32
 SPECTRUM_BYTES, VECTOR_BYTES = 40, 96
 # Float32 arrays as large as all slices. Searched: slices, what is correlated and what is summed, harmonics, and one
 # that comes and goes. Softly: slices and harmonics, a product, and in double precision two sums and their rounding.
-SEARCHED_COPIES, SOFT_COPIES = 5, 11
-# A point in double precision, with its coordinates, its strength and what it is sorted by.
-POINT_BYTES = 256
+SEARCHED_COPIES, SOFT_COPIES = 5, 10
+# A point of a pattern that is merged, as tiles are measured by; and one of an expected slice, all of which are merged
+# at once: coordinates, value and weight in double precision, the strength, and what it is made by or sorted by.
+POINT_BYTES, EXPECTED_POINT_BYTES = 256, 96
 LEAST_SCRATCH = 2**26
 # Views whose harmonics are made together.
 TILE_VIEWS = 128
@@ -81,7 +82,7 @@ def needs(
     row = POINT_BYTES * n_pixel + 24.0 * n_slices + 64.0 * n_slices * n_phi * soft
     return Needs(
         slices=4.0 * (SOFT_COPIES if soft else SEARCHED_COPIES) * samples,
-        points=POINT_BYTES * samples / states if soft else 0.0,
+        points=EXPECTED_POINT_BYTES * samples / states if soft else 0.0,
         # One sum in double precision, and evaluations of one volume and of two at once.
         grids=KEPT * GRID_COPIES * (DOUBLE * _grid(2 * size - 1) + 3 * SINGLE * _grid(size)),
         merging=(SUM_BYTES + STATE_SUM_BYTES * states) * kernel + SPECTRUM_BYTES * padded + VECTOR_BYTES * volume,
@@ -127,13 +128,13 @@ def check(
     least: float,
     diameter_angstrom: float,
     patterns: float,
-    option: str = "--backend cupy",
+    option: str | None = None,
 ) -> None:
     """Raise InputError if a run up to q_max [1/angstrom] would not fit, with the largest radius that does.
 
     needed_at : what it takes up to a radius; least : no run goes less far than this radius [1/angstrom]
     free : memory of the device [bytes]; name : of the device; patterns : size of all patterns [bytes]
-    option : what the device was asked for with
+    option : what the device was asked for with, --backend cupy if left out
     """
     needed = needed_at(q_max)
     if needed.beside(free) <= free:
@@ -143,7 +144,7 @@ def check(
     parts["scratch"] = max(needed.scratch, room_of(free))
     listed = ", ".join(f"{part} {_gib(size, math.ceil)}" for part, size in parts.items() if size)
     radius = largest_radius(needed_at, least, q_max, free)
-    remedy = "another GPU, with more memory, or --backend numpy"
+    remedy = "a GPU with more memory, or --backend numpy"
     if radius is not None:
         # The diameter as well: another radius might make another one of the patterns.
         remedy = (
@@ -151,8 +152,8 @@ def check(
             f"(which fits, with data to {1 / radius:.3g} angstrom), or {remedy}"
         )
     raise InputError(
-        f"{option}: {name} has {has} GiB free; this run needs {_gib(takes, math.ceil)} GiB ({listed}; "
-        f"not counted: patterns {others}, which can come from the host); expected that much; {remedy}"
+        f"{option or '--backend cupy'}: {name} has {has} GiB free; this run needs {_gib(takes, math.ceil)} GiB "
+        f"({listed}; not counted: patterns {others}, which can come from the host); expected that much; {remedy}"
     )
 
 
