@@ -67,13 +67,13 @@ class Device:
         """Apply a body to all tiles, one after the other."""
         results = [self._empty(output, count) for output in outputs]
         if on_host:
-            self._on_host(body, count, outputs, results, tile)
-            return results
-        if row_bytes is None:
-            row_bytes = 4.0 * SCRATCH * sum(math.prod(array.shape[1:]) for array in split)
-        for part in tiles(0, count, self._here.rows(tile, row_bytes)):
-            values = body(self._here, part, *(self.xp.asarray(array[part]) for array in split))
-            self._put(outputs, results, values, part)
+            self._on_host(body, count, outputs, results, tile, split)
+        else:
+            if row_bytes is None:
+                row_bytes = 4.0 * SCRATCH * sum(math.prod(array.shape[1:]) for array in split)
+            for part in tiles(0, count, self._here.rows(tile, row_bytes)):
+                values = body(self._here, part, *(self.xp.asarray(array[part]) for array in split))
+                self._put(outputs, results, values, part)
         return [self._finished(output, result) for output, result in zip(outputs, results, strict=True)]
 
     def _empty(self, output: Output, count: int) -> Any:
@@ -98,15 +98,18 @@ class Device:
         """Return a result where it is wanted."""
         return to_host(result) if isinstance(output, Total) and not output.shared else result
 
-    def _on_host(self, body: Body, count: int, outputs: Sequence[Output], results: list[Any], tile: int) -> None:
+    def _on_host(
+        self, body: Body, count: int, outputs: Sequence[Output], results: list[Any], tile: int, split: Sequence[Any]
+    ) -> None:
         """Apply a body by the host's threads, a few tiles at a time, so that the host need not hold all of them."""
         most = tile * max(1, 4 * self.threads)
         for several in tiles(0, count, most):
 
-            def shifted(here: Here, part: slice, first: int = several.start) -> tuple[Any, ...]:
-                return body(here, slice(first + part.start, first + part.stop))
+            def shifted(here: Here, part: slice, *blocks: Any, first: int = several.start) -> tuple[Any, ...]:
+                return body(here, slice(first + part.start, first + part.stop), *blocks)
 
-            values = self.host.run(shifted, several.stop - several.start, outputs, tile=tile)
+            own = [to_host(array[several]) for array in split]
+            values = self.host.run(shifted, several.stop - several.start, outputs, tile=tile, split=own)
             self._put(outputs, results, values, several)
 
     def volumes(

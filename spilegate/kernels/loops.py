@@ -76,24 +76,20 @@ class _Recording:
         self.step, self.scalars = step, scalars
 
     def _captured(self, stream: Any, work: Callable[[], None]) -> Any | None:
-        """Return the graph of some work, None if a library cannot be recorded: then the step is done as it is."""
-        import cupy
+        """Return the graph of some work, None if a library cannot be recorded: then the step is done as it is.
 
-        failure = cupy.cuda.runtime.CUDARuntimeError
-        try:
-            stream.begin_capture()
-        except failure:
-            return None
+        Errors of CUDA and of its libraries are RuntimeErrors.
+        """
         graph = None
-        try:
-            work()
-        except failure:
-            # What was begun has to be ended, and what comes of it is of no use.
-            with suppress(failure):
+        with suppress(RuntimeError):
+            stream.begin_capture()
+            try:
+                work()
+            except RuntimeError:
+                # What was begun has to be ended, and what comes of it is of no use.
                 stream.end_capture()
-        else:
-            with suppress(failure):
-                graph = stream.end_capture()
+                return None
+            graph = stream.end_capture()
         return graph
 
     def _once(self, step: Step, scalars: tuple[Any, ...]) -> None:

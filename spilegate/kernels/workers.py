@@ -52,7 +52,7 @@ class Here:
 
         few : as many as a core's cache holds; row_bytes : memory that a row takes with all that is made of it
         """
-        return few if self.width == 1 else max(1, min(few * self.width, int(self.room / max(row_bytes, 1.0))))
+        return few if self.width == 1 else max(1, int(min(few * self.width, self.room / max(row_bytes, 1.0))))
 
     def array(self, values: Any, dtype: Any = None) -> Any:
         """Return host values, or those of an array of the module, as an array of the module."""
