@@ -31,8 +31,8 @@ def converged(history: Float64, q_max: float, options: ConvergenceOptions) -> bo
     if full_generations(history, q_max) < 2:
         return False
     before, now = history[-2:]
-    _, change = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
-    flat = abs(change) <= options.distance
+    _, change, counted = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
+    flat = abs(change) * counted <= options.distance
     # Patterns of few photons keep moving between orientations that are as likely: then it is their number that settles.
     return bool(flat and (now[MOVED] <= options.moved or abs(now[MOVED] - before[MOVED]) <= options.moved))
 
@@ -47,22 +47,25 @@ def reason(history: Float64, q_max: float, options: ConvergenceOptions) -> str:
     if full_generations(history, q_max) < 2:
         return "fewer than two generations at the full radius"
     before, now = history[-2:]
-    what, change = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
+    what, change, counted = _changed(float(before[DISTANCE]), float(now[DISTANCE]))
     words = (
         f"in the last generation {now[MOVED]:.1%} of the orientations moved (before: {before[MOVED]:.1%}) and the "
         f"{what} changed by {change:+.2%}"
     )
     if converged(history, q_max, options):
         return words
-    return f"{words}; at most {options.moved:.1%}, or as many as before, and {options.distance:.2%} are allowed"
+    return (
+        f"{words}; at most {options.moved:.1%}, or as many as before, and {options.distance / counted:.2%} are allowed"
+    )
 
 
-def _changed(before: float, now: float) -> tuple[str, float]:
-    """Return in words what has to stay, and by which part of itself it changed, from two mean distances.
+def _changed(before: float, now: float) -> tuple[str, float, float]:
+    """Return in words what has to stay, by which part of itself it changed, and how much of that counts (1, or less).
 
-    Of few photons most of the distance is noise: then it is what the slices explain that has to stay.
+    before, now : mean distances. Of few photons most of the distance is noise: then it is what the slices explain that
+        has to stay.
     """
     explained = abs(1 - before)
     if explained < before:
-        return "part of the patterns that slices explain", (before - now) / max(explained, LEAST)
-    return "mean distance", (now - before) / max(before, LEAST_DISTANCE)
+        return "part of the patterns that slices explain", (before - now) / max(explained, LEAST), 1.0
+    return "mean distance", (now - before) / max(before, LEAST), min(1.0, max(before, LEAST) / LEAST_DISTANCE)

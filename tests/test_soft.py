@@ -202,6 +202,10 @@ def test_what_few_photons_explain_has_to_stay() -> None:
     assert not converged(history(0.020, 0.024), 0.1, options)
     assert converged(history(0.020, 0.02005), 0.1, options)
     assert "distance changed by +20.00%" in reason(history(0.020, 0.024), 0.1, options)
+    # Without noise it goes up and down by a tenth of almost nothing.
+    assert converged(history(0.0080, 0.0082), 0.1, options)
+    assert not converged(history(0.0080, 0.0090), 0.1, options)
+    assert "and 3.12% are allowed" in reason(history(0.0080, 0.0090), 0.1, options)
     for nothing in (0.0, 1.0):
         assert converged(history(nothing, nothing), 0.1, options)
         assert not converged(history(nothing, 0.5), 0.1, options)
