@@ -143,7 +143,10 @@ class ConvergenceOptions(_Options):
     distance: float = Field(
         0.005,
         ge=0,
-        description="Relative change of the mean distance (or 1 less it, if that is less; or 0.05, if it is less) that still counts as none.",
+        description=(
+            "Relative change of the mean distance (or 1 less it, if that is less; or 0.05, if it is less) that still "
+            "counts as none."
+        ),
     )
 
 
