@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gpu_check_data import as_dataset, model, spread_out
 from gpu_check_report import Report
 
 from spilegate.geometry import calibration, diameter, orientations, sampling, zingers
@@ -23,7 +24,7 @@ from spilegate.settings import MergingOptions, PhasingOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle
 from spilegate.stages import assigning, matching, merging, phasing, refining, slicing
-from spilegate.state import Dataset, Float32
+from spilegate.state import Float32
 
 PART = "bodies"
 # Rounding, relative to the largest value, of single and double precision; NUFFTs have their tolerance beside.
@@ -209,7 +210,7 @@ class Bodies:
         if label != " few":
             self.same(
                 f"background{label}",
-                lambda w: calibration.background_of(on[id(w)], detector, rng_scale(scale), one, workers=w),
+                lambda w: calibration.background_of(on[id(w)], detector, spread_out(scale), one, workers=w),
                 1e-5,
             )
             self.same(
@@ -322,41 +323,6 @@ class Bodies:
             return found.density, found.r_factor, phasing.autocorrelation(found.density, threads=1)
 
         self.same(f"error reduction{label}", phased, 3e-3)
-
-
-def rng_scale(scale: Any) -> Any:
-    """Return scales that differ enough to tell a background."""
-    return scale * np.linspace(0.5, 1.5, len(scale))
-
-
-def model(experiment: Experiment, plan: Plan, rng: np.random.Generator) -> Float32:
-    """Return an autocorrelation (M, M, M) of a random blob about as bright as the patterns."""
-    inside = phasing.ball(plan.size, plan.voxel_angstrom, 25.0)
-    volume = phasing.autocorrelation(phasing.random_start(inside.shape, inside, rng), threads=1)
-    middle = float(volume.sum())
-    return (volume * (float(experiment.profile.mean.max()) / middle)).astype(np.float32)
-
-
-def as_dataset(simulation: Simulation, *, sparse: bool = False, gaps: bool = False) -> Dataset:
-    """Return what the reader makes of a simulation's file."""
-    images = simulation.intensities.reshape(len(simulation.intensities), -1).astype(np.float32)
-    n_pixel = images.shape[1]
-    mask = np.zeros(n_pixel, np.uint8)
-    if gaps:
-        side = simulation.intensities.shape[-1]
-        mask.reshape(side, side)[side // 2 + 3 : side // 2 + 5, side // 2 :] = 2
-        images[:, mask == 2] = 0
-    patterns = events.events(images, int(images.sum(1).max())) if sparse else images
-    return Dataset(
-        images=patterns,
-        q=simulation.pixel_position.reshape(-1, 3),
-        mask=mask,
-        panel_shape=simulation.intensities.shape[1:],
-        pixel_index_map=simulation.pixel_index_map.reshape(-1, 2),
-        digest="0" * 64,
-        source="simulation",
-        counts=simulation.photons is not None,
-    )
 
 
 def _listed(result: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from gpu_check_bodies import as_dataset
+from gpu_check_data import as_dataset
 from gpu_check_report import Report
 
 from spilegate import mtip
