@@ -147,7 +147,10 @@ class Bodies:
                 here = workers.here
                 own = polar.pattern_harmonics(here.array(patterns), correlator.order)
                 stack, sums = here.array(views.stack), here.array(views.sums)
-                score = lambda c, s: c / here.xp.sqrt(s)  # noqa: E731 - as a likelihood's
+
+                def score(correlation: Any, own_sums: Any) -> Any:
+                    return correlation / here.xp.sqrt(own_sums)
+
                 best = correlator.best(own, stack[1], sums[1], score)
                 return views.stack, views.sums, best
 

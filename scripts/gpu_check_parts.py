@@ -32,15 +32,33 @@ def check(options: argparse.Namespace, parts: list[str]) -> int:
     report = Report(options.output / "gpu_check.json")
     seed = np.random.SeedSequence().entropy if options.seed is None else options.seed
     small, large = (DRY_SMALL, DRY_LARGE) if options.dry else (SMALL, LARGE)
-    sizes = [DRY_SMALL] if options.dry else TIMED
-    host = HostRun(small, max(1, options.threads // 2)) if "runs" in parts else None
     device = pretended(options.threads) if options.dry else first_device(options.threads)
+    host = HostRun(small, max(1, options.threads // 2)) if "runs" in parts else None
+    try:
+        return _parts(report, options, parts, device, host, int(seed), small, large)
+    finally:
+        if host is not None:
+            host.end()
+
+
+def _parts(
+    report: Report,
+    options: argparse.Namespace,
+    parts: list[str],
+    device: Device,
+    host: HostRun | None,
+    seed: int,
+    small: Size,
+    large: Size,
+) -> int:
+    """Do the parts one after the other."""
     report.note(**machine(device), seed=seed)
     if "bodies" in parts:
-        bodies = Bodies(report, device, options.threads, int(seed) % 2**63)
+        bodies = Bodies(report, device, options.threads, seed % 2**63)
         bodies.kernels()
         bodies.stages()
     if "floors" in parts:
+        sizes = [DRY_SMALL] if options.dry else TIMED
         report.attempt("floors", "stages against libraries", lambda: floors(report, device, sizes))
     if host is not None:
         report.attempt("runs", "blind run against NumPy's", lambda: accuracy(report, small, device, host))

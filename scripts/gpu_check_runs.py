@@ -34,8 +34,6 @@ from spilegate.state import Dataset, Float64, Progress, Reconstruction, State
 
 PART = "runs"
 Profile = Callable[[Callable[[], Any]], Any]
-# Distances that are rounding and interpolation need not settle.
-NOTHING = 0.01
 ALONE: dict[str, Any] = {"resolution": {"half_sets": False, "phasings": 0}}
 LEAST_CORRELATION, MOST_DEGREES = 0.999, 0.2
 # Of patterns made by the device: voxels that hold the corners of the detector, and twice the particle's diameter.
@@ -45,18 +43,17 @@ PHOTONS = 20_000.0
 
 @dataclass(frozen=True)
 class Size:
-    """What is simulated: so many patterns, pixels along a side, resolution at the sides [angstrom], photons."""
+    """What is simulated: so many patterns, pixels along a side, resolution at the sides [angstrom]."""
 
     images: int
     pixels: int
     resolution_angstrom: float
-    photons: float | None = None
 
     def simulated(self, threads: int) -> Simulation:
         """Return the patterns and their truth."""
         return simulate(
             built_in_particle("demo"), images=self.images, pixels=self.pixels,
-            resolution_angstrom=self.resolution_angstrom, wavelength_angstrom=1.0, photons=self.photons,
+            resolution_angstrom=self.resolution_angstrom, wavelength_angstrom=1.0, photons=None,
             seed=0, threads=threads,
         )  # fmt: skip
 
@@ -140,6 +137,12 @@ class HostRun:
         arguments = [str(self.path), str(size.images), str(size.pixels), str(size.resolution_angstrom), str(threads)]
         self.process = subprocess.Popen([sys.executable, __file__, *arguments], env=dict(os.environ))
 
+    def end(self) -> None:
+        """End it, if it has not ended, and leave nothing."""
+        self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
     def state(self) -> State:
         """Wait for it and return the last state."""
         if code := self.process.wait():
@@ -162,7 +165,7 @@ def accuracy(report: Report, size: Size, device: Device, host: HostRun) -> None:
     degrees = orientation_error(state.quaternions, right.quaternions).degrees
     median, most = float(np.median(degrees)), float(np.percentile(degrees, 99))
     text = f"median {median:.3f}, 99 % within {most:.3f} degrees; expected {MOST_DEGREES}"
-    report.check(PART, "orientations of both runs", median <= MOST_DEGREES, text)
+    report.check(PART, "orientations of both runs", most <= MOST_DEGREES, text)
     for name, one in (("device", state), ("NumPy", right)):
         comparison, _ = compare(
             one.density[0], one.voxel_angstrom, simulation.volume, simulation.voxel_angstrom, q_max=found.q_max,
@@ -192,9 +195,7 @@ def speed(
             generations = result.state.generation
             report.speed(f"{name}, {'again' if number else 'first'}", seconds, None, generations=generations, **stages)
         distance = float(result.state.distance.mean())
-        report.check(
-            PART, name, result.converged or distance < NOTHING, f"{result.convergence}; distance {distance:.4f}"
-        )
+        report.check(PART, name, result.converged, f"{result.convergence}; distance {distance:.4f}")
 
 
 def main() -> None:

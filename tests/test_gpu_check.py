@@ -62,3 +62,11 @@ def test_bad_options_end_in_a_line(tmp_path: Path, options: list[str], word: str
 def test_all_parts_pass_on_a_gpu(tmp_path: Path) -> None:
     done = check(tmp_path, limit=480)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_gpu_it_ends_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = check(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("scripts/gpu_check: --backend cupy: ")
+    assert done.stderr.count("\n") == 1

@@ -8,12 +8,13 @@ do not wait. So both are said, and both are part of what a plan is known by.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from spilegate.backend import array_module
+from spilegate.kernels.cuda_libraries import preload
 
 # Without words on stderr where OMP_NUM_THREADS allows fewer threads than are asked for, which it takes all the same.
 QUIET = {"showwarn": 0}
@@ -34,12 +35,7 @@ def load_cufinufft() -> Any:
 
     Raises ImportError where it is not installed, or was built for another CUDA than there is.
     """
-    # Where they are on the system's path all the same, cufinufft finds them.
-    with suppress(ImportError):
-        pathfinder: Any = import_module("cuda.pathfinder")
-        for name in ("cudart", "cufft"):
-            with suppress(RuntimeError, OSError):
-                pathfinder.load_nvidia_dynamic_lib(name)
+    preload()
     return import_module("cufinufft")
 
 

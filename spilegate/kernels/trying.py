@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spilegate.kernels import findings
+from spilegate.kernels.cuda_libraries import preload
 from spilegate.kernels.findings import Check, Driver, Finding, Gpu, Library, Speed
 from spilegate.kernels.remedies import DRIVER
 
@@ -49,22 +50,12 @@ def load(name: str) -> Library:
         return Library(name)
     try:
         if name == "cufinufft":
-            _preload()
+            preload()
         module = import_module(name)
     except BaseException as error:
         # Some end the process where they find something missing.
         return Library(name, fault=_unresolved(name) or findings.in_one_line(error))
     return Library(name, str(getattr(module, "__version__", "of unknown version")))
-
-
-def _preload() -> None:
-    """Load the libraries that cufinufft looks for on the system's path, from wherever CuPy would take them."""
-    with contextlib.suppress(ImportError):
-        pathfinder = import_module("cuda.pathfinder")
-        for name in ("cudart", "cufft"):
-            # What is not there may be on the system's path.
-            with contextlib.suppress(RuntimeError, OSError):
-                pathfinder.load_nvidia_dynamic_lib(name)
 
 
 def _unresolved(name: str) -> str | None:
