@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spilegate.state import Bool, Float32
+from spilegate.records import Bool, Float32
 
 # What is wrong with a pattern, by number: 0 for nothing, the worst the largest.
 EMPTY, NEGATIVE, BROKEN = 1, 2, 3

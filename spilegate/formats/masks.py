@@ -10,7 +10,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.pixels import blocks
-from spilegate.state import MERGE_ONLY, NEVER, USE, Float64, UInt8
+from spilegate.records import MERGE_ONLY, NEVER, USE, Float64, UInt8
 
 MASK, BACKGROUND = "mask", "background"
 

@@ -23,7 +23,7 @@ from spilegate.formats.faults import EMPTY, faults_of, problem_of
 from spilegate.formats.truth import Truth
 from spilegate.kernels.events import events
 from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
-from spilegate.state import NEVER, USE, Bool, Dataset, Float32, Float64, Int64, UInt8
+from spilegate.records import NEVER, USE, Bool, Dataset, Float32, Float64, Int64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 INTENSITIES = "intensities"
