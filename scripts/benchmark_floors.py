@@ -15,7 +15,8 @@ from spilegate.kernels import nufft
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.workers import Here
 from spilegate.likelihood.statistics import Likelihood
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Float32, Float64
 from spilegate.settings import MergingOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate

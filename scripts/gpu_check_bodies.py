@@ -22,7 +22,8 @@ from spilegate.likelihood.statistics import Gaussian, Likelihood, Poisson
 from spilegate.patterns import brightness as calibration
 from spilegate.patterns import zingers
 from spilegate.patterns.diameter import estimate as diameter
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Float32
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, PhasingOptions, Settings

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.kernels import events
-from spilegate.patterns.prepare import Experiment
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import Dataset, Float32
 from spilegate.schedule import Plan
 from spilegate.simulation.experiment import Simulation

@@ -7,12 +7,15 @@ Every random number comes from the run's seed and the generation's number, so a 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from spilegate.convergence import converged, finished, reason
 from spilegate.generation import models, poses, restarts, soft, start
-from spilegate.likelihood.sampling import mean_pattern
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.examples import with_examples
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Reconstruction, State, Watcher
 from spilegate.resolution import certainty
 from spilegate.schedule import Plan
@@ -33,9 +36,17 @@ def reconstruct(
     dataset : the patterns; settings : all options
     watcher : told of every stage and generation; state : where to go on, from a checkpoint of the same run
     experiment : what `prepare` made of the same data set and settings, if it is there already
-    Raises InputError if the patterns cannot be reconstructed (see `preparation.prepare`).
+    Raises InputError if the patterns cannot be reconstructed (see `patterns.prepare`).
     """
     experiment = experiment or prepare(dataset, settings)
+    result = run(experiment, settings, watcher=watcher, state=state)
+    return replace(result, findings=with_examples(experiment, result.state, poses.OUTLYING))
+
+
+def run(
+    experiment: Experiment, settings: Settings, *, watcher: Watcher | None = None, state: State | None = None
+) -> Reconstruction:
+    """Reconstruct the density from patterns that are prepared; see `reconstruct`."""
     record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
     while state is None or not finished(state.history, q_max, settings.convergence):
         plan = experiment.plan(state.generation + 1 if state else 1)
@@ -54,16 +65,9 @@ def reconstruct(
         peak_memory_mib=experiment.workers.peak_memory_mib(),
         converged=converged(state.history, q_max, settings.convergence),
         convergence=reason(state.history, q_max, settings.convergence),
-        mean_pattern=mean_pattern(experiment.images, experiment.detector, state.weight, workers=experiment.workers),
-        certainty=certainty.measure(dataset, experiment, state, settings, _reconstruct_half, watcher),
+        findings=experiment.findings,
+        certainty=certainty.measure(experiment, state, settings, run, watcher),
     )
-
-
-def _reconstruct_half(
-    dataset: Dataset, settings: Settings, experiment: Experiment, watcher: Watcher | None
-) -> Reconstruction:
-    """Reconstruct a half of the patterns like any others."""
-    return reconstruct(dataset, settings, experiment=experiment, watcher=watcher)
 
 
 def blind_start(

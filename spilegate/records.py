@@ -56,6 +56,50 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What was found out about the patterns before the first generation: written beside the checkpoint.
+
+    q, mask, pixel_index_map : the pixels, as in `Dataset`
+    matched, merged : (N_PIX,) bool, pixels used for matching and for merging: the mask's, but for those that are hot in
+        all patterns or in many, `hot_pixels` of them
+    background : (N_PIX,) float64 [counts]; background_estimated : whether it was found from the patterns
+    scale, weight : (N_IMG,) float64, brightness of mean 1; 0 for what is no pattern of the particle, else 1
+    mended_pattern, mended_pixel : (n,) int64, values that are hot in single patterns; mended_value : (n,) float32, what
+        stands in their place
+    profile_q, profile_mean, profile_variance : (N_SHELL,) float64, mean and variance of the patterns over |q|
+    q_min, q_max : radius of the first and last pixels used [1/angstrom]
+    diameter_angstrom : largest diameter, found or given
+    photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
+    mean : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured; shown : (n,) int64, patterns that
+        pictures show; examples : (n, N_PIX) float32, these. All are of the run's end, and before it empty.
+    """
+
+    q: Float64
+    mask: UInt8
+    pixel_index_map: Int64
+    matched: Bool
+    merged: Bool
+    background: Float64
+    background_estimated: bool
+    scale: Float64
+    weight: Float64
+    mended_pattern: Int64
+    mended_pixel: Int64
+    mended_value: Float32
+    profile_q: Float64
+    profile_mean: Float64
+    profile_variance: Float64
+    q_min: float
+    q_max: float
+    diameter_angstrom: float
+    photons: float
+    hot_pixels: int
+    mean: Float64
+    shown: Int64
+    examples: Float32
+
+
+@dataclass(frozen=True)
 class State:
     """What a reconstruction knows after a generation; a checkpoint is exactly this record.
 
@@ -174,7 +218,7 @@ class Reconstruction:
     figures : last value of every figure of merit by name
     peak_memory_mib : largest memory of the process behind every processor
     converged : whether the last generation changed nothing that counts; convergence : what it changed, in words
-    mean_pattern : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured, background included
+    findings : what was found out about the patterns, with their mean and those that pictures show
     certainty : how far it can be trusted
     """
 
@@ -186,5 +230,5 @@ class Reconstruction:
     peak_memory_mib: list[float]
     converged: bool
     convergence: str
-    mean_pattern: Float64
+    findings: Findings
     certainty: Certainty

@@ -17,7 +17,8 @@ from spilegate.backend import from_host
 from spilegate.geometry import orientations
 from spilegate.kernels import launch
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Progress, State
 from spilegate.schedule import Plan
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings

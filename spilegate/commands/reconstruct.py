@@ -14,11 +14,13 @@ from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
 from spilegate.kernels.launch import Backend, start
-from spilegate.patterns.prepare import Experiment, check_memory, prepare
-from spilegate.records import Dataset, State
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.memory import check_memory
+from spilegate.patterns.prepare import prepare
+from spilegate.records import Dataset, Findings, State
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
+from spilegate.report.files import CHECKPOINT, FIGURES, FINDINGS, SUMMARY, write_curve
 from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
 from spilegate.settings import Settings
@@ -39,6 +41,11 @@ class Job:
     def checkpoint(self) -> Path:
         """Return where the checkpoint lies."""
         return self.folder / CHECKPOINT
+
+    @property
+    def findings(self) -> Path:
+        """Return where lies what was found out about the patterns."""
+        return self.folder / FINDINGS
 
     def attributes(self, dataset: Dataset) -> dict[str, Any]:
         """Return what a checkpoint says about the run it belongs to."""
@@ -78,7 +85,7 @@ def run(
         dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers)
         state = _resumed(job, dataset) if resume else None
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
-        experiment = prepare(dataset, settings, workers)
+        experiment = prepare(dataset, settings, workers, findings=_known(job, dataset) if state else None)
         check_memory(experiment, settings)
         workers.once(lambda: results.claim_output(folder, force=force, resume=resume))
         if not workers.writer:
@@ -95,7 +102,8 @@ def _reconstruct(
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
     attributes = job.attributes(dataset)
-    drawing = Drawing(job.folder, job.data)
+    record.save_record(job.findings, experiment.findings, attributes)
+    drawing = Drawing(job.folder)
     monitor = Monitor(
         out,
         job.folder,
@@ -133,18 +141,34 @@ def _resumed(job: Job, dataset: Dataset) -> State:
             f"--resume: {job.checkpoint} belongs to other patterns than {job.data} (SHA-256 "
             f"{attributes.get('digest')!s:.12} and {dataset.digest:.12}); give the same file, or a new --output"
         )
-    old, new = json.loads(attributes["settings"]), json.loads(job.settings.model_dump_json())
-    changed = [f"{path} = {a!r}, now {b!r}" for path, a, b in differences(old, new) if not path.startswith(FREE)]
-    if changed:
+    if changed := _changed(attributes["settings"], job):
         raise InputError(
             f"--resume: {job.checkpoint} was made with {'; '.join(changed)}; give the same settings, or a new --output"
         )
     return state
 
 
+def _known(job: Job, dataset: Dataset) -> Findings | None:
+    """Return what the run to be resumed found out about its patterns; None if that is not to be had, or out of date."""
+    try:
+        findings, attributes = record.load_record(job.findings, Findings)
+    except InputError:
+        return None
+    mine = job.attributes(dataset)
+    same = attributes.get("digest") == mine["digest"] and attributes.get("version") == mine["version"]
+    return findings if same and not _changed(attributes["settings"], job) else None
+
+
+def _changed(settings: str, job: Job) -> list[str]:
+    """Return the settings that make another run of it, each with what it was and what it is."""
+    old, new = json.loads(settings), json.loads(job.settings.model_dump_json())
+    return [f"{path} = {a!r}, now {b!r}" for path, a, b in differences(old, new) if not path.startswith(FREE)]
+
+
 def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     """Write the last checkpoint, the results and the summary, and return the summary."""
     record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
+    record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
     results.write_results(job.folder, finished.result.state, threads=finished.experiment.workers.threads)
     certainty = finished.result.certainty
     for name, curves in (
@@ -179,8 +203,9 @@ def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
         f"at least {experiment.fewest_generations} generations, seed {job.settings.seed}"
     )
-    if experiment.hot_pixels or experiment.mended:
-        what += f", {experiment.hot_pixels} hot pixels left out, {experiment.mended} values hot in one pattern mended"
+    hot, mended = experiment.findings.hot_pixels, len(experiment.findings.mended_value)
+    if hot or mended:
+        what += f", {hot} hot pixels left out, {mended} values hot in one pattern mended"
     return what if state is None else f"{what}, resumed after generation {state.generation}"
 
 

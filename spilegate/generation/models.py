@@ -16,7 +16,7 @@ from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.kernels.workers import Here, Rows
 from spilegate.likelihood.sampling import Sampling
-from spilegate.patterns.prepare import BRIGHT_PHOTONS, Experiment
+from spilegate.patterns.experiment import BRIGHT_PHOTONS, Experiment
 from spilegate.records import Bool, Float32, Float64, State
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, PhasingOptions

@@ -8,9 +8,8 @@ import numpy as np
 
 from spilegate.generation.models import Figures, slicer
 from spilegate.geometry import orientations, symmetry
-from spilegate.patterns.brightness import background_of
+from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.outliers import inliers
-from spilegate.patterns.prepare import Experiment
 from spilegate.records import Float64, Int64, State
 from spilegate.schedule import Plan
 from spilegate.settings import MatchingOptions
@@ -122,9 +121,7 @@ def settled(
         outliers=float((~good).sum()),
     )
     scale = scale / scale[good].mean()
-    background = None
-    if experiment.estimate_background:
-        background = background_of(experiment.images, experiment.detector, scale, weight, workers=experiment.workers)
+    background = experiment.background(scale, weight)
     merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
     return replace(
         state,

@@ -12,7 +12,7 @@ import numpy as np
 
 from spilegate.generation.models import Figures
 from spilegate.generation.start import COLD_ITERATIONS, anneal, annealed, mean_distance
-from spilegate.patterns.prepare import Experiment
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import State
 from spilegate.schedule import Plan
 from spilegate.settings import Settings

@@ -16,7 +16,7 @@ from spilegate.generation.poses import settled
 from spilegate.geometry import orientations, symmetry
 from spilegate.likelihood.sampling import Sampling
 from spilegate.patterns.brightness import DARKEST, shrunken
-from spilegate.patterns.prepare import Experiment
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, State
 from spilegate.schedule import Plan
 from spilegate.settings import MatchingOptions, MergingOptions

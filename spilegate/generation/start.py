@@ -10,7 +10,7 @@ from spilegate.generation.models import Figures, merge
 from spilegate.generation.soft import assign, average
 from spilegate.geometry import orientations, symmetry
 from spilegate.kernels.workers import GROUP
-from spilegate.patterns.prepare import Experiment
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, State
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, Settings, StartOptions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from spilegate.backend import array_module, from_host
 from spilegate.geometry.detector import Detector, Rings
 from spilegate.kernels.events import dense
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes
 from spilegate.records import Float32, Float64
 
 # Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
@@ -97,62 +96,6 @@ def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
     intensity *= xp.astype(from_host(1 / response, counts), counts.dtype, copy=False)
     intensity /= xp.reshape(xp.astype(scale, counts.dtype), (-1, *(1,) * (counts.ndim - 1)))
     return intensity
-
-
-def radial_profile(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, spacing: float, *, workers: Workers
-) -> Profile:
-    """Return mean and variance of patterns (N_IMG, N_PIX) at scale 1 over shells of |q| about `spacing` wide.
-
-    Patterns count as much as their scale (N_IMG,) says: the brighter, the less noise; those of weight 0 not at all.
-    """
-    usable = detector.merged
-    q_length = np.linalg.norm(detector.q[usable], axis=-1)
-    first, last = q_length.min(), q_length.max()
-    count = max(3, int((last - first) / spacing))
-    shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    mean_pixel, square_pixel = (moment[usable] for moment in moments(images, detector, scale, weight, workers))
-    number = np.bincount(shell, minlength=count)
-    filled = number > 0
-    number = number[filled]
-    mean = np.bincount(shell, mean_pixel, count)[filled] / number
-    variance = np.bincount(shell, square_pixel, count)[filled] / number - mean**2
-    centre = np.bincount(shell, q_length, count)[filled] / number
-    return Profile(centre, mean, np.maximum(variance, np.maximum((MODEL_ERROR * mean) ** 2, 1e-12 * variance.max())))
-
-
-def moments(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, workers: Workers
-) -> tuple[Float64, Float64]:
-    """Return the mean and the mean square (N_PIX,) of normalised patterns at every pixel, weighed by their scales."""
-    count, n_pixel = len(images), len(detector.q)
-    background, response, strength = detector.background, detector.response, scale * weight
-
-    def greatest(here: Here, part: slice, block: Any) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
-        return (here.xp.max(dense(block, n_pixel), axis=1),)
-
-    def add(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
-        xp = here.xp
-        root = xp.sqrt(here.array(strength[part]))
-        counts = xp.astype(dense(block, n_pixel), xp.float64)
-        values = normalised(counts, here.array(scale[part]), background, response)
-        values *= root[:, None]
-        return xp.matmul(root, values), xp.sum(values * values, axis=0)
-
-    options: dict[str, Any] = {"tile": GROUP, "split": [images], "row_bytes": pattern_bytes(n_pixel)}
-    (most,) = workers.run(greatest, count, [Rows((), np.float32)], **options)
-    bound = 4.0 * count * (float((most / scale).max()) + float(np.abs(detector.background).max()) / scale.min())
-    bound /= detector.response.min()
-    outputs = [Total((n_pixel,), bound * scale.max()), Total((n_pixel,), bound**2 / count * scale.max())]
-    total, square = workers.run(add, count, outputs, **options)
-    return total / strength.sum(), square / strength.sum()
-
-
-def mean_pattern(images: Any, detector: Detector, weight: Float64, *, workers: Workers) -> Float64:
-    """Return the mean (N_PIX,) [counts] of patterns as measured; those of weight (N_IMG,) 0 have no say."""
-    raw = replace(detector, background=np.zeros_like(detector.background), response=np.ones_like(detector.response))
-    mean, _ = moments(images, raw, np.ones(len(images)), weight, workers)
-    return mean
 
 
 def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: float, matching: bool) -> Sampling:

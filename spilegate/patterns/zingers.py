@@ -16,9 +16,10 @@ import numpy as np
 from spilegate.backend import from_host, to_host
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels.events import dense, events
-from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, Workers, pattern_bytes
+from spilegate.kernels.workers import Here, Output, Rows, Total, Workers, pattern_bytes
 from spilegate.patterns.speckle import NEIGHBOURS, Expected, most_of, nearest
-from spilegate.records import Bool, Float64
+from spilegate.patterns.statistics import TILE, Added, Sums, Weighing, ring_of
+from spilegate.records import Bool, Float32, Float64, Int64
 
 # The central speckle ends about so many pixels from the beam. All patterns are alike there, which is not speckle.
 INNERMOST_PIXELS = 4
@@ -26,55 +27,95 @@ INNERMOST_PIXELS = 4
 ROUNDS, CLOSE = 12, 0.01
 # A pattern is never taken for darker than this part of the usual one.
 DARKEST = 1e-3
-# A divisor of GROUP; the dozen arrays of a tile are to fit into a core's cache.
-TILE = GROUP // 4
 
 
 @dataclass(frozen=True)
-class Mended:
-    """Patterns without zingers.
+class Zingers:
+    """What was found in patterns, and what belongs in its place.
 
-    images : as given, those very ones if nothing was found; else a copy, spread as they are
+    pattern, pixel : (n,) int64, where the values are, by pattern; value : (n,) float32, what is expected there
     broken : (N_PIX,) bool, pixels that are hot too often to be mended: to be left out of everything
-    values : how many values were replaced
     """
 
-    images: Any
+    pattern: Int64
+    pixel: Int64
+    value: Float32
     broken: Bool
-    values: int
+
+    @staticmethod
+    def none(n_pixel: int) -> Zingers:
+        """Return that nothing was found in patterns of so many pixels."""
+        where = np.zeros(0, np.int64)
+        return Zingers(where, where, np.zeros(0, np.float32), np.zeros(n_pixel, np.bool_))
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return len(self.pattern) > 0 or bool(self.broken.any())
 
 
-def mend(images: Any, detector: Detector, beyond: float | None, *, counts: bool, workers: Workers) -> Mended:
-    """Find the zingers of patterns and put what is expected in their place, which says nothing of an orientation.
+def innermost(detector: Detector, beyond: float | None, spacing: float) -> float:
+    """Return the |q| outside of which pixels are judged: `beyond`, or a few pixels from the innermost one used."""
+    first = float(np.linalg.norm(detector.q[detector.merged], axis=-1).min())
+    return first + INNERMOST_PIXELS * spacing if beyond is None else beyond
 
-    images : (N_IMG, N_PIX) float32, or lists of photons (N_IMG, N_EVENT) int32
-    beyond : |q| [1/angstrom] up to which pixels are not looked at; None for a few pixels from the innermost one used
+
+def find(
+    images: Any, detector: Detector, sums: Sums, weighing: Weighing, *, counts: bool, workers: Workers
+) -> tuple[Zingers, Added | None]:
+    """Return the zingers of patterns and what the pass that looks for them adds up of the patterns as they are.
+
+    images : (N_IMG, N_PIX) float32, or lists of photons (N_IMG, N_EVENT) int32; sums : theirs
+    weighing : how patterns are added up for their moments; without pixels to look at they are not
     counts : whether the values are whole numbers of photons; they stay whole
     """
-    q_length, spacing = np.linalg.norm(detector.q, axis=-1), pixel_spacing(detector.q[detector.merged])
-    if beyond is None:
-        beyond = float(q_length[detector.merged].min()) + INNERMOST_PIXELS * spacing
-    judged = detector.merged & (q_length > beyond)
-    nothing = Mended(images, np.zeros(len(judged), np.bool_), 0)
-    if judged.sum() <= NEIGHBOURS:
-        return nothing
+    shells = sums.shells
+    judged = (shells.of >= 0) & shells.judged[shells.of]
+    nothing = Zingers.none(len(judged))
+    spacing = pixel_spacing(detector.q[detector.merged])
     search = _Search(images, detector, spacing, counts, workers)
-    expected, bound = search.first(judged)
-    found = search.look(expected, bound)
+    if judged.sum() <= NEIGHBOURS:
+        return nothing, None
+    expected, bound = search.first(sums, judged)
+    found, of_all = search.look(expected, bound, weighing)
     if not found.number.any():
-        return nothing
+        return nothing, of_all
     expected = replace(expected, neighbours=nearest(detector))
     for _ in range(ROUNDS):
-        before, found = found, search.look(expected, bound)
+        before, (found, _) = found, search.look(expected, bound)
         broken = expected.judged & (found.times > most_of(len(images)))
         last, expected = expected, search.measured(found, replace(expected, judged=expected.judged & ~broken))
         if not broken.any() and np.array_equal(found.number, before.number) and alike(last, expected):
             break
     broken = judged & ~expected.judged
     if not found.number.any():
-        return replace(nothing, broken=broken)
-    mended, number = search.mended(expected)
-    return Mended(mended, broken, int(number.sum()))
+        return replace(nothing, broken=broken), of_all
+    # With what is expected measured without them there may be a few more than at the last look.
+    return replace(search.places(expected, int(search.look(expected, bound)[0].number.max())), broken=broken), of_all
+
+
+def mended(images: Any, zingers: Zingers, n_pixel: int, *, workers: Workers) -> Any:
+    """Return patterns, or lists of their photons, with what is expected in place of zingers: a copy, if there are any.
+
+    What is expected says nothing of an orientation.
+    """
+    if len(zingers.pattern) == 0:
+        return images
+    shape, begin = images.shape[1:], np.searchsorted(zingers.pattern, np.arange(len(images) + 1))
+
+    def put(here: Here, part: slice, block: Any) -> tuple[Any]:
+        own = slice(begin[part.start], begin[part.stop])
+        if own.start == own.stop:
+            return (block,)
+        xp = here.xp
+        values = np.array(to_host(dense(block, n_pixel)))
+        values[zingers.pattern[own] - part.start, zingers.pixel[own]] = zingers.value[own]
+        if block.dtype in (xp.float32, xp.float64):
+            return (here.array(values, block.dtype),)
+        return (from_host(events(values, shape[0]), block),)
+
+    outputs = [Rows(shape, images.dtype, split=True)]
+    return workers.run(put, len(images), outputs, tile=TILE, split=[images], row_bytes=pattern_bytes(n_pixel))[0]
 
 
 def alike(first: Expected, second: Expected) -> bool:
@@ -97,13 +138,11 @@ def shell_means(signal: Float64, detector: Detector, judged: Bool, spacing: floa
     signal : (N_PIX,) [counts], what patterns show on average; judged : (N_PIX,) bool, where that is to be trusted
     """
     q_length, response = np.linalg.norm(detector.q[judged], axis=-1), detector.response[judged]
-    first, last = q_length.min(), q_length.max()
-    count = max(1, int((last - first) / spacing))
-    shell = np.minimum(((q_length - first) / max(last - first, spacing) * count).astype(int), count - 1)
-    part = np.bincount(shell, response, count)
+    shell = ring_of(q_length, spacing)
+    part = np.bincount(shell, response)
     filled = part > 0
     middle, mean = (
-        np.bincount(shell, values, count)[filled] / part[filled] for values in (response * q_length, signal[judged])
+        np.bincount(shell, values)[filled] / part[filled] for values in (response * q_length, signal[judged])
     )
     result = np.zeros(len(judged))
     result[judged] = response * np.interp(q_length, middle, np.maximum(mean, 0))
@@ -136,30 +175,25 @@ class _Search:
     counts: bool
     workers: Workers
 
-    def first(self, judged: Bool) -> tuple[Expected, float]:
+    def first(self, sums: Sums, judged: Bool) -> tuple[Expected, float]:
         """Return what is expected of pixels (N_PIX,) if nothing is hot, and an upper bound of any weighted sum."""
-        n_pixel, chosen = len(judged), judged.astype(np.float32)
-
-        def add(here: Here, part: slice, block: Any) -> tuple[Any, ...]:  # noqa: ARG001 - the signature of every body
-            xp = here.xp
-            values = dense(block, n_pixel) * here.array(chosen)
-            least = xp.min(xp.where(values > 0, values, here.array(np.inf, np.float32)), axis=1)
-            return xp.sum(values, axis=1, dtype=xp.float64), xp.max(values, axis=1), least
-
-        outputs = [Rows((), np.float64), Rows((), np.float32), Rows((), np.float32)]
-        sums, most, least = self.workers.run(
-            add, len(self.images), outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
-        )
         # Photons may be counted in any unit, as floating point: no value then lies between 0 and that of one.
-        least = least[np.isfinite(least)]
+        least = sums.least[np.isfinite(sums.least)]
         quantum = 1.0 if self.counts else float(np.median(least)) if len(least) else 0.0
-        scale = scales(sums, float(self.detector.background[judged].sum()))
+        shells = sums.shells
+        totals = sums.over(shells.judged)
+        scale = scales(totals, float(self.detector.background[judged].sum()))
+        weight = _weight(scale)
+        level = (weight[:, None] * sums.values).sum(axis=0) / shells.number
+        found = _Found(
+            np.zeros_like(weight), np.zeros(len(judged)), totals, weight, np.where(judged, level[shells.of], 0.0)
+        )
         nothing = Expected(None, self.detector.background, scale, judged, quantum)
-        bound = 4.0 * float((_weight(scale) * (most + 1.0)).sum())
-        return self.measured(self.look(nothing, bound), nothing), bound
+        bound = 4.0 * float((weight * (sums.most + 1.0)).sum())
+        return self.measured(found, nothing), bound
 
-    def look(self, expected: Expected, bound: float) -> _Found:
-        """Look for what is hot."""
+    def look(self, expected: Expected, bound: float, weighing: Weighing | None = None) -> tuple[_Found, Added | None]:
+        """Look for what is hot; add all patterns up, as they are, on the way."""
         n_pixel, count = len(expected.judged), len(self.images)
         chosen, weight = expected.judged.astype(np.float32), _weight(expected.scale)
 
@@ -170,14 +204,16 @@ class _Search:
             left = xp.astype(xp.where(hot, mean, values) * here.array(chosen), xp.float64)
             found = xp.astype(hot, xp.float64)
             total = xp.matmul(here.array(weight[part]), left)
-            return xp.sum(found, axis=1), xp.sum(found, axis=0), xp.sum(left, axis=1), total
+            more = () if weighing is None else weighing.added(here, part, xp.astype(values, xp.float64))
+            return xp.sum(found, axis=1), xp.sum(found, axis=0), xp.sum(left, axis=1), total, *more
 
         one = Rows((), np.float64)
         outputs: list[Output] = [one, Total((n_pixel,), 2.0 * count), one, Total((n_pixel,), bound)]
-        number, times, sums, total = self.workers.run(
+        outputs += [] if weighing is None else weighing.outputs(n_pixel)
+        number, times, totals, total, *more = self.workers.run(
             add, count, outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
         )
-        return _Found(number, times, sums, weight, total)
+        return _Found(number, times, totals, weight, total), (more[0], more[1], more[2]) if more else None
 
     def measured(self, found: _Found, expected: Expected) -> Expected:
         """Return what is expected after a look, of the pixels that `expected` judges."""
@@ -186,25 +222,27 @@ class _Search:
         signal = (found.total - found.weight.sum() * detector.background) / (found.weight * scale).sum()
         return replace(expected, signal=shell_means(signal, detector, judged, self.spacing), scale=scale)
 
-    def mended(self, expected: Expected) -> tuple[Any, Float64]:
-        """Return the patterns with what is expected in place of what is hot, and how often (N_IMG,) that was done."""
-        n_pixel, shape = len(expected.judged), self.images.shape[1:]
+    def places(self, expected: Expected, most: int) -> Zingers:
+        """Return where patterns are hot, at most `most` times each, and what is expected there; nothing is broken."""
+        n_pixel = len(expected.judged)
 
-        def put(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
-            xp = here.xp
-            values = dense(block, n_pixel)
-            hot, mean = expected.hot(here, part, values)
-            left = xp.where(hot, xp.round(mean) if self.counts else mean, values)
-            number = xp.sum(xp.astype(hot, xp.float64), axis=1)
-            if block.dtype in (xp.float32, xp.float64):
-                return xp.astype(left, block.dtype), number
-            return from_host(events(to_host(left), shape[0]), block), number
+        def locate(here: Here, part: slice, block: Any) -> tuple[Any, Any]:
+            hot, mean = (to_host(each) for each in expected.hot(here, part, dense(block, n_pixel)))
+            row, pixel = np.nonzero(hot)
+            place = np.arange(len(row)) - np.searchsorted(row, row)
+            where, value = np.full((len(hot), most), -1, np.int64), np.zeros((len(hot), most), np.float32)
+            where[row, place] = pixel
+            value[row, place] = np.rint(mean[row, pixel]) if self.counts else mean[row, pixel]
+            return here.array(where), here.array(value)
 
-        outputs = [Rows(shape, self.images.dtype, split=True), Rows((), np.float64)]
-        images, number = self.workers.run(
-            put, len(self.images), outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
+        outputs = [Rows((most,), np.int64), Rows((most,), np.float32)]
+        where, value = self.workers.run(
+            locate, len(self.images), outputs, tile=TILE, split=[self.images], row_bytes=pattern_bytes(n_pixel)
         )
-        return images, number
+        where, value = np.asarray(where), np.asarray(value)
+        pattern, place = np.nonzero(where >= 0)
+        found = where[pattern, place], value[pattern, place]
+        return Zingers(pattern.astype(np.int64), *found, np.zeros(n_pixel, np.bool_))
 
 
 def _weight(scale: Float64) -> Float64:

@@ -1,4 +1,4 @@
-"""`python -m spilegate.report OUT [--data DATA] [--only NAME ...]`: draw the pictures of an output folder."""
+"""`python -m spilegate.report OUT [--only NAME ...]`: draw the pictures of an output folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ def main() -> int:
     """Draw, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spilegate.report", description="Draw a run's pictures.")
     parser.add_argument("folder", type=Path, metavar="OUT", help="folder written by spilegate reconstruct")
-    parser.add_argument("--data", type=Path, help="the patterns, for the pictures that show them")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="draw these pictures only")
     parser.add_argument("--background", action="store_true", help="give way to every other process")
     options = parser.parse_args()
@@ -23,7 +22,7 @@ def main() -> int:
     try:
         from spilegate.report.pictures import NAMES, draw
 
-        for path in draw(options.folder, options.data, tuple(options.only or NAMES)):
+        for path in draw(options.folder, tuple(options.only or NAMES)):
             sys.stdout.write(f"{path}\n")
     except InputError as error:
         sys.stderr.write(f"spilegate: error: {error}\n")

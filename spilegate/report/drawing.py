@@ -25,8 +25,8 @@ AT_THE_END = (
 class Drawing:
     """Starts `python -m spilegate.report` for an output folder."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
-        self._folder, self._data = folder.resolve(), data.resolve()
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
         self._processes: list[subprocess.Popen[str]] = []
         self._began = time.perf_counter()
         self._next = 0.0
@@ -48,7 +48,7 @@ class Drawing:
         """Draw everything, wait for it, and return what went wrong, "" if nothing did."""
         self.stop()
         for names in AT_THE_END:
-            self._start("--data", str(self._data), "--only", *names)
+            self._start("--only", *names)
         problem = ""
         for process in self._processes:
             _, errors = process.communicate()

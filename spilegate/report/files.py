@@ -10,6 +10,7 @@ from spilegate.errors import InputError
 from spilegate.records import Float64
 
 CHECKPOINT = "checkpoint.h5"
+FINDINGS = "findings.h5"
 FIGURES = "figures"
 # Ending of a picture that is being written.
 PART = ".part.png"

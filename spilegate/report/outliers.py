@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from spilegate.records import Bool, Float64, Int64
+from spilegate.patterns.examples import Fits
+from spilegate.records import Float64
 from spilegate.report.measured import scale_figures
 from spilegate.report.patterns import log_range
 from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, plain_logarithmic
 
-# Outliers shown as examples.
-EXAMPLES = 4
 BINS = 40
 # Distances that span less than this factor would leave a logarithmic axis with next to no labels.
 LEAST_RANGE = 5.0
-
-
-@dataclass(frozen=True)
-class Fits:
-    """How every pattern fits.
-
-    brightness : (N_IMG,), counts less background, over their mean; distance : (N_IMG,), to the best slice
-    kept : (N_IMG,), False for outliers; scale : (N_IMG,), of mean 1, as the fit has it
-    usual : (N_IMG,), the distance expected at each brightness; most : times `usual` that a pattern's distance may be
-    """
-
-    brightness: Float64
-    distance: Float64
-    kept: Bool
-    scale: Float64
-    usual: Float64
-    most: float
-
-
-def examples(fits: Fits) -> tuple[int | None, Int64]:
-    """Return the pattern that fits as is usual, None if there is none, and up to EXAMPLES outliers.
-
-    Outliers are spread evenly from the one that stands out least to the one that stands out most.
-    """
-    ratio = fits.distance / fits.usual
-    out, kept = np.flatnonzero(~fits.kept), np.flatnonzero(fits.kept)
-    order = out[np.argsort(ratio[out], kind="stable")]
-    places = np.linspace(0, max(len(order) - 1, 0), min(EXAMPLES, len(order))).round().astype(np.int64)
-    middle = int(kept[np.argsort(ratio[kept], kind="stable")[len(kept) // 2]]) if len(kept) else None
-    return middle, order[places]
 
 
 def outliers_figure(fits: Fits, shown: list[tuple[str, Float64]], when: str) -> Figure:

@@ -7,8 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from spilegate.geometry import orientations
-from spilegate.kernels.events import dense
-from spilegate.records import NEVER, Dataset, Float32, Float64
+from spilegate.records import NEVER, Findings, Float32, Float64
 from spilegate.report.style import BLUE, GREY, colours, few_labels
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
@@ -72,7 +71,7 @@ def sphere_density(directions: Float64) -> tuple[Float64, Float64, Float64]:
     return longitude, latitude, 2 * kappa * kernel / (1 - np.exp(-2 * kappa))
 
 
-def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], models: Float32, title: str) -> Figure:
+def patterns_figure(found: Findings, chosen: list[tuple[str, int, float]], models: Float32, title: str) -> Figure:
     """Draw chosen patterns above their model slices, on one logarithmic scale each.
 
     chosen : (name, index of the pattern, distance); models : (len(chosen), N_PIX) float32, scaled like the patterns
@@ -81,13 +80,13 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     figure.suptitle(title)
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (name, index, distance) in enumerate(chosen):
-        pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
-        low, top = log_range(pattern[dataset.mask < NEVER])
+        pattern = example(found, index)
+        low, top = log_range(pattern[found.mask < NEVER])
         # Where photons are few, a slice expects much less than one of them at most pixels.
         low = min(low, SLICE_SHOWN * max(float(models[column].max()), low))
         norm = LogNorm(low, top)
         for ax, values, what in zip(axes[:, column], (pattern, models[column]), ("measured", "model"), strict=True):
-            picture = np.maximum(assemble(dataset, values), low)
+            picture = np.maximum(assemble(found, values), low)
             image = ax.imshow(picture, cmap=colours("magma"), norm=norm)
             ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
             ax.set_title(f"{name}: pattern {index}, distance {distance:.3g}" if what == "measured" else "model slice")
@@ -96,18 +95,17 @@ def patterns_figure(dataset: Dataset, chosen: list[tuple[str, int, float]], mode
     return figure
 
 
-def choose(distance: Float64) -> list[tuple[str, int, float]]:
-    """Return the patterns of the smallest, the median and the largest distance: (name, index, distance)."""
-    order = np.argsort(distance, kind="stable")
-    places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
-    return [(name, int(order[place]), float(distance[order[place]])) for name, place in places.items()]
+def example(found: Findings, index: int) -> Float32:
+    """Return the pattern (N_PIX,) of that number, one of those that are shown."""
+    pattern: Float32 = found.examples[int(np.searchsorted(found.shown, index))]
+    return pattern
 
 
-def assemble(dataset: Dataset, values: Float32 | Float64) -> Float64:
+def assemble(found: Findings, values: Float32 | Float64) -> Float64:
     """Return pixel values (N_PIX,) as the assembled picture, NaN, drawn grey, where no pixel is or the mask is 2."""
-    row, column = (dataset.pixel_index_map - dataset.pixel_index_map.min(axis=0)).T
+    row, column = (found.pixel_index_map - found.pixel_index_map.min(axis=0)).T
     picture = np.full((row.max() + 1, column.max() + 1), np.nan)
-    picture[row, column] = np.where(dataset.mask < NEVER, values, np.nan)
+    picture[row, column] = np.where(found.mask < NEVER, values, np.nan)
     return picture
 
 

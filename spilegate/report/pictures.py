@@ -12,11 +12,8 @@ from spilegate.errors import InputError
 from spilegate.generation.poses import OUTLYING
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.geometry.orientations import matrices
-from spilegate.kernels.events import dense
 from spilegate.kernels.workers import Threads
-from spilegate.likelihood.sampling import mean_pattern
-from spilegate.patterns.outliers import expected
-from spilegate.patterns.prepare import known_background
+from spilegate.patterns.examples import choose, examples, fits
 from spilegate.records import Float64
 from spilegate.report import background, curves, maps, outliers, patterns
 from spilegate.report.files import FIGURES, read_curves
@@ -27,21 +24,19 @@ from spilegate.stages.slicing import slices
 
 # Every picture; "fsc" needs a curve.
 NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "background", "outliers", "fsc")
-# Those that the patterns are read for; all but "intensity" are left out without them.
+# Those that show something of the patterns; all but "intensity" are left out before the run has ended.
 OF_PATTERNS = {"intensity", "patterns", "background", "outliers"}
 
 
-def draw(folder: Path, data: Path | None, names: tuple[str, ...]) -> list[Path]:
+def draw(folder: Path, names: tuple[str, ...]) -> list[Path]:
     """Draw pictures into `folder/figures` and return their paths.
-
-    data : the patterns, needed for OF_PATTERNS
 
     Raises InputError if the folder holds no checkpoint or a name is unknown.
     """
     unknown = set(names) - set(NAMES)
     if unknown:
         raise InputError(f"--only {' '.join(sorted(unknown))}: not a picture; expected some of {' '.join(NAMES)}")
-    material = load(folder, data if OF_PATTERNS & set(names) else None)
+    material = load(folder, patterns=bool(OF_PATTERNS & set(names)))
     target = folder / FIGURES
     target.mkdir(exist_ok=True)
     done = []
@@ -114,54 +109,47 @@ def _convergence(material: Material) -> Painted:
 
 def _patterns(material: Material) -> Painted:
     """Draw the best, the median and the worst pattern beside their model slices."""
-    state, dataset = material.state, material.dataset
-    if dataset is None:
+    state, found = material.state, material.findings
+    if found is None:
         return
-    chosen = patterns.choose(state.distance)
+    chosen = choose(state.distance)
     index = np.array([place for _, place, _ in chosen])
-    models = np.empty((len(index), dataset.q.shape[0]), np.float32)
+    models = np.empty((len(index), len(found.q)), np.float32)
     for kind in np.unique(state.state[index]):
         of_kind = state.state[index] == kind
         rotations = matrices(state.quaternions[index[of_kind]])
         volume = state.autocorrelation[kind]
-        models[of_kind] = slices(volume, state.voxel_angstrom, rotations, dataset.q, workers=Threads(1))
+        models[of_kind] = slices(volume, state.voxel_angstrom, rotations, found.q, workers=Threads(1))
     models *= state.scale[index, None].astype(np.float32)
     title = f"Patterns and their model slices, {material.when}"
-    yield "patterns", patterns.patterns_figure(dataset, chosen, models, title)
+    yield "patterns", patterns.patterns_figure(found, chosen, models, title)
 
 
 def _background(material: Material) -> Painted:
     """Draw the background, if there is one."""
-    measured, found = material.measured, material.state.background
-    if measured is None or not found.any():
+    found, dark = material.findings, material.state.background
+    if found is None or not dark.any():
         return
-    dataset, detector = measured.dataset, measured.detector
-    mean = mean_pattern(measured.mended.images, detector, material.state.weight, workers=measured.workers)
-    estimated = known_background(dataset, material.settings.prepare) is None
-    title = f"Background {'estimated' if estimated else 'of the file'}, {material.when}"
-    spacing = pixel_spacing(dataset.q[detector.merged])
-    picture = patterns.assemble(dataset, found)
-    used = measured.used(detector.merged)
-    yield "background", background.background_figure(mean, found, measured.q_length, used, spacing, picture, title)
+    title = f"Background {'estimated' if found.background_estimated else 'of the file'}, {material.when}"
+    spacing = pixel_spacing(found.q[found.merged])
+    picture = patterns.assemble(found, dark)
+    used = found.merged & (material.q_length <= material.q_range[1])
+    figure = background.background_figure(found.mean, dark, material.q_length, used, spacing, picture, title)
+    yield "background", figure
 
 
 def _outliers(material: Material) -> Painted:
     """Draw which patterns were left out and why, if outliers were looked for."""
-    measured, state = material.measured, material.state
-    if measured is None or not material.settings.matching.outliers:
+    found, state = material.findings, material.state
+    if found is None or not material.settings.matching.outliers:
         return
-    dataset, brightness = measured.dataset, measured.brightness
-    usual, most = expected(state.distance, brightness, limit=OUTLYING)
-    fits = outliers.Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
-    middle, chosen = outliers.examples(fits)
+    how = fits(state, found.scale, OUTLYING)
+    middle, chosen = examples(how)
     named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
     if named and middle is not None:
         named.insert(0, (f"usual: pattern {middle}, {state.distance[middle]:.2g}", middle))
-    shown = []
-    for name, index in named:
-        pattern = dense(dataset.images[index : index + 1], len(dataset.mask))[0]
-        shown.append((name, patterns.assemble(dataset, pattern)))
-    yield "outliers", outliers.outliers_figure(fits, shown, material.when)
+    shown = [(name, patterns.assemble(found, patterns.example(found, index))) for name, index in named]
+    yield "outliers", outliers.outliers_figure(how, shown, material.when)
 
 
 PAINTERS: dict[str, Callable[[Material], Painted]] = {

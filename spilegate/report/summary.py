@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from spilegate import __version__
-from spilegate.patterns.brightness import alike
-from spilegate.patterns.prepare import Experiment, known_background
+from spilegate.patterns.background import alike
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import known_background
 from spilegate.records import Dataset, Reconstruction
 from spilegate.report.measured import background_figures, populations, scale_figures
 from spilegate.report.progress import Record, seconds_by
@@ -55,7 +56,7 @@ class Clock:
 
 def summarise(run: Run, clock: Clock) -> dict[str, Any]:
     """Return the content of `summary.json`."""
-    result = run.result
+    result, found = run.result, run.result.findings
     return {
         "version": __version__,
         "seed": run.settings.seed,
@@ -73,7 +74,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "convergence": result.convergence,
         "statistics": run.experiment.statistics,
         "assignment": "soft" if run.experiment.soft else "hard",
-        "hot_pixels": {"in_all_patterns": run.experiment.hot_pixels, "in_single_patterns": run.experiment.mended},
+        "hot_pixels": {"in_all_patterns": found.hot_pixels, "in_single_patterns": len(found.mended_value)},
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
         "scale": scale_figures(result.state.scale, result.state.weight),
         "background": background_of(run),
@@ -109,7 +110,7 @@ def background_of(run: Run) -> dict[str, Any]:
         source = "estimated" if told else "none"
     elif known_background(run.dataset, run.settings.prepare) is not None:
         source = "file"
-    return {"source": source, **background_figures(run.result.mean_pattern, state.background, q_length, used)}
+    return {"source": source, **background_figures(run.result.findings.mean, state.background, q_length, used)}
 
 
 def time_figures(records: list[Record], clock: Clock) -> dict[str, Any]:

@@ -9,24 +9,23 @@ import numpy as np
 from spilegate.evaluation.fsc import shells
 from spilegate.formats.spinifel import FEWEST_PATTERNS
 from spilegate.generation import models
-from spilegate.patterns.prepare import Experiment
-from spilegate.records import Certainty, Dataset, Float64, HeldOut, State, Watcher
-from spilegate.resolution.halves import Reconstruct, half_sets
+from spilegate.patterns.experiment import Experiment
+from spilegate.records import Certainty, Float64, HeldOut, State, Watcher
+from spilegate.resolution.halves import Run, half_sets
 from spilegate.resolution.transfer import phase_retrieval_transfer
 from spilegate.settings import Settings
 
 
 def measure(
-    dataset: Dataset,
     experiment: Experiment,
     state: State,
     settings: Settings,
-    reconstruct: Reconstruct,
+    run: Run,
     watcher: Watcher | None = None,
 ) -> Certainty:
     """Measure half-set agreement and the phase retrieval transfer function, as far as the settings ask for them.
 
-    state : the last one of the reconstruction; reconstruct : how a half of the patterns is reconstructed
+    state : the last one of the reconstruction; run : how a half of the patterns is reconstructed
     """
     size, edge = state.density.shape[-1], state.density.shape[-1] * state.voxel_angstrom
     _, voxels = shells(size)
@@ -37,7 +36,7 @@ def measure(
     if settings.resolution.half_sets:
         missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
         if len(experiment.images) >= 2 * FEWEST_PATTERNS:
-            halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
+            halves = half_sets(settings, experiment, state, run, watcher)
     none = np.empty((0, len(q)))
     transfer = transfer_function(experiment, state, settings) if settings.resolution.phasings > 1 else none
     return Certainty(

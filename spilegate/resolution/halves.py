@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -12,14 +12,19 @@ from scipy.optimize import linear_sum_assignment
 from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align, moved
 from spilegate.geometry.detector import pixel_spacing
-from spilegate.patterns.prepare import Experiment, prepare
-from spilegate.records import Dataset, Float64, HeldOut, Reconstruction, State, Watcher
+from spilegate.patterns.experiment import Experiment
+from spilegate.records import Float64, HeldOut, Reconstruction, State, Watcher
 from spilegate.resolution.held_out import bands, significance
 from spilegate.resolution.outlines import corrected_correlation
 from spilegate.resolution.surrogates import surrogate
 from spilegate.settings import Settings
 
-Reconstruct = Callable[[Dataset, Settings, Experiment, Watcher | None], Reconstruction]
+
+class Run(Protocol):
+    """How prepared patterns are reconstructed."""
+
+    def __call__(self, experiment: Experiment, settings: Settings, *, watcher: Watcher | None) -> Reconstruction:
+        """Reconstruct them."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,10 @@ class HalfSets:
 
 
 def half_sets(
-    dataset: Dataset,
     settings: Settings,
     experiment: Experiment,
     whole: State,
-    reconstruct: Reconstruct,
+    run: Run,
     watcher: Watcher | None = None,
 ) -> HalfSets:
     """Reconstruct the even and the odd patterns, each from its own blind start, and compare what came out.
@@ -50,21 +54,21 @@ def half_sets(
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): their Fourier shell correlation meets 0.143 where the full
     set's would meet 0.5 against the truth.
 
-    experiment, whole : what all patterns were measured to be, and came to; watcher : is asked who is to watch each half
+    experiment, whole : what all patterns were measured to be, and came to; run : reconstructs a half
+    watcher : is asked who is to watch each half
     """
     workers = experiment.workers
-    options, diameter_angstrom = options_of_halves(settings, experiment), experiment.diameter_angstrom
+    options = options_of_halves(settings)
     experiments, results = [], []
     for half in (0, 1):
-        part = replace(dataset, images=workers.take(dataset.images, half, 2))
-        of_part = prepare(part, options, workers)
+        part = experiment.half(half)
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         of_half = None if watcher is None else watcher.half(half + 1)
-        results.append(reconstruct(part, options.model_copy(update={"seed": seed}), of_part, of_half))
-        experiments.append(of_part)
+        results.append(run(part, options.model_copy(update={"seed": seed}), watcher=of_half))
+        experiments.append(part)
     first, second = results
     plain, corrected = state_correlations(
-        first.state, second.state, first.q_max, diameter_angstrom, settings.seed, threads=workers.threads
+        first.state, second.state, first.q_max, experiment.diameter_angstrom, settings.seed, threads=workers.threads
     )
     if len(whole.density) > 1:
         plain, corrected = numbered_like(whole, first.state, (plain, corrected), first.q_max, threads=workers.threads)
@@ -76,20 +80,15 @@ def half_sets(
     )
 
 
-def options_of_halves(settings: Settings, experiment: Experiment) -> Settings:
-    """Return the settings of both halves: what all patterns decided is not decided again by each half for itself.
+def options_of_halves(settings: Settings) -> Settings:
+    """Return the settings of both halves, which have no halves of their own.
 
-    With a diameter of its own each volume would have a grid of its own, and halves about as bright as where one way of
-    matching gives way to another could go different ways.
+    What all patterns were found to be is not found again by each half for itself: with a diameter of its own each
+    volume would have a grid of its own, and halves about as bright as where one way of matching gives way to another
+    could go different ways.
     """
-    matching = {"statistics": experiment.statistics, "assignment": "soft" if experiment.soft else "hard"}
-    return settings.model_copy(
-        update={
-            "resolution": settings.resolution.model_copy(update={"half_sets": False, "phasings": 0}),
-            "prepare": settings.prepare.model_copy(update={"diameter_angstrom": experiment.diameter_angstrom}),
-            "matching": settings.matching.model_copy(update=matching),
-        }
-    )
+    own = settings.resolution.model_copy(update={"half_sets": False, "phasings": 0})
+    return settings.model_copy(update={"resolution": own})
 
 
 def state_correlations(

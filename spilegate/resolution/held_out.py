@@ -22,7 +22,7 @@ from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, pattern_bytes
-from spilegate.patterns.prepare import Experiment
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, Int64, State
 from spilegate.schedule import GROWTH, plan
 from spilegate.settings import MatchingOptions

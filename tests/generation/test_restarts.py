@@ -11,7 +11,8 @@ from photons import blind, heap, measured, settings
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.generation import models, restarts, start
 from spilegate.geometry import orientations
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import State
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation

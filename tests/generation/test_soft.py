@@ -20,7 +20,8 @@ from spilegate.geometry.symmetry import group
 from spilegate.kernels.events import events
 from spilegate.mtip import reconstruct
 from spilegate.patterns import prepare as preparation
-from spilegate.patterns.prepare import SOFT_PHOTONS, Experiment, prepare
+from spilegate.patterns.experiment import SOFT_PHOTONS, Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
 from spilegate.resolution import halves
 from spilegate.schedule import SOFT_REPEATS, schedule

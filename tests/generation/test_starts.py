@@ -13,7 +13,8 @@ from spilegate.evaluation.orientations import orientation_error
 from spilegate.generation import start
 from spilegate.kernels.events import events
 from spilegate.mtip import blind_start, reconstruct
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import State
 from spilegate.simulation.experiment import Simulation
 from spilegate.watching import Recorder

@@ -22,7 +22,8 @@ from spilegate.mtip import reconstruct
 from spilegate.patterns import brightness as calibration
 from spilegate.patterns.diameter import estimate as diameter
 from spilegate.patterns.diameter import pair_distances
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.patterns.zingers import Mended, mend
 from spilegate.records import State
 from spilegate.resolution import held_out as prediction

@@ -16,7 +16,9 @@ from spilegate.errors import InputError
 from spilegate.kernels import memory
 from spilegate.kernels.device import Device, room_of
 from spilegate.kernels.workers import Threads
-from spilegate.patterns.prepare import Experiment, check_memory, needs, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.memory import check_memory, needs
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset
 from spilegate.schedule import plan
 from spilegate.settings import PrepareOptions, ResolutionOptions, Settings

@@ -11,7 +11,8 @@ from photons import blind, measured, settings
 from spilegate.generation import models, poses, start
 from spilegate.geometry import orientations
 from spilegate.kernels.workers import Threads
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import MERGE_ONLY, NEVER, USE, State
 from spilegate.settings import MatchingOptions, MergingOptions
 from spilegate.simulation.experiment import Simulation

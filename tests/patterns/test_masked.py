@@ -14,7 +14,8 @@ from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonic
 from spilegate.kernels.workers import Threads
 from spilegate.likelihood.sampling import Sampling
 from spilegate.likelihood.statistics import Gaussian, Likelihood, Poisson
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.simulation.experiment import Simulation
 from spilegate.simulation.particle import Particle, built_in_particle
 from spilegate.stages import matching, refining, slicing

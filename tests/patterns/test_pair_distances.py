@@ -15,7 +15,8 @@ from spilegate.commands.reconstruct import Job, _opening
 from spilegate.errors import InputError
 from spilegate.kernels.workers import Threads
 from spilegate.patterns.diameter.pair_distances import Curve, centre_seen, mean_curve, radii
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.simulation.conditions import Conditions
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom

@@ -10,7 +10,8 @@ import pytest
 from conftest import as_dataset
 
 from spilegate.mtip import reconstruct
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
 from spilegate.resolution import certainty, verdict
 from spilegate.resolution.halves import held_out, numbered_like, state_correlations

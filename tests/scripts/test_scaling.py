@@ -19,7 +19,8 @@ from spilegate.kernels import fft, nufft, polar
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import Here, Threads
 from spilegate.likelihood.sampling import on_pixels, radial_profile
-from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, detector_q
 from spilegate.stages import matching, merging, refining, slicing

@@ -20,6 +20,7 @@ from spilegate.kernels import nufft
 from spilegate.kernels.workers import GROUP, Here, Total, Workers
 from spilegate.likelihood.sampling import Profile, on_pixels
 from spilegate.patterns.diameter.pair_distances import centre_seen, largest_distance, longest
+from spilegate.patterns.statistics import Moments
 from spilegate.records import Float32, Float64
 
 # Towards its end the overlap's projection falls like (d - x)^2.5, so power^0.4 is a line that meets zero at d. The line
@@ -54,6 +55,7 @@ def estimate_diameter(
     detector: Detector,
     scale: Float64,
     weight: Float64,
+    moments: Moments,
     profile: Profile,
     *,
     q_max: float,
@@ -63,23 +65,27 @@ def estimate_diameter(
     """Return the largest diameter [angstrom].
 
     images : (N_IMG, N_PIX), patterns or lists of their photons; scale, weight : (N_IMG,) float64
+    moments, profile : of the patterns
     noisy : whether there are so few photons that most of the profile's variance is their noise
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
     if noisy and centre_seen(detector):
-        return largest_distance(images, detector, scale, weight, q_max=q_max, workers=workers)
+        return largest_distance(moments, detector, scale, weight, q_max=q_max)
     largest = longest(detector)
-    for part in PARTS_OF_MEAN if noisy else PARTS_OF_MEAN[-1:]:
-        displacement, power = texture_power(
-            images, detector, scale, weight, profile, q_max=q_max, part_of_mean=part, workers=workers
+    # Two at a time: the second pair is seldom needed.
+    for parts in (PARTS_OF_MEAN[:2], PARTS_OF_MEAN[2:]) if noisy else (PARTS_OF_MEAN[-1:],):
+        displacement, powers = texture_power(
+            images, detector, scale, weight, profile, q_max=q_max, parts_of_mean=parts, workers=workers
         )
         inside = displacement <= largest
-        displacement, power = displacement[inside], power[inside]
+        displacement = displacement[inside]
         if len(displacement) < FEWEST_SAMPLES:
             # Not two speckles, whatever the particle.
             return largest
-        power = power - np.median(power[displacement > 0.85 * largest])
-        if _spread(power[displacement > NOISE_ONLY * largest]) <= MOST_NOISE * power.max():
+        flat = [power[inside] - np.median(power[inside][displacement > 0.85 * largest]) for power in powers]
+        still = [_spread(each[displacement > NOISE_ONLY * largest]) <= MOST_NOISE * each.max() for each in flat]
+        power = flat[still.index(True)] if any(still) else flat[-1]
+        if any(still):
             break
     # Outwards from the maximum: scaling patterns to one brightness takes power away at the smallest displacements.
     peak = int(np.argmax(power))
@@ -106,12 +112,12 @@ def texture_power(
     profile: Profile,
     *,
     q_max: float,
-    part_of_mean: float = 0.0,
+    parts_of_mean: tuple[float, ...] = (0.0,),
     workers: Workers,
-) -> tuple[Float64, Float64]:
-    """Return displacements (n,) [angstrom] and the mean power (n,) there of the whitened patterns' 2-D transforms.
+) -> tuple[Float64, list[Float64]]:
+    """Return displacements (n,) [angstrom] and mean powers (n,) there of the whitened patterns' 2-D transforms.
 
-    part_of_mean : power of the mean in what whitens, the rest is the standard deviation's
+    parts_of_mean : for each a power of the mean in what whitens, the rest is the standard deviation's
     """
     q = detector.q
     sampling = on_pixels(detector, profile, q_first=0.0, q_last=q_max, matching=True)
@@ -121,34 +127,37 @@ def texture_power(
     half = int(np.ceil(0.5 / pixel_spacing(q[pixels]) / step))
     points = _points(q[pixels], step)
     spread = np.sqrt(sampling.variance)
-    level = np.maximum(sampling.mean, LEAST_MEAN * spread) ** part_of_mean * spread ** (1 - part_of_mean)
-    window = (np.cos(np.pi / 2 * q_length[pixels] / q_max) / level).astype(np.float32)
+    bright = np.maximum(sampling.mean, LEAST_MEAN * spread)
+    levels = [bright**part * spread ** (1 - part) for part in parts_of_mean]
+    taper = np.cos(np.pi / 2 * q_length[pixels] / q_max)
+    windows = [(taper / level).astype(np.float32) for level in levels]
     side = 2 * half + 1
 
-    def add(here: Here, part: slice, block: Any) -> tuple[Any]:
+    def add(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         xp = here.xp
         own = here.array(scale[part])
         white = sampling.normalised(sampling.counts(block), own) - here.array(sampling.mean)
         # A pattern counts as much as its scale.
-        white *= here.array(window) * xp.astype(xp.sqrt(own * here.array(weight[part])), white.dtype)[:, None]
-        return (_power(here, white, points, side),)
+        white *= xp.astype(xp.sqrt(own * here.array(weight[part])), white.dtype)[:, None]
+        return tuple(_power(here, white * here.array(window), points, side) for window in windows)
 
     # A pixel's mean square is its variance over the level's square, its power in a picture at most the pixels' number.
-    bound = 16.0 * (scale * weight).sum() * len(pixels) ** 2 * float((sampling.variance / level**2).max())
-    (total,) = workers.run(
-        add, len(images), [Total((side, side), bound)], tile=GROUP, split=[images], row_bytes=PICTURE_BYTES * side**2
-    )
+    most = 16.0 * (scale * weight).sum() * len(pixels) ** 2
+    outputs = [Total((side, side), most * float((sampling.variance / level**2).max())) for level in levels]
+    totals = workers.run(add, len(images), outputs, tile=GROUP, split=[images], row_bytes=PICTURE_BYTES * side**2)
     everywhere = np.flatnonzero(q_length <= q_max)
     if len(pixels) < len(everywhere):
         whole = np.cos(np.pi / 2 * q_length[everywhere] / q_max).astype(np.float32)
         known = whole[np.isin(everywhere, pixels)]
         here = Here(np, workers.threads)
         masked = _power(here, known[None], points, side)
-        total = _unmasked(total, masked, _power(here, whole[None], _points(q[everywhere], step), side))
+        of_whole = _power(here, whole[None], _points(q[everywhere], step), side)
+        totals = [_unmasked(total, masked, of_whole) for total in totals]
     axis = np.arange(-half, half + 1)
     ring = np.rint(np.sqrt(axis[:, None] ** 2 + axis**2)).astype(int).ravel()
-    power = np.bincount(ring, total.ravel()) / np.bincount(ring) / (scale * weight).sum()
-    return np.arange(half + 1, dtype=np.float64) * step, power[: half + 1]
+    share = np.bincount(ring) * (scale * weight).sum()
+    powers = [(np.bincount(ring, total.ravel()) / share)[: half + 1] for total in totals]
+    return np.arange(half + 1, dtype=np.float64) * step, powers
 
 
 def _spread(values: Float64) -> float:

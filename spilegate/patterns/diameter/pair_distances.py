@@ -11,14 +11,12 @@ are in this one curve, so that it is known where no pattern shows any speckle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.geometry.detector import Detector, pixel_spacing
-from spilegate.kernels.workers import Workers
-from spilegate.likelihood.sampling import moments
+from spilegate.patterns.statistics import Moments
 from spilegate.records import Float64
 
 # A distance r is seen where q r is small: nothing tells of distances much longer than 1 over the innermost q.
@@ -93,20 +91,12 @@ def centre_seen(detector: Detector) -> bool:
     return first * longest(detector) <= INNERMOST
 
 
-def largest_distance(
-    images: Any,
-    detector: Detector,
-    scale: Float64,
-    weight: Float64,
-    *,
-    q_max: float,
-    workers: Workers,
-) -> float:
+def largest_distance(moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float) -> float:
     """Return the largest diameter [angstrom], the mean over what is probable, at most `longest`; see `centre_seen`.
 
-    images : (N_IMG, N_PIX), numbers of photons, or lists of them; scale, weight : (N_IMG,) float64
+    moments : of numbers of photons; scale, weight : (N_IMG,) float64, of the patterns
     """
-    curve = mean_curve(images, detector, scale, weight, q_max=q_max, workers=workers)
+    curve = mean_curve(moments, detector, scale, weight, q_max=q_max)
     shortest, largest = 1 / q_max, longest(detector)
     count = max(2, int(np.log(largest / shortest) / np.log(STEP)) + 2)
     diameters = np.geomspace(shortest, largest, count)
@@ -114,16 +104,14 @@ def largest_distance(
     return float(np.exp(np.average(np.log(diameters), weights=np.exp(evidence - evidence.max()))))
 
 
-def mean_curve(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, *, q_max: float, workers: Workers
-) -> Curve:
+def mean_curve(moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float) -> Curve:
     """Return the mean over rings up to q_max of patterns as `largest_distance` takes them."""
     q = np.linalg.norm(detector.q, axis=-1)
     used = np.flatnonzero(detector.merged & (q <= q_max))
     spacing = pixel_spacing(detector.q[detector.matched])
     _, ring = np.unique((q[used] / spacing).astype(int), return_inverse=True)
     number = np.bincount(ring).astype(np.float64)
-    mean, square = (moment[used] for moment in moments(images, detector, scale, weight, workers))
+    mean, square = moments.mean[used], moments.square[used]
     ground = (detector.background / detector.response)[used]
     mean, square, ground = (np.bincount(ring, values) / number for values in (mean, square, ground))
     strength = scale * weight
