@@ -14,16 +14,17 @@ from gpu_check_data import as_dataset, model, spread_out
 from gpu_check_report import Report
 
 from spilegate.geometry import orientations
+from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels import algebra, cg, events, fft, nufft, polar, resample
 from spilegate.kernels.device import Device
 from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers
-from spilegate.likelihood import sampling
 from spilegate.likelihood.statistics import Gaussian, Likelihood, Poisson
-from spilegate.patterns import brightness as calibration
 from spilegate.patterns import zingers
+from spilegate.patterns.background import background_of
 from spilegate.patterns.diameter import estimate as diameter
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
+from spilegate.patterns.statistics import Weighing, moments, shell_sums, shells
 from spilegate.records import Float32
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, PhasingOptions, Settings
@@ -211,28 +212,33 @@ class Bodies:
         on = {id(self.host): experiment.images, id(self.device): self.device.xp.asarray(experiment.images)}
         detector, one = experiment.detector, np.ones(n_image)
         scale = rng.uniform(0.8, 1.2, n_image)
-        self.same(f"moments{label}", lambda w: sampling.moments(on[id(w)], detector, scale, one, w), 1e-6)
-        self.same(
-            f"sums{label}", lambda w: calibration.pattern_sums(on[id(w)], detector, detector.matched, workers=w), 1e-5
-        )
+        self.same(f"moments{label}", lambda w: moments(on[id(w)], detector, scale, one, workers=w).square, 1e-6)
+        spacing = pixel_spacing(detector.q[detector.merged])
+        beyond = zingers.innermost(detector, None, spacing)
+        laid = shells(detector, spacing, q_max=experiment.q_max, beyond=beyond)
+        self.same(f"sums{label}", lambda w: shell_sums(on[id(w)], laid, workers=w).squares, 1e-5)
         if label != " few":
             self.same(
                 f"background{label}",
-                lambda w: calibration.background_of(on[id(w)], detector, spread_out(scale), one, workers=w),
+                lambda w: background_of(shell_sums(on[id(w)], laid, workers=w), detector, spread_out(scale), one),
                 1e-5,
             )
             self.same(
                 f"texture{label}",
                 lambda w: diameter.texture_power(
                     on[id(w)], detector, scale, one, experiment.profile, q_max=experiment.q_max, workers=w
-                ),
+                )[1][0],
                 1e-3,
             )
-        self.same(
-            f"zingers{label}",
-            lambda w: zingers.mend(on[id(w)], detector, None, counts=dataset.counts, workers=w).images,
-            1e-6,
-        )
+
+        def mended(workers: Workers) -> Any:
+            images = on[id(workers)]
+            sums = shell_sums(images, laid, workers=workers)
+            weighing = Weighing(scale, one, sums.most)
+            found, _ = zingers.find(images, detector, sums, weighing, counts=dataset.counts, workers=workers)
+            return zingers.mended(images, found, len(detector.q), workers=workers)
+
+        self.same(f"zingers{label}", mended, 1e-6)
         volume = model(experiment, plan, rng)
         rings = statistics(experiment.rings(plan).sampling)
         pixels = statistics(experiment.pixels(plan.q_match).sampling)

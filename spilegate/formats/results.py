@@ -22,7 +22,7 @@ from spilegate.records import Bool, Float32, Float64, Int64, State
 
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
-    r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
+    r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl"
     rf"|(fsc_(reference|half_set|half_set_plain)|prtf)(_\d+)?\.csv)({re.escape(files.PARTIAL)})?"
 )
 OWN_FIGURES = re.compile(

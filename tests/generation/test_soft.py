@@ -19,10 +19,9 @@ from spilegate.geometry import orientations
 from spilegate.geometry.symmetry import group
 from spilegate.kernels.events import events
 from spilegate.mtip import reconstruct
-from spilegate.patterns import prepare as preparation
 from spilegate.patterns.experiment import SOFT_PHOTONS, Experiment
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, State
+from spilegate.records import Dataset, State, Watcher
 from spilegate.resolution import halves
 from spilegate.schedule import SOFT_REPEATS, schedule
 from spilegate.settings import ConvergenceOptions, Settings
@@ -85,19 +84,16 @@ def test_patterns_of_few_photons_are_assigned_softly_unless_told_otherwise() -> 
     assert not soft(replace(few, counts=False))
 
 
-def test_halves_go_the_way_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halves_go_the_way_of_the_whole() -> None:
     """Also where one half has more photons than the limit, and the other one less."""
     dataset, seen = blind(measured(images=120, photons=300.0)), []
     images = dataset.images.copy()
     images[::2] *= 2
-    dataset = replace(dataset, images=images)
-    whole = prepare(dataset, settings(prepare=GIVEN))
-    limit = float(np.mean(images.sum(axis=1)))
-    monkeypatch.setattr(preparation, "SOFT_PHOTONS", limit)
-    monkeypatch.setattr(preparation, "BRIGHT_PHOTONS", limit)
+    whole = prepare(replace(dataset, images=images), settings(prepare=GIVEN))
 
-    def reconstructed(_: Dataset, options: Settings, experiment: Experiment, *__: Any) -> Any:
-        seen.append((options.matching, experiment))
+    def run(experiment: Experiment, options: Settings, *, watcher: Watcher | None) -> Any:
+        assert not options.resolution.half_sets
+        seen.append(experiment)
         if len(seen) == 2:
             raise StopIteration
 
@@ -105,8 +101,9 @@ def test_halves_go_the_way_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
         seen.clear()
         found = replace(whole, soft=softly, statistics=statistics)
         with pytest.raises(StopIteration):
-            halves.half_sets(dataset, settings(prepare=GIVEN), found, None, reconstructed)
-        assert [(half.soft, half.statistics) for _, half in seen] == [(softly, statistics)] * 2
+            halves.half_sets(settings(prepare=GIVEN), found, None, run)
+        assert [(half.soft, half.statistics) for half in seen] == [(softly, statistics)] * 2
+        assert [half.plans for half in seen] == [whole.plans] * 2
 
 
 def test_the_diameter_is_found_from_few_photons() -> None:

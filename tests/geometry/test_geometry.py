@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 from spilegate.geometry import detector, fourier, orientations
 from spilegate.kernels import fft
 from spilegate.kernels.workers import Threads
-from spilegate.likelihood import sampling
 from spilegate.patterns.diameter import estimate as diameter
 from spilegate.patterns.prepare import inscribed_radius
+from spilegate.patterns.statistics import moments, radial_profile
 from spilegate.simulation.experiment import detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
 
@@ -111,7 +111,7 @@ def test_profile_has_mean_and_variance_of_rings():
     length = np.linalg.norm(q, axis=1)
     images = (100 + rng.standard_normal((400, len(q))) * (10 + 300 * length)).astype(np.float32)
     one = np.ones(len(images))
-    profile = sampling.radial_profile(images, bare(q), one, one, 0.01, workers=Threads(2))
+    profile = radial_profile(moments(images, bare(q), one, one, workers=Threads(2)), bare(q), 0.01)
     mean, variance = profile.at(np.array([0.05, 0.09]))
     np.testing.assert_allclose(mean, 100, rtol=0.01)
     np.testing.assert_allclose(np.sqrt(variance), [25, 37], rtol=0.03)
@@ -140,6 +140,7 @@ def test_diameter_from_patterns_within_a_fifth(name, photons):
         )
     )
     arguments = (data.images, bare(data.q), np.ones(200), np.ones(200))
-    profile = sampling.radial_profile(*arguments, detector.pixel_spacing(data.q), workers=Threads(2))
-    found = diameter.estimate_diameter(*arguments, profile, q_max=1 / 8.0, workers=Threads(2))
+    of_all = moments(*arguments, workers=Threads(2))
+    profile = radial_profile(of_all, bare(data.q), detector.pixel_spacing(data.q))
+    found = diameter.estimate_diameter(*arguments, of_all, profile, q_max=1 / 8.0, workers=Threads(2))
     assert found == pytest.approx(diameter_angstrom(particle), rel=0.2)

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from photons import PIXELS, blind, good_patterns, measured, settings
 
-from spilegate.geometry.detector import Detector
+from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels.events import events
 from spilegate.kernels.workers import Threads
-from spilegate.patterns.brightness import background_of, calibrate, scales, strangers
+from spilegate.patterns import background
+from spilegate.patterns import strangers as told
+from spilegate.patterns.background import Brightness
+from spilegate.patterns.brightness import scales
 from spilegate.patterns.prepare import detector_of, prepare
+from spilegate.patterns.statistics import Sums, shell_sums, shells
 from spilegate.settings import PrepareOptions
 from spilegate.simulation.experiment import Hidden, Simulation
 
@@ -38,9 +42,19 @@ def images(simulation: Simulation) -> np.ndarray:
     return simulation.intensities.reshape(len(simulation.intensities), -1)
 
 
-def reach(simulation: Simulation) -> float:
-    """The inscribed circle's radius."""
-    return float(np.linalg.norm(simulation.pixel_position[0, PIXELS // 2, -1]))
+def summed(patterns: np.ndarray, pixels: Detector) -> Sums:
+    """Sums over shells as wide as a pixel, up to the inscribed circle."""
+    spacing, middle = pixel_spacing(pixels.q[pixels.merged]), PIXELS // 2
+    q_max = float(np.linalg.norm(pixels.q.reshape(PIXELS, PIXELS, 3)[middle, -1]))
+    return shell_sums(patterns, shells(pixels, spacing, q_max=q_max, beyond=0.0), workers=WORKERS)
+
+
+def background_of(patterns: np.ndarray, pixels: Detector, scale: np.ndarray, weight: np.ndarray) -> np.ndarray | None:
+    return background.background_of(summed(patterns, pixels), pixels, scale, weight)
+
+
+def calibrated(patterns: np.ndarray, pixels: Detector, weight: np.ndarray, *, estimate: bool) -> Brightness:
+    return background.calibrated(summed(patterns, pixels), pixels, weight, estimate=estimate)
 
 
 def background_error(found: np.ndarray, simulation: Simulation) -> float:
@@ -52,7 +66,7 @@ def background_error(found: np.ndarray, simulation: Simulation) -> float:
 
 def test_the_background_is_found_from_true_scales(dim: Simulation) -> None:
     scale, everyone = truth(dim).scale, np.ones(len(dim.intensities))
-    found = background_of(images(dim), detector(dim), scale, everyone, workers=WORKERS)
+    found = background_of(images(dim), detector(dim), scale, everyone)
     assert found is not None
     assert background_error(found, dim) < 0.03
 
@@ -60,9 +74,7 @@ def test_the_background_is_found_from_true_scales(dim: Simulation) -> None:
 def test_lists_of_photons_have_the_same_background(dim: Simulation) -> None:
     scale, everyone = truth(dim).scale, np.ones(len(dim.intensities))
     lists = events(images(dim), int(images(dim).sum(1).max()))
-    found, expected = (
-        background_of(patterns, detector(dim), scale, everyone, workers=WORKERS) for patterns in (lists, images(dim))
-    )
+    found, expected = (background_of(patterns, detector(dim), scale, everyone) for patterns in (lists, images(dim)))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -72,7 +84,7 @@ def test_the_background_of_another_shape_is_followed(dim: Simulation) -> None:
     q_length = np.linalg.norm(dim.pixel_position.reshape(-1, 3), axis=-1)
     more = np.where(detector(dim).merged, 8 * (1 - (q_length / q_length.max()) ** 2), 0)
     patterns = (images(dim) + rng.poisson(more, images(dim).shape)).astype(np.float32)
-    found = background_of(patterns, detector(dim), truth(dim).scale, np.ones(len(patterns)), workers=WORKERS)
+    found = background_of(patterns, detector(dim), truth(dim).scale, np.ones(len(patterns)))
     assert found is not None
     used = detector(dim).merged
     expected = (truth(dim).background.ravel() + more)[used]
@@ -82,9 +94,9 @@ def test_the_background_of_another_shape_is_followed(dim: Simulation) -> None:
 def test_patterns_of_weight_0_have_no_say_in_the_background(dim: Simulation) -> None:
     patterns, weight = images(dim).copy(), np.ones(len(dim.intensities))
     weight[::4] = 0
-    expected = background_of(patterns, detector(dim), truth(dim).scale, weight, workers=WORKERS)
+    expected = background_of(patterns, detector(dim), truth(dim).scale, weight)
     patterns[::4] = 40 * truth(dim).scale[::4, None]
-    found = background_of(patterns, detector(dim), truth(dim).scale, weight, workers=WORKERS)
+    found = background_of(patterns, detector(dim), truth(dim).scale, weight)
     assert found is not None
     assert expected is not None
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -93,25 +105,24 @@ def test_patterns_of_weight_0_have_no_say_in_the_background(dim: Simulation) -> 
 def test_patterns_of_one_brightness_tell_no_background() -> None:
     alike = measured(images=100, photons=5000.0, background=2.0)
     everyone = np.ones(100)
-    assert background_of(images(alike), detector(alike), truth(alike).scale, everyone, workers=WORKERS) is None
-    scale, found = calibrate(images(alike), detector(alike), everyone, reach(alike), estimate=True, workers=WORKERS)
+    assert background_of(images(alike), detector(alike), truth(alike).scale, everyone) is None
+    found = calibrated(images(alike), detector(alike), everyone, estimate=True)
     assert not found.background.any()
     # Orientations differ in how much they scatter.
-    assert np.std(scale) < 0.2
+    assert np.std(found.scale) < 0.2
 
 
 def test_scales_and_background_are_found_together(dim: Simulation) -> None:
     """Scales are first taken from the sums, to which a background adds; each round both come nearer to the truth."""
-    everyone, how = np.ones(len(dim.intensities)), {"estimate": True, "workers": WORKERS}
-    scale, found = calibrate(images(dim), detector(dim), everyone, reach(dim), **how)  # type: ignore[arg-type]
-    assert scale.mean() == pytest.approx(1)
+    everyone = np.ones(len(dim.intensities))
+    found = calibrated(images(dim), detector(dim), everyone, estimate=True)
+    assert found.scale.mean() == pytest.approx(1)
     assert background_error(found.background, dim) < 0.1
-    assert slope(scale, dim) == pytest.approx(1, abs=0.02)
-    how["estimate"] = False
-    alone, same = calibrate(images(dim), detector(dim), everyone, reach(dim), **how)  # type: ignore[arg-type]
-    assert not same.background.any()
+    assert slope(found.scale, dim) == pytest.approx(1, abs=0.02)
+    alone = calibrated(images(dim), detector(dim), everyone, estimate=False)
+    assert not alone.background.any()
     # Dark patterns look too bright.
-    assert slope(alone, dim) < 0.9
+    assert slope(alone.scale, dim) < 0.9
 
 
 def slope(scale: np.ndarray, simulation: Simulation) -> float:
@@ -122,10 +133,10 @@ def slope(scale: np.ndarray, simulation: Simulation) -> float:
 def test_a_known_background_is_taken_off_before_scales_are_compared(dim: Simulation) -> None:
     known = replace(detector(dim), background=truth(dim).background.ravel())
     everyone = np.ones(len(dim.intensities))
-    scale, same = calibrate(images(dim), known, everyone, reach(dim), estimate=False, workers=WORKERS)
-    assert same is known
-    assert slope(scale, dim) == pytest.approx(1, abs=0.02)
-    assert np.std(scale / truth(dim).scale) < 0.25
+    found = calibrated(images(dim), known, everyone, estimate=False)
+    assert found.background is known.background
+    assert slope(found.scale, dim) == pytest.approx(1, abs=0.02)
+    assert np.std(found.scale / truth(dim).scale) < 0.25
 
 
 def test_scales_leave_patterns_of_weight_0_out_of_their_mean() -> None:
@@ -146,7 +157,7 @@ def test_flat_patterns_are_strangers(part: float, decades: float, background: fl
     flat = rng.permutation(300)[: round(part * 300)]
     total = patterns[flat].sum(1, keepdims=True)
     patterns[flat] = np.where(used, rng.poisson(total / used.sum(), (len(flat), used.size)), 0)
-    weight = strangers(patterns, detector(simulation), reach(simulation), workers=WORKERS)
+    weight = told.strangers(summed(patterns, detector(simulation)))
     assert set(np.unique(weight)) <= {0.0, 1.0}
     np.testing.assert_array_equal(np.flatnonzero(weight == 0), np.sort(flat))
 

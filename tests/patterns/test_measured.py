@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,13 @@ from matplotlib.colors import to_hex, to_rgb
 from photons import blind, measured, settings
 
 from spilegate.formats import results
-from spilegate.kernels.events import events
+from spilegate.kernels.events import dense, events
 from spilegate.kernels.workers import Threads
-from spilegate.likelihood.sampling import mean_pattern
+from spilegate.patterns.examples import Fits, choose, examples, with_examples
 from spilegate.patterns.outliers import expected, inliers
 from spilegate.patterns.prepare import detector_of, prepare
+from spilegate.patterns.statistics import mean_pattern
 from spilegate.report import background, outliers
-from spilegate.report.material import Measured
 from spilegate.report.measured import background_figures, populations, radial_mean, scale_figures
 from spilegate.report.pictures import draw
 from spilegate.report.style import UNMEASURED, VERMILION, drawing
@@ -87,7 +88,8 @@ def reported(simulation: Simulation, option: str) -> dict[str, Any]:
     detector, weight = experiment.detector, experiment.weight
     state = SimpleNamespace(background=detector.background, scale=experiment.scale, weight=weight)
     mean = mean_pattern(dataset.images, detector, weight, workers=Threads(1))
-    result: Any = SimpleNamespace(state=state, mean_pattern=mean, q_max=experiment.q_max)
+    findings = SimpleNamespace(mean=mean)
+    result: Any = SimpleNamespace(state=state, findings=findings, q_max=experiment.q_max)
     return background_of(Run(Path("data.h5"), chosen, dataset, experiment, result, []))
 
 
@@ -128,30 +130,39 @@ def test_what_is_drawn_as_the_limit_is_the_limit() -> None:
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def test_brightness_is_drawn_as_the_run_judges_it() -> None:
-    """Values that are hot do not pass for bright pulses, nor the noise of few photons."""
+def test_pictures_have_the_patterns_they_show_and_no_others() -> None:
+    """Also of lists of photons; patterns come as the run worked on them, without values that are hot."""
     for simulation in (measured(hot_pixels=3.0), measured(photons=100.0)):
         dataset, chosen = blind(simulation), settings(prepare={"diameter_angstrom": 62.0})
+        if simulation.photons == 100.0:
+            dataset = replace(dataset, images=events(dataset.images, int(dataset.images.sum(axis=1).max())))
         experiment = prepare(dataset, chosen, Threads(1))
+        count = len(experiment.scale)
         found = replace(
             made_up_state(),
             background=experiment.detector.background,
             scale=experiment.scale,
-            weight=experiment.weight,
+            weight=(np.arange(count) % 9 > 0).astype(np.float64),
+            distance=np.random.default_rng(0).random(count),
+            quaternions=np.tile([1.0, 0, 0, 0], (count, 1)),
+            state=np.zeros(count, np.int64),
         )
-        drawn = Measured(dataset, chosen, found, experiment.q_max, Threads(1))
-        np.testing.assert_array_equal(drawn.detector.merged, experiment.detector.merged)
-        np.testing.assert_allclose(drawn.brightness, experiment.scale, rtol=1e-3)
+        findings = with_examples(experiment, found, 5.0)
+        assert {index for _, index, _ in choose(found.distance)} <= set(findings.shown)
+        assert 3 <= len(findings.shown) <= 8
+        np.testing.assert_array_equal(findings.examples, dense(experiment.images[findings.shown], len(dataset.q)))
+        mean = dense(experiment.images[found.weight > 0], len(dataset.q)).mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(findings.mean, mean, rtol=1e-6, atol=1e-9)
 
 
-def fits(count: int, left_out: tuple[int, ...] = ()) -> outliers.Fits:
+def fits(count: int, left_out: tuple[int, ...] = ()) -> Fits:
     """Patterns of a decade of brightness; those left out fit worse, the later the worse."""
     brightness = np.geomspace(0.3, 3, count)
     usual, kept = 0.02 + 0.1 / brightness, np.ones(count, bool)
     distance = usual * (1 + 0.1 * np.cos(np.arange(count)))
     for number, index in enumerate(left_out):
         kept[index], distance[index] = False, usual[index] * (3 + number)
-    return outliers.Fits(brightness, distance, kept, brightness / brightness[kept].mean(), usual, 1.5)
+    return Fits(brightness, distance, kept, brightness / brightness[kept].mean(), usual, 1.5)
 
 
 def title(figure: Any) -> str:
@@ -161,7 +172,7 @@ def title(figure: Any) -> str:
 
 def test_outliers_are_marked_counted_and_shown() -> None:
     found = fits(60, left_out=tuple(range(5, 50, 5)))
-    middle, chosen = outliers.examples(found)
+    middle, chosen = examples(found)
     assert middle is not None
     assert found.kept[middle]
     assert chosen.tolist() == [5, 20, 30, 45]
@@ -187,7 +198,7 @@ def test_outliers_are_marked_counted_and_shown() -> None:
 
 def test_that_there_are_no_outliers_is_said() -> None:
     found = fits(40)
-    middle, chosen = outliers.examples(found)
+    middle, chosen = examples(found)
     assert middle is not None
     assert len(chosen) == 0
     with drawing():
@@ -200,7 +211,7 @@ def test_that_there_are_no_outliers_is_said() -> None:
 
 def test_one_outlier_and_patterns_of_one_scale_are_drawn() -> None:
     found = fits(20, left_out=(3,))
-    alike = outliers.Fits(np.ones(20), np.linspace(0.5, 1.6, 20), found.kept, np.ones(20), np.ones(20), 1.5)
+    alike = Fits(np.ones(20), np.linspace(0.5, 1.6, 20), found.kept, np.ones(20), np.ones(20), 1.5)
     with drawing():
         figure = outliers.outliers_figure(alike, [("one", np.ones((4, 4)))], "generation 7")
         figure.canvas.draw()
@@ -291,6 +302,7 @@ def test_a_run_draws_background_outliers_and_every_state(hard: tuple[Path, str])
     assert all(results.OWN_FIGURES.fullmatch(f"{stem}.png") for stem in stems)
 
 
-def test_pictures_of_patterns_are_left_out_without_them(hard: tuple[Path, str]) -> None:
+def test_pictures_of_patterns_are_left_out_before_the_end(hard: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = hard
-    assert draw(folder, None, ("background", "outliers", "patterns")) == []
+    shutil.copy(folder / "checkpoint.h5", tmp_path)
+    assert draw(tmp_path, ("background", "outliers", "patterns")) == []

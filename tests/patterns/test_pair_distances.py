@@ -17,6 +17,7 @@ from spilegate.kernels.workers import Threads
 from spilegate.patterns.diameter.pair_distances import Curve, centre_seen, mean_curve, radii
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
+from spilegate.patterns.statistics import moments
 from spilegate.simulation.conditions import Conditions
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
@@ -71,9 +72,9 @@ def test_every_pixel_is_sound_where_most_have_no_photon() -> None:
     """With scales or backgrounds that differ the means have no steps to tell what a photon is worth."""
     experiment = few_photons("demo", 30.0)
     assert np.ptp(experiment.scale) > 0
-    mean = mean_curve(
-        experiment.images, experiment.detector, experiment.scale, experiment.weight, q_max=Q_MAX, workers=Threads(1)
-    ).mean
+    patterns = experiment.images, experiment.detector, experiment.scale, experiment.weight
+    of_all = moments(*patterns, workers=Threads(1))
+    mean = mean_curve(of_all, *patterns[1:], q_max=Q_MAX).mean
     assert (mean[-5:] < 3 / 300).all()
     assert experiment.detector.merged.all()
 

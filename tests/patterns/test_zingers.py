@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made_up import made_up_state
 from photons import PIXELS, blind, correlation, measured, settings
 
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.events import dense, events
 from spilegate.kernels.workers import Here, Threads
 from spilegate.mtip import reconstruct
+from spilegate.patterns import zingers
 from spilegate.patterns.prepare import detector_of, prepare
 from spilegate.patterns.speckle import UNLIKELY, limit
-from spilegate.patterns.zingers import INNERMOST_PIXELS, Mended, mend
+from spilegate.patterns.statistics import Weighing, shell_sums, shells
+from spilegate.patterns.zingers import INNERMOST_PIXELS
 from spilegate.records import Dataset
 from spilegate.report.summary import Clock, Run, summarise
-from spilegate.resolution import halves
 from spilegate.settings import PrepareOptions
 from spilegate.simulation.conditions import HOT
 from spilegate.simulation.experiment import Simulation
@@ -34,9 +35,25 @@ CONDITIONS: list[dict[str, Any]] = [
 ]
 
 
+@dataclass(frozen=True)
+class Mended:
+    """Patterns as a run works on them, pixels left out, and how many values were replaced."""
+
+    images: np.ndarray
+    broken: np.ndarray
+    values: int
+
+
 def mended(dataset: Dataset, beyond: float | None = None) -> Mended:
     detector = detector_of(dataset, PrepareOptions())
-    return mend(dataset.images, detector, beyond, counts=dataset.counts, workers=WORKERS)
+    spacing, images = pixel_spacing(dataset.q[detector.merged]), dataset.images
+    laid = shells(detector, spacing, q_max=1.0, beyond=zingers.innermost(detector, beyond, spacing))
+    sums = shell_sums(images, laid, workers=WORKERS)
+    one = np.ones(len(images))
+    found, _ = zingers.find(
+        images, detector, sums, Weighing(one, one, sums.most), counts=dataset.counts, workers=WORKERS
+    )
+    return Mended(zingers.mended(images, found, len(dataset.q), workers=WORKERS), found.broken, len(found.value))
 
 
 def judged(dataset: Dataset) -> np.ndarray:
@@ -204,13 +221,13 @@ def test_pixels_that_are_hot_too_often_are_left_out_and_not_mended() -> None:
     assert np.flatnonzero(found.broken).tolist() == sorted([always, often])
     assert found.values == 10
     experiment = prepare(dataset, settings(prepare=GIVEN), WORKERS)
-    assert (experiment.hot_pixels, experiment.mended) == (2, 10)
+    assert (experiment.findings.hot_pixels, len(experiment.findings.mended_value)) == (2, 10)
     assert not experiment.detector.merged[[always, often]].any()
     assert experiment.detector.merged[seldom]
     # The pixel that is always hot changes no scale.
     plain = prepare(blind(measured(images=300)), settings(prepare=GIVEN), WORKERS)
     np.testing.assert_allclose(experiment.scale, plain.scale, rtol=0.01)
-    assert (plain.hot_pixels, plain.mended) == (0, 0)
+    assert (plain.findings.hot_pixels, len(plain.findings.mended_value)) == (0, 0)
 
 
 def test_nothing_is_looked_for_near_the_beam_or_unless_asked_for() -> None:
@@ -223,7 +240,7 @@ def test_nothing_is_looked_for_near_the_beam_or_unless_asked_for() -> None:
     assert mended(dataset, beyond=0.05).images is images
     options = {"off": {"hot_pixels": False}, "beyond": {"hot_beyond": 0.05}, "on": {}}
     found = {name: prepare(dataset, settings(prepare=GIVEN | more), WORKERS) for name, more in options.items()}
-    assert {name: each.mended for name, each in found.items()} == {"off": 0, "beyond": 0, "on": 1}
+    assert {name: len(each.findings.mended_value) for name, each in found.items()} == {"off": 0, "beyond": 0, "on": 1}
     assert found["off"].images is images
 
 
@@ -247,31 +264,32 @@ def test_a_run_with_hot_pixels_is_as_good_as_one_without(spoiled: Simulation) ->
     assert found > plain - 0.01
     assert left < found - 0.1
     summary = summarise(Run(Path("data.h5"), options, dataset, experiment, result, []), Clock())
-    assert summary["hot_pixels"] == {"in_all_patterns": 0, "in_single_patterns": experiment.mended}
-    assert experiment.mended > 500
+    assert summary["hot_pixels"] == {"in_all_patterns": 0, "in_single_patterns": len(experiment.findings.mended_value)}
+    assert len(experiment.findings.mended_value) > 500
 
 
-def test_every_half_is_mended_for_itself(spoiled: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset, seen = blind(spoiled), []
-    experiment = prepare(dataset, settings(prepare=GIVEN))
+def test_halves_are_mended_like_the_whole(spoiled: Simulation) -> None:
+    """What is known of all patterns is not found again by each half."""
+    experiment = prepare(blind(spoiled), settings(prepare=GIVEN))
+    for number in (0, 1):
+        half = experiment.half(number)
+        np.testing.assert_array_equal(half.images, experiment.images[number::2])
+        assert np.shares_memory(half.images, experiment.images)
+        assert half.scale[half.weight > 0].mean() == pytest.approx(1)
 
-    def prepared(*arguments: Any) -> Any:
-        seen.append(prepare(*arguments))
-        return seen[-1]
 
-    def stop(*arguments: Any) -> Any:
-        if len(seen) == 2:
-            raise StopIteration
-        return None
-
-    monkeypatch.setattr(halves, "prepare", prepared)
-    with pytest.raises(StopIteration):
-        halves.half_sets(dataset, settings(), experiment, made_up_state(), stop)
-    assert min(each.mended for each in seen) > 200
-    whole = mended(dataset).images
-    for half, each in enumerate(seen):
-        # Each knows its own mean only; what is mended is the same but for that.
-        assert np.abs(each.images - whole[half::2]).max() <= 3
+def test_findings_mend_what_the_search_mended(spoiled: Simulation) -> None:
+    """Of counts and of lists of photons, and no pattern is changed where it lies."""
+    dataset, options = blind(spoiled), settings(prepare=GIVEN)
+    before = dataset.images.copy()
+    first = prepare(dataset, options, WORKERS)
+    again = prepare(dataset, options, WORKERS, findings=first.findings)
+    np.testing.assert_array_equal(dataset.images, before)
+    np.testing.assert_array_equal(again.images, first.images)
+    lists = events(np.minimum(before, 60), int(np.minimum(before, 60).sum(1).max()))
+    few = blind(measured(images=300), images=lists)
+    first = prepare(few, options, WORKERS)
+    np.testing.assert_array_equal(prepare(few, options, WORKERS, findings=first.findings).images, first.images)
 
 
 def test_hot_pixels_are_as_simulated(spoiled: Simulation) -> None:

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
 from spilegate.formats.results import OWN_FIGURES, OWN_FILES
-from spilegate.records import Dataset
+from spilegate.patterns.examples import choose
+from spilegate.records import Findings
 from spilegate.report import curves, maps, patterns
 from spilegate.report.drawing import AT_THE_END, Drawing
 from spilegate.report.files import CURVE_FILES, curve_path, read_curves, write_curve
@@ -40,7 +41,7 @@ def autocorrelation(density: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
+def dataset() -> Findings:
     """Five patterns of 12x12 pixels around a beam stop."""
     rng = np.random.default_rng(0)
     index = np.stack(np.meshgrid(np.arange(12), np.arange(12), indexing="ij"), -1).reshape(-1, 2)
@@ -48,7 +49,14 @@ def dataset() -> Dataset:
     q[:, :2] = (index - 5.5) * 0.01
     mask = np.where(np.linalg.norm(q, axis=1) > 0.02, 0, 2).astype(np.uint8)
     images = rng.poisson(5, (5, 144)).astype(np.float32)
-    return Dataset(images, q, mask, (1, 12, 12), index, "0" * 64, "patterns.h5")
+    none, pixels = np.zeros(0, np.int64), np.ones(144, bool)
+    return Findings(
+        q=q, mask=mask, pixel_index_map=index, matched=pixels, merged=pixels, background=np.zeros(144),
+        background_estimated=True, scale=np.ones(5), weight=np.ones(5), mended_pattern=none, mended_pixel=none,
+        mended_value=np.zeros(0, np.float32), profile_q=np.zeros(0), profile_mean=np.zeros(0),
+        profile_variance=np.zeros(0), q_min=0.0, q_max=0.1, diameter_angstrom=50.0, photons=100.0, hot_pixels=0,
+        mean=images.mean(axis=0, dtype=np.float64), shown=np.arange(5), examples=images,
+    )  # fmt: skip
 
 
 def png_rows(path: Path) -> np.ndarray:
@@ -81,18 +89,18 @@ def assert_shows_something(path: Path) -> None:
 
 
 def test_every_picture_is_a_png_that_shows_something(
-    tmp_path: Path, density: np.ndarray, autocorrelation: np.ndarray, dataset: Dataset
+    tmp_path: Path, density: np.ndarray, autocorrelation: np.ndarray, dataset: Findings
 ) -> None:
     merits = {"mean_distance": 0.1, "moved": 0.2, "merge_residual": 1e-5, "phasing_r": 0.1, "q_max": 0.1}
     q = np.linspace(0.005, 0.1, 20)
-    models = dataset.images[[0, 2, 4]]
+    models = dataset.examples[[0, 2, 4]]
     quaternions = Rotation.random(300, rng=np.random.default_rng(2)).as_quat(scalar_first=True)
     with drawing():
         figures = {
             "density": maps.density_figure(density, 4.0, "Density"),
             "intensity": maps.intensity_figure(autocorrelation, 4.0, 0.02, 0.1, "Intensity"),
             "orientations": patterns.orientations_figure(quaternions, "Orientations"),
-            "patterns": patterns.patterns_figure(dataset, patterns.choose(np.arange(5.0)), models, "Patterns"),
+            "patterns": patterns.patterns_figure(dataset, choose(np.arange(5.0)), models, "Patterns"),
             "convergence": curves.convergence_figure(records(8, 6, merits), "Convergence"),
             "fsc": curves.fsc_figure({name: (q, 1 - (8 + i) * q) for i, name in enumerate(curves.CURVES)}, 0.1, "FSC"),
         }
@@ -157,21 +165,21 @@ def test_density_of_directions_is_one_on_average_and_finds_a_cluster() -> None:
     assert longitude[column] == pytest.approx(np.pi / 2, abs=0.06)
 
 
-def test_patterns_are_assembled_by_their_index_map(dataset: Dataset) -> None:
+def test_patterns_are_assembled_by_their_index_map(dataset: Findings) -> None:
     picture = patterns.assemble(dataset, np.arange(144, dtype=np.float32))
     assert picture.shape == (12, 12)
     assert picture[0, 0] == 0
     assert picture[3, 2] == 38
     assert np.isnan(picture[5, 5])
-    assert [index for _, index, _ in patterns.choose(np.array([3.0, 1.0, 2.0]))] == [1, 2, 0]
+    assert [index for _, index, _ in choose(np.array([3.0, 1.0, 2.0]))] == [1, 2, 0]
 
 
-def test_masked_pixels_are_grey_and_pixels_for_merging_are_shown(dataset: Dataset) -> None:
+def test_masked_pixels_are_grey_and_pixels_for_merging_are_shown(dataset: Findings) -> None:
     mask = dataset.mask.copy()
     mask[:3] = [0, 1, 2]
     shown = replace(dataset, mask=mask)
-    assert np.isnan(patterns.assemble(shown, dataset.images[0])[0, :3]).tolist() == [False, False, True]
-    figure = patterns.patterns_figure(shown, [("best", 0, 0.1)], dataset.images[:1], "Patterns")
+    assert np.isnan(patterns.assemble(shown, dataset.examples[0])[0, :3]).tolist() == [False, False, True]
+    figure = patterns.patterns_figure(shown, [("best", 0, 0.1)], dataset.examples[:1], "Patterns")
     for ax in figure.axes[:2]:
         image = ax.images[0]
         colours = image.cmap(image.norm(image.get_array()))
@@ -209,7 +217,7 @@ def test_a_drawing_that_is_stopped_leaves_no_half_picture(tmp_path: Path) -> Non
     (tmp_path / "figures").mkdir()
     for name in ("density.part.png", "density.png"):
         (tmp_path / "figures" / name).touch()
-    Drawing(tmp_path, tmp_path / "data.h5").stop()
+    Drawing(tmp_path).stop()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["density.png"]
 
 

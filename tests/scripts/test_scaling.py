@@ -18,9 +18,10 @@ from spilegate.geometry.detector import Detector
 from spilegate.kernels import fft, nufft, polar
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import Here, Threads
-from spilegate.likelihood.sampling import on_pixels, radial_profile
+from spilegate.likelihood.sampling import on_pixels
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
+from spilegate.patterns.statistics import moments, radial_profile
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, detector_q
 from spilegate.stages import matching, merging, refining, slicing
@@ -177,7 +178,7 @@ def test_the_merge_sums_the_points_and_blocks_counted(
     q = detector_q(side, 12.0, 1.0)[0].reshape(-1, 3)
     usable = np.ones(len(q), bool)
     one, detector = np.ones(patterns), Detector(q, usable, usable, np.ones(len(q)), np.zeros(len(q)))
-    profile = radial_profile(images, detector, one, one, 0.005, workers=Threads(2))
+    profile = radial_profile(moments(images, detector, one, one, workers=Threads(2)), detector, 0.005)
     sampling = on_pixels(detector, profile, q_first=0.0, q_last=0.03, matching=False)
     rotations = orientations.matrices(orientations.random_quaternions(patterns, rng))
     labels = np.arange(patterns) % 2
