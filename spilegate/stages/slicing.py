@@ -28,18 +28,16 @@ def slices(
     Returns (N, ...) float32: `I(R^T q) = sum_x A(x) exp(-2 pi i R^T q . x)`, a type-2 NUFFT; where a device does the
     work, an array of it.
     """
-    volume = autocorrelation.astype(np.complex64)
+    transform = nufft.Transform(autocorrelation.astype(np.complex64), tolerance=TOLERANCE, threads=workers.threads)
     flat = (q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom)).astype(np.float32)
 
     def slice_tile(here: Here, part: slice) -> tuple[Any]:
         xp = here.xp
         points = rotated_points(here.array(rotations[part], np.float32), here.array(flat))
-        spectrum = nufft.forward(
-            here.array(volume), xp.reshape(points, (3, -1)), tolerance=TOLERANCE, threads=here.threads
-        )
+        spectrum = transform.on(here).at(xp.reshape(points, (3, -1)), threads=here.threads)
         return (xp.reshape(xp.real(spectrum), (-1, len(flat))),)
 
-    step = max(1, nufft.block_points(len(volume)) // len(flat))
+    step = max(1, nufft.block_points(len(autocorrelation)) // len(flat))
     outputs = [Rows((len(flat),), np.float32, shared=True)]
     (result,) = workers.run(slice_tile, len(rotations), outputs, tile=step, row_bytes=POINT_BYTES * len(flat))
     sliced: Float32 = result.reshape(len(rotations), *q.shape[:-1])
