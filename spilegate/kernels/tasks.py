@@ -30,6 +30,7 @@ from spilegate.kernels import stores
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.device import WIDTH
 from spilegate.kernels.packing import Pack
+from spilegate.kernels.tiling import Taking, processor_rows
 from spilegate.kernels.workers import (
     SCRATCH,
     Body,
@@ -191,19 +192,21 @@ class LegateWorkers:
 
     def take(self, array: Any, first: int, step: int) -> Any:
         """Return the rows first, first + step, ... of a split array as a split array; no row leaves its processor."""
-        rows = self._rows(array.shape)
+        taking = Taking(len(array), first, step, self._rows(array.shape))
 
         def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:  # noqa: ARG001
             results[0][...] = inputs[0][first::step]
 
-        taken = _new((len(range(first, len(array), step)), *array.shape[1:]), array.dtype)
-        _submit(launched, math.ceil(len(array) / rows), [(stores.store_of(array), rows)], [(taken, rows // step)], 1)
+        if not taking.launches:
+            return cupynumeric.empty((0, *array.shape[1:]), array.dtype)
+        taken = _new((taking.taken, *array.shape[1:]), array.dtype)
+        source, target = (stores.store_of(array), taking.rows), (taken, taking.taken_rows)
+        _submit(launched, taking.launches, [source], [target], 1)
         return cupynumeric.asarray(taken)
 
     def _rows(self, shape: tuple[int, ...]) -> int:
         """Return how many rows of a split array of that shape a processor holds."""
-        block = block_rows(shape[0], math.prod(shape[1:]))
-        return math.ceil(math.ceil(shape[0] / block) / self.processors) * block
+        return processor_rows(shape[0], math.prod(shape[1:]), self.processors)
 
     @property
     def writer(self) -> bool:
