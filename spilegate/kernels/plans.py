@@ -20,6 +20,9 @@ from spilegate.kernels.cuda_libraries import preload
 QUIET = {"showwarn": 0}
 # Beside finufft's types of transform: a type 2 that is given the spectrum on its finer grid, by the host's library.
 INTERPOLATION = 0
+# On the host, sums onto volumes larger than this are made on a grid 1.25 times as fine instead of twice: a quarter of
+# the memory, which would be more than half a gigabyte, and (measured at 197 voxels, 500,000 points) of the time.
+COARSE_SIZE = 161
 # Methods of cufinufft: point by point, or, for sums, bin by bin, each point added to its bin by one block.
 BY_POINT, BY_BIN = 1, 3
 # Grids of volumes of fewer voxels along an edge lie in a GPU's cache, whatever the order of the points.
@@ -45,6 +48,11 @@ def where(array: Any) -> dict[str, int]:
     """Return the options of cufinufft that say where an array of CuPy is worked on: its device, the current stream."""
     cupy = array_module(array)
     return {"gpu_device_id": int(array.device.id), "gpu_stream": int(cupy.cuda.get_current_stream().ptr)}
+
+
+def grid_bytes(size: int) -> float:
+    """Return the memory of the host's grid for sums onto a volume of size^3 in double precision, and of the volume."""
+    return 16.0 * (size**3 + ((1.25 if size > COARSE_SIZE else 2.0) * size) ** 3)
 
 
 @contextmanager
@@ -79,6 +87,8 @@ def _made(library: str, kind: int, size: int, n_trans: int, dtype: str, toleranc
     options: dict[str, Any] = {"n_trans": n_trans, "eps": tolerance, "isign": 1 if kind == 1 else -1, "dtype": dtype}
     options |= {"upsampfac": 2.0, **place}
     if library == "finufft":
+        if kind == 1 and size > COARSE_SIZE:
+            options["upsampfac"] = 1.25
         options |= {"spread_sort": 2 if kind == 1 else 0, "spreadinterponly": int(kind == INTERPOLATION), **QUIET}
         made = import_module("finufft").Plan(kind or 2, (size,) * 3, **options)
     else:

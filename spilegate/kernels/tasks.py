@@ -122,6 +122,7 @@ class LegateWorkers:
         tile: int,
         split: Sequence[Any] = (),
         row_bytes: float | None = None,
+        tile_bytes: float = 0.0,
         on_host: bool = False,
     ) -> list[Any]:
         """Apply a body to all tiles, one task for each processor; see `Workers`.
@@ -131,7 +132,7 @@ class LegateWorkers:
         stores.collect_garbage()
         spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
         if not spread and (on_host or not self.gpus):
-            return self.host.run(body, count, outputs, tile=tile)
+            return self.host.run(body, count, outputs, tile=tile, row_bytes=row_bytes, tile_bytes=tile_bytes)
         if not spread:
             rows = math.ceil(math.ceil(count / tile) / self.processors) * tile
         else:
