@@ -36,6 +36,11 @@ def block_points(size: int) -> int:
     return max(500_000, interpolation.block_points(interpolation.fine_size(size)))
 
 
+def evaluation_bytes(size: int) -> float:
+    """Return the memory that finufft takes, and gives back, for every evaluation of a complex64 volume of size^3."""
+    return 8.0 * interpolation.fine_size(size) ** 3
+
+
 def _placed(*arrays: Any) -> list[Any]:
     """Return arrays as their library wants them: on the device and without gaps, or in host memory."""
     if library_of(arrays[0]) == "cufinufft":

@@ -116,7 +116,17 @@ def refine(
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
     row_bytes = pattern_bytes(sampling.n_pixel + len(q))
-    return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images], row_bytes=row_bytes))
+    return Refined(
+        *workers.run(
+            refine_tile,
+            len(images),
+            outputs,
+            tile=tile,
+            split=[images],
+            row_bytes=row_bytes,
+            tile_bytes=nufft.evaluation_bytes(autocorrelations.shape[-1]),
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,13 @@ def slices(
 
     step = max(1, nufft.block_points(len(model.volumes)) // len(flat))
     outputs = [Rows((len(flat),), np.float32, shared=True)]
-    (result,) = workers.run(slice_tile, len(rotations), outputs, tile=step, row_bytes=POINT_BYTES * len(flat))
+    (result,) = workers.run(
+        slice_tile,
+        len(rotations),
+        outputs,
+        tile=step,
+        row_bytes=POINT_BYTES * len(flat),
+        tile_bytes=nufft.evaluation_bytes(len(model.volumes)),
+    )
     sliced: Float32 = result.reshape(len(rotations), *q.shape[:-1])
     return sliced
