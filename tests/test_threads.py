@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from typing import Any
@@ -141,3 +144,30 @@ def test_the_memory_that_is_left_is_known(tmp_path: Any, monkeypatch: pytest.Mon
     assert host_memory.at_once(8, 1.0) == 1
     (tmp_path / "memory.max").write_text("1300\n")
     assert [host_memory.at_once(threads, 100.0) for threads in (1, 4, 8)] == [1, 4, 5]
+
+
+def test_blas_adds_up_by_one_thread_from_the_start() -> None:
+    """Also outside of tiles: in a process of its own, where nothing has set it before."""
+    code = (
+        "import os, numpy as np\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from spilegate.kernels import launch\n"
+        "launch.start('numpy', 4, 10**9)\n"
+        "import scipy.linalg, scipy.sparse.linalg\n"
+        "print({each['num_threads'] for each in threadpool_info() if each['user_api'] == 'blas'})\n"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "4"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "{1}\n"
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("gpus", [False, True])
+def test_hosts_of_gpus_use_all_cores(workers: Workers, monkeypatch: pytest.MonkeyPatch, gpus: bool) -> None:
+    if isinstance(workers, Threads):
+        pytest.skip("no processors of a launcher")
+    monkeypatch.setattr("spilegate.kernels.stores.on_gpus", lambda: gpus)
+    monkeypatch.setattr("spilegate.kernels.stores.room", lambda: 1e9)
+    monkeypatch.setattr("spilegate.kernels.tasks.available_cores", lambda: 77)
+    made = type(workers)(None, 10**9)
+    assert made.threads == (77 if gpus else max(1, workers.processors // workers.description()["ranks"]))

@@ -29,6 +29,7 @@ from spilegate.errors import InputError
 from spilegate.kernels import stores
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.device import WIDTH
+from spilegate.kernels.launch import available_cores
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.tiling import Taking, processor_rows
 from spilegate.kernels.workers import (
@@ -85,7 +86,8 @@ def _task(inputs: int, outputs: int) -> _Task:
 class LegateWorkers:
     """The processors of a Legate run: GPUs where there are any, else CPUs.
 
-    threads : for work that every rank does by itself, on its host; as many as its CPU processors if None
+    threads : for work that every rank does by itself, on its host; if None as many as its CPU processors, or, where
+        GPUs do the rest, as there are cores
     split_voxels : volumes with at least as many voxels are arrays split over all processors
     """
 
@@ -96,7 +98,7 @@ class LegateWorkers:
         self.gpus = stores.on_gpus()
         self._accelerated = Here(np, 1, WIDTH, stores.room()) if self.gpus else Here(np, 1)
         self.processors = stores.processors()
-        own = max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
+        own = available_cores() if self.gpus else max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
         self.host = Threads(threads or own)
         # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
         libraries().limit(limits=1, user_api="blas")

@@ -204,7 +204,9 @@ def tile_rows(count: int, n_pixel: int, most: float) -> int:
 
 @lru_cache(maxsize=1)
 def libraries() -> ThreadpoolController:
-    """Return the BLAS libraries of this process; looking for them takes milliseconds."""
+    """Return the BLAS libraries of this process, NumPy's and SciPy's; looking for them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own
+
     return ThreadpoolController()
 
 
