@@ -206,7 +206,7 @@ def _search(load: Load, gpu: bool) -> list[Term]:
     points = load.views * samples
     slices: dict[str, float] = {
         "evaluate": points,
-        "fft": tiles * fft_operations(fft.fast_size(2 * size)),
+        "fft": (tiles if gpu else load.states) * fft_operations(fft.fast_size(2 * size)),
         "memory": 60 * points,
         "call": 8 * tiles,
         "link": 8 * size**3 * tiles + 4 * points,
@@ -261,7 +261,9 @@ def _refine(load: Load, gpu: bool) -> Term:
     contested = tiles * math.ceil(tile * load.contested / step)
     gradients = load.patterns * (load.contested + load.gradients)
     values = load.patterns * (load.contested + load.values)
-    grids = 2 * (contested + parts * math.ceil(load.gradients)) + contested + parts * math.ceil(load.values)
+    grids: float = 2 * load.states
+    if gpu:
+        grids = 2 * (contested + parts * math.ceil(load.gradients)) + contested + parts * math.ceil(load.values)
     amounts: dict[str, float] = {
         "evaluate": refine_points(load),
         "fft": grids * fft_operations(fft.fast_size(2 * size)),

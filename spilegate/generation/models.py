@@ -162,11 +162,13 @@ def regridded(volumes: Float32, size: int, threads: int) -> Float32:
 
 def slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callable[[Float64], Float32]:
     """Return the function that slices all states at rotations (N, 3, 3): (K, N, ...)."""
+    workers = experiment.workers
+    transforms = [slicing.transform(volume, workers=workers) for volume in state.autocorrelation]
 
     def slicer(rotations: Float64) -> Float32:
         sliced = [
-            slicing.slices(volume, state.voxel_angstrom, rotations, sampling.q, workers=experiment.workers)
-            for volume in state.autocorrelation
+            slicing.slices(transform, state.voxel_angstrom, rotations, sampling.q, workers=workers)
+            for transform in transforms
         ]
         stacked: Float32 = sliced[0][None] if len(sliced) == 1 else array_module(sliced[0]).stack(sliced)
         return stacked

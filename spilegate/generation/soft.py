@@ -113,14 +113,16 @@ def average(
 
     A conformation that no pattern is assigned to keeps what it has.
     """
-    expected, views, q, here = assigned.expected, assigned.views, assigned.sampling.q, experiment.workers.here
+    expected, views, q, workers = assigned.expected, assigned.views, assigned.sampling.q, experiment.workers
     weight = expected.weight * assigned.sampling.cell
     shape = (len(state.autocorrelation), len(views), *q.shape[:-1])
     mean, weight = expected.mean.reshape(shape), weight.reshape(shape)
 
     def summed(rotations: Float64) -> list[merging.Normal | None]:
         return [
-            merging.normal_equations_of_slices(slices, own, rotations, q, plan.size, plan.voxel_angstrom, here=here)
+            merging.normal_equations_of_slices(
+                slices, own, rotations, q, plan.size, plan.voxel_angstrom, workers=workers
+            )
             if own.max() > assigning.LEAST_WEIGHT
             else None
             for slices, own in zip(mean, weight, strict=True)

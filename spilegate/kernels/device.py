@@ -62,6 +62,7 @@ class Device:
         tile: int,
         split: Sequence[Any] = (),
         row_bytes: float | None = None,
+        tile_bytes: float = 0.0,  # noqa: ARG002 - tiles come one after the other
         on_host: bool = False,
     ) -> list[Any]:
         """Apply a body to all tiles, one after the other."""

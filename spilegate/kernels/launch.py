@@ -29,8 +29,10 @@ def start(backend: Backend, threads: int | None, split_voxels: int) -> Workers:
     split_voxels : volumes with at least as many voxels are split over all processors, where there are several
     Raises InputError if Legate or a GPU is asked for and cannot be had.
     """
-    from spilegate.kernels.workers import Threads
+    from spilegate.kernels.workers import Threads, libraries
 
+    # BLAS adds up in an order of its own by several threads, of which no two computers have equally many.
+    libraries().limit(limits=1, user_api="blas")
     if backend == "numpy" or (backend == "auto" and LAUNCHED not in os.environ):
         return Threads(threads or available_cores())
     if backend == "cupy":

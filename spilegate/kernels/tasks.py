@@ -29,7 +29,9 @@ from spilegate.errors import InputError
 from spilegate.kernels import stores
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.device import WIDTH
+from spilegate.kernels.launch import available_cores
 from spilegate.kernels.packing import Pack
+from spilegate.kernels.tiling import Taking, processor_rows
 from spilegate.kernels.workers import (
     SCRATCH,
     Body,
@@ -84,7 +86,8 @@ def _task(inputs: int, outputs: int) -> _Task:
 class LegateWorkers:
     """The processors of a Legate run: GPUs where there are any, else CPUs.
 
-    threads : for work that every rank does by itself, on its host; as many as its CPU processors if None
+    threads : for work that every rank does by itself, on its host; if None as many as its CPU processors, or, where
+        GPUs do the rest, as there are cores
     split_voxels : volumes with at least as many voxels are arrays split over all processors
     """
 
@@ -95,7 +98,7 @@ class LegateWorkers:
         self.gpus = stores.on_gpus()
         self._accelerated = Here(np, 1, WIDTH, stores.room()) if self.gpus else Here(np, 1)
         self.processors = stores.processors()
-        own = max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
+        own = available_cores() if self.gpus else max(1, int(machine.count(TaskTarget.CPU)) // int(runtime.node_count))
         self.host = Threads(threads or own)
         # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
         libraries().limit(limits=1, user_api="blas")
@@ -121,6 +124,7 @@ class LegateWorkers:
         tile: int,
         split: Sequence[Any] = (),
         row_bytes: float | None = None,
+        tile_bytes: float = 0.0,
         on_host: bool = False,
     ) -> list[Any]:
         """Apply a body to all tiles, one task for each processor; see `Workers`.
@@ -130,7 +134,7 @@ class LegateWorkers:
         stores.collect_garbage()
         spread = [array.shape for array in split] + [(count, *output.shape) for output in outputs if _is_kept(output)]
         if not spread and (on_host or not self.gpus):
-            return self.host.run(body, count, outputs, tile=tile)
+            return self.host.run(body, count, outputs, tile=tile, row_bytes=row_bytes, tile_bytes=tile_bytes)
         if not spread:
             rows = math.ceil(math.ceil(count / tile) / self.processors) * tile
         else:
@@ -191,19 +195,21 @@ class LegateWorkers:
 
     def take(self, array: Any, first: int, step: int) -> Any:
         """Return the rows first, first + step, ... of a split array as a split array; no row leaves its processor."""
-        rows = self._rows(array.shape)
+        taking = Taking(len(array), first, step, self._rows(array.shape))
 
         def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:  # noqa: ARG001
             results[0][...] = inputs[0][first::step]
 
-        taken = _new((len(range(first, len(array), step)), *array.shape[1:]), array.dtype)
-        _submit(launched, math.ceil(len(array) / rows), [(stores.store_of(array), rows)], [(taken, rows // step)], 1)
+        if not taking.launches:
+            return cupynumeric.empty((0, *array.shape[1:]), array.dtype)
+        taken = _new((taking.taken, *array.shape[1:]), array.dtype)
+        source, target = (stores.store_of(array), taking.rows), (taken, taking.taken_rows)
+        _submit(launched, taking.launches, [source], [target], 1)
         return cupynumeric.asarray(taken)
 
     def _rows(self, shape: tuple[int, ...]) -> int:
         """Return how many rows of a split array of that shape a processor holds."""
-        block = block_rows(shape[0], math.prod(shape[1:]))
-        return math.ceil(math.ceil(shape[0] / block) / self.processors) * block
+        return processor_rows(shape[0], math.prod(shape[1:]), self.processors)
 
     @property
     def writer(self) -> bool:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import resource
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from spilegate.backend import array_module, to_host
+from spilegate.kernels import host_memory
 from spilegate.kernels.cg import solver_name
 
 # Bits of a double less the sign and one for the bound's rounding.
@@ -123,6 +125,7 @@ class Workers(Protocol):
         tile: int,
         split: Sequence[Any] = (),
         row_bytes: float | None = None,
+        tile_bytes: float = 0.0,
         on_host: bool = False,
     ) -> list[Any]:
         """Apply a body to all tiles of `range(count)` and return its outputs, host arrays unless `split` or `shared`.
@@ -133,6 +136,8 @@ class Workers(Protocol):
         split : arrays with `count` rows that may be spread over many processors
         row_bytes : memory that a row takes with all that a body makes of it; SCRATCH patterns of single precision if
             left out. A tile has as many rows as `tile` says only where a core's cache is what limits it.
+        tile_bytes : memory that a tile takes besides, however many rows it has. Of large tiles fewer are worked on
+            side by side.
         on_host : the body reads files, or calls libraries that only the host has
         """
 
@@ -199,7 +204,9 @@ def tile_rows(count: int, n_pixel: int, most: float) -> int:
 
 @lru_cache(maxsize=1)
 def libraries() -> ThreadpoolController:
-    """Return the BLAS libraries of this process; looking for them takes milliseconds."""
+    """Return the BLAS libraries of this process, NumPy's and SciPy's; looking for them takes milliseconds."""
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own
+
     return ThreadpoolController()
 
 
@@ -232,22 +239,32 @@ class Threads:
         *,
         tile: int,
         split: Sequence[Any] = (),
-        row_bytes: float | None = None,  # noqa: ARG002 - a tile fits into a cache
+        row_bytes: float | None = None,
+        tile_bytes: float = 0.0,
         on_host: bool = False,  # noqa: ARG002 - there is nothing else
     ) -> list[Any]:
-        """Apply a body to all tiles, `threads` at a time; see `Workers`."""
+        """Apply a body to all tiles, `threads` at a time, or as many as the memory holds; see `Workers`.
+
+        Sums are added in the order of the tiles, and few tiles are ahead of the one that is waited for.
+        """
         results = [np.zeros(o.shape) if isinstance(o, Total) else np.empty((count, *o.shape), o.dtype) for o in outputs]
         parts = list(tiles(0, count, tile))
         # One tile alone may use all threads; several share them.
         here = Here(self.xp, self.threads if len(parts) == 1 else 1)
 
-        def work(part: slice) -> tuple[slice, tuple[Any, ...]]:
-            return part, body(here, part, *(self.xp.asarray(array[part]) for array in split))
+        def work(part: slice) -> list[Any]:
+            values = body(here, part, *(self.xp.asarray(array[part]) for array in split))
+            return sums_of(outputs, results, values, part)
 
+        if row_bytes is None:
+            row_bytes = 4.0 * SCRATCH * sum(math.prod(array.shape[1:]) for array in split)
+        at_once = host_memory.at_once(min(self.threads, len(parts)), min(tile, count) * row_bytes + tile_bytes)
+        totals = [result for output, result in zip(outputs, results, strict=True) if isinstance(output, Total)]
         # A tile's arrays fit into the cache of its core, so the tiles run in parallel and BLAS inside a tile does not.
-        with libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(self.threads) as pool:
-            for part, values in pool.map(work, parts):
-                put(outputs, results, values, part)
+        with libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max(1, at_once)) as pool:
+            for sums in in_order(pool, work, parts, at_once + 1):
+                for total, own in zip(totals, sums, strict=True):
+                    total += own
         return results
 
     def volumes(
@@ -255,13 +272,15 @@ class Threads:
         body: Body,
         count: int,
         outputs: Sequence[Output],
-        size: int,  # noqa: ARG002 - the signature of all workers
+        size: int,
         *,
-        solver: bool = False,  # noqa: ARG002 - likewise
+        solver: bool = False,
         several: bool = False,  # noqa: ARG002 - a core has enough with one
     ) -> list[Any]:
         """Apply a body to volumes, `threads` at a time."""
-        return self.run(body, count, outputs, tile=1)
+        # Linear equations are convolutions on a grid twice as fine, in double precision.
+        row_bytes = 4.0 * SCRATCH * size**3 * (8 if solver else 1)
+        return self.run(body, count, outputs, tile=1, row_bytes=row_bytes)
 
     def take(self, array: Any, first: int, step: int) -> Any:
         """Return every step-th row, where it lies."""
@@ -294,6 +313,34 @@ def peak_memory_mib() -> float:
     """Return the largest memory this process has held [MiB]."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[slice], Any], parts: Sequence[slice], most: int
+) -> Iterator[Any]:
+    """Yield what a function returns for all parts, in order; at most so many are begun and not yet waited for."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for part in parts:
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, part))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def sums_of(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> list[Any]:
+    """Put the rows of what a body returned for a tile in their places; return its parts of the sums, rounded."""
+    sums = []
+    for output, result, value in zip(outputs, results, values, strict=True):
+        if isinstance(output, Total):
+            sums.append(to_host(output.rounded(value)))
+        else:
+            result[part] = to_host(value)
+    return sums
 
 
 def put(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> None:

@@ -93,7 +93,10 @@ def _products(
     where = np.flatnonzero(np.linalg.norm(sampling.q, axis=-1) > band.q_first)
     root, mean = (sampling.variance**-0.5)[where], sampling.mean[where]
     flat = (sampling.q[where] * (2 * np.pi * model.voxel_angstrom)).astype(np.float32)
-    volumes = [volume.astype(np.complex64) for volume in model.autocorrelation]
+    transforms = [
+        nufft.Transform(volume.astype(np.complex64), tolerance=TOLERANCE, threads=workers.threads)
+        for volume in model.autocorrelation
+    ]
 
     def compare_tile(here: Here, part: slice, block: Any) -> tuple[Any, Any, Any]:
         xp = here.xp
@@ -105,10 +108,8 @@ def _products(
         points = rotated_points(here.array(rotations[part], np.float32), here.array(flat))
         mine = here.array(state[part])
         slices = xp.zeros_like(data)
-        for k, volume in enumerate(volumes):
-            values = nufft.forward(
-                here.array(volume), xp.reshape(points, (3, -1)), tolerance=TOLERANCE, threads=here.threads
-            )
+        for k, transform in enumerate(transforms):
+            values = transform.on(here).at(xp.reshape(points, (3, -1)), threads=here.threads)
             slices = xp.where((mine == k)[:, None], xp.reshape(xp.real(values), data.shape), slices)
         slices = (slices - xp.mean(slices, axis=1, keepdims=True)) * here.array(root) * good
         data, slices = xp.astype(data, xp.float64), xp.astype(slices, xp.float64)

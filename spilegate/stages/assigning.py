@@ -31,6 +31,8 @@ BLOCK_SHIFTS = 1 << 16
 SUMMED_AT_ONCE, SUMMED_BYTES = 32, 1 << 26
 # Tiles that keep many threads busy to the end, each with sums of its own.
 FEWEST_TILES = 32
+# Memory of a tile for every element of its sums: twice in double precision, a product, and the sum rounded.
+SUM_BYTES = 32.0
 # What is assigned less than this has no mean.
 LEAST_WEIGHT = 1e-6
 
@@ -152,7 +154,13 @@ def expect(
     totals.append(Total((3,), 1e9 * count))
     tile = tile_rows(count, math.prod(images.shape[1:]), count / FEWEST_TILES)
     view, shift, distance, amount, summed, spectrum, scales, numbers = workers.run(
-        expect_tile, count, [*outputs, *totals], tile=tile, split=[images], row_bytes=pattern_bytes(sampling.n_pixel)
+        expect_tile,
+        count,
+        [*outputs, *totals],
+        tile=tile,
+        split=[images],
+        row_bytes=pattern_bytes(sampling.n_pixel),
+        tile_bytes=SUM_BYTES * math.prod(totals[0].shape),
     )
     weights = _weights(scales, sampling.coverage)
     in_order = np.empty((len(order), n_ring, n_slice), np.complex128)

@@ -10,15 +10,16 @@ Two matchers with one signature. Both search the same grid, every view times eve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.kernels.algebra import largest
 from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes
+from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
 from spilegate.likelihood.statistics import Likelihood
 from spilegate.records import Float32, Float64, Int64
 
@@ -30,6 +31,9 @@ TILE_PATTERNS = 32
 TILE_VIEWS = 128
 # Orientations sliced at once by `gemm`.
 BLOCK_ORIENTATIONS = 512
+# Memory of the slices of one state that `polar` searches at once, and float32 arrays as large as they are at that time.
+# Patterns are resampled for every such block of views, which is little beside the search of it.
+BLOCK_BYTES, COPIES = 1 << 26, 5
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,47 @@ def polar(
     highest : angular harmonics above this are left out; a particle of diameter d has none above 2 pi q d
     The best shift of each half turn is kept, as with `gemm`: at low q a pattern and its half turn look alike.
     """
-    correlator, sampling = Correlator(n_phi, highest), likelihood.sampling
-    sliced = slicer(views)
-    n_column = sliced.shape[0] * len(views)
+    correlator, found = Correlator(n_phi, highest), _Found.nothing(len(images))
+    row_bytes = 4.0 * likelihood.sampling.coverage.size
+    rows = workers.here.rows(int(BLOCK_BYTES / (TILE_VIEWS * row_bytes)), COPIES * TILE_VIEWS * row_bytes)
+    for part in tiles(0, len(views), max(1, rows) * TILE_VIEWS):
+        sliced = slicer(views[part])
+        number = part.start + np.arange(sliced.shape[1]) + len(views) * np.arange(sliced.shape[0])[:, None]
+        best = _search(images, likelihood, correlator, sliced, n_candidates, workers)
+        best = replace(best, view=number.ravel()[best.view])
+        found = found.merged(best, n_candidates, n_phi // 2, sliced.shape[0] * len(views))
+    return _Best(found.score, found.view, found.shift).candidates(views, n_phi, found.distance)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The best of every pattern, best first: score, view of all states, shift and distance, each (N_IMG, n)."""
+
+    score: Float32
+    view: Int64
+    shift: Int64
+    distance: Float32
+
+    @staticmethod
+    def nothing(count: int) -> _Found:
+        return _Found(*(np.empty((count, 0), dtype) for dtype in (np.float32, np.int64, np.int64, np.float32)))
+
+    def merged(self, other: _Found, count: int, half: int, n_column: int) -> _Found:
+        """Return the best `count` of both; of equals, those of the first half turn, there those of the first view."""
+        score, view, shift, distance = (
+            np.concatenate([getattr(found, name) for found in (self, other)], axis=1)
+            for name in ("score", "view", "shift", "distance")
+        )
+        order = np.lexsort((shift // half * n_column + view, -score), axis=1)[:, :count]
+        return _Found(*(np.take_along_axis(array, order, axis=1) for array in (score, view, shift, distance)))
+
+
+def _search(
+    images: Any, likelihood: Likelihood, correlator: Correlator, sliced: Any, n_candidates: int, workers: Workers
+) -> _Found:
+    """Return the best of every pattern among slices (K, N_VIEW, N_R, N_PHI), counted through all states."""
+    sampling, n_phi = likelihood.sampling, correlator.n_phi
+    n_column = sliced.shape[0] * sliced.shape[1]
     n_candidates = min(n_candidates, 2 * n_column)
     model, summed = likelihood.expected(sliced.reshape(n_column, *sliced.shape[2:]))
     harmonics = view_harmonics(model, summed, sampling.coverage, correlator.order, tile=TILE_VIEWS, workers=workers)
@@ -155,7 +197,7 @@ def polar(
     outputs = [Rows(row, np.float32), Rows(row, np.int64), Rows(row, np.int64), Rows(row, np.float32)]
     # The products of a tile of views and, twice, the correlations; and the scores of all views.
     row_bytes = 4.0 * (TILE_VIEWS * (2 * len(correlator.order) + 2 * n_phi) + 6 * n_column)
-    score, view, shift, distance = workers.run(
+    found = workers.run(
         match_tile,
         len(images),
         outputs,
@@ -163,7 +205,7 @@ def polar(
         split=[images],
         row_bytes=row_bytes + pattern_bytes(sampling.n_pixel),
     )
-    return _Best(score, view, shift).candidates(views, n_phi, distance)
+    return _Found(*(to_host(array) for array in found))
 
 
 @dataclass(frozen=True)

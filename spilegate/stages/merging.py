@@ -23,6 +23,7 @@ from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.elementwise import elementwise
 from spilegate.kernels.loops import scalar
+from spilegate.kernels.plans import grid_bytes
 from spilegate.kernels.workers import Here, Total, Workers, block_rows, tile_rows
 from spilegate.likelihood.sampling import Sampling
 from spilegate.records import Bool, Float32, Float64, Int64
@@ -32,6 +33,9 @@ from spilegate.settings import MergingOptions
 TOLERANCE = 1e-6
 # Memory of a point in double precision, with its coordinates, its strength and what it is sorted by.
 POINT_BYTES = 256.0
+# Points of slices summed at once: at least, and at most; between them, this part of the samples of the sum's grid, so
+# that the transform of the grid is a small part of the time.
+FEWEST_POINTS, MOST_POINTS, PART_OF_GRID = 250_000, 2_000_000, 0.5
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,15 @@ def normal_equations(
     most = block_rows(len(images), sampling.n_pixel)
     tile = tile_rows(len(images), math.prod(images.shape[1:]), most)
     row_bytes = POINT_BYTES * len(evening) + 8.0 * sampling.n_pixel
-    kernels, rights = workers.run(sum_tile, len(images), outputs, tile=tile, split=[images], row_bytes=row_bytes)
+    kernels, rights = workers.run(
+        sum_tile,
+        len(images),
+        outputs,
+        tile=tile,
+        split=[images],
+        row_bytes=row_bytes,
+        tile_bytes=n_states * _sum_bytes(size),
+    )
     number = np.bincount(labels[labels >= 0], minlength=n_states)
     return [Normal(kernels[k], rights[k]) if number[k] else None for k in range(n_states)]
 
@@ -120,16 +132,37 @@ def normal_equations_of_slices(
     size: int,
     voxel_angstrom: float,
     *,
-    here: Here,
+    workers: Workers,
 ) -> Normal:
     """Sum slices with weights of their own into normal equations.
 
     slices : (N, ...) float32; weight : float32, broadcast to them
-    rotations : (N, 3, 3) float64; q : (..., 3) float64 [1/angstrom]; here : where it is done
+    rotations : (N, 3, 3) float64; q : (..., 3) float64 [1/angstrom]
     """
     weight = np.broadcast_to(weight, slices.shape)
-    kernel, right = _part(here, here.array(slices), weight, rotations, q, size, voxel_angstrom)
-    return Normal(kernel, right)
+    kernel, right = (2 * size - 1,) * 3, (size,) * 3
+    bounds = [float(np.sum(value, dtype=np.float64)) for value in (weight, weight * np.abs(slices))]
+    outputs = [Total(shape, 4.0 * bound, shared=True) for shape, bound in zip((kernel, right), bounds, strict=True)]
+
+    def sum_tile(here: Here, part: slice) -> tuple[Any, Any]:
+        return _part(here, here.array(slices[part]), weight[part], rotations[part], q, size, voxel_angstrom)
+
+    samples = math.prod(slices.shape[1:])
+    points = min(MOST_POINTS, max(FEWEST_POINTS, int(PART_OF_GRID * (2 * kernel[0]) ** 3)))
+    summed = workers.run(
+        sum_tile,
+        len(slices),
+        outputs,
+        tile=max(1, points // samples),
+        row_bytes=POINT_BYTES * samples,
+        tile_bytes=_sum_bytes(size),
+    )
+    return Normal(*summed)
+
+
+def _sum_bytes(size: int) -> float:
+    """Return the memory of a tile's sums, for a kernel and what is made of it."""
+    return grid_bytes(2 * size - 1) + 32.0 * (2 * size - 1) ** 3
 
 
 def symmetric_normals(

@@ -86,14 +86,17 @@ def refine(
     Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
     a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
-    volumes = [_value_and_gradient_volumes(volume) for volume in autocorrelations]
+    transforms = [
+        nufft.Transform(_value_and_gradient_volumes(volume), tolerance=TOLERANCE, threads=workers.threads)
+        for volume in autocorrelations
+    ]
     sampling = likelihood.sampling
     q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
     step = max(1, nufft.block_points(autocorrelations.shape[-1]) // len(q))
 
     def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         target = likelihood.target(sampling.counts(block), here.array(scale[part]))
-        fit = _Fit(here, target, likelihood, volumes, q, here.rows(step, POINT_BYTES * len(q)), largest_turn)
+        fit = _Fit(here, target, likelihood, transforms, q, here.rows(step, POINT_BYTES * len(q)), largest_turn)
         index, column = np.nonzero(shortlist.keep[part])
         start = _Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
         state = shortlist.state[part][index, column]
@@ -113,7 +116,17 @@ def refine(
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
     row_bytes = pattern_bytes(sampling.n_pixel + len(q))
-    return Refined(*workers.run(refine_tile, len(images), outputs, tile=tile, split=[images], row_bytes=row_bytes))
+    return Refined(
+        *workers.run(
+            refine_tile,
+            len(images),
+            outputs,
+            tile=tile,
+            split=[images],
+            row_bytes=row_bytes,
+            tile_bytes=nufft.evaluation_bytes(autocorrelations.shape[-1]),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,7 @@ class _Fit:
     here: Here
     target: tuple[Any, ...]
     likelihood: Likelihood
-    volumes: list[Complex64]
+    transforms: list[nufft.Transform]
     q: Float32
     step: int
     largest_turn: float
@@ -153,12 +166,12 @@ class _Fit:
     def improved(self, index: Int64, start: _Pose, state: Int64, iterations: int) -> tuple[_Pose, Float64]:
         """Return poses and costs (n,) of patterns `index`, `step` of them at a time."""
         better, cost = start.of(np.arange(len(index))), np.empty(len(index))
-        for k, volume in enumerate(self.volumes):
+        for k, transform in enumerate(self.transforms):
             mine = np.flatnonzero(state == k)
             for part in tiles(0, len(mine), self.step):
                 own = mine[part]
                 target = self._taken(self.target, index[own])
-                pose, cost[own] = self._refined(target, self.here.array(volume), start.of(own), iterations)
+                pose, cost[own] = self._refined(target, transform.on(self.here), start.of(own), iterations)
                 better.put(own, pose)
         return better, cost
 
@@ -166,7 +179,9 @@ class _Fit:
         """Return some of the patterns."""
         return tuple(self.here.xp.take(array, self.here.array(index), axis=0) for array in target)
 
-    def _refined(self, target: tuple[Any, ...], volumes: Any, start: _Pose, iterations: int) -> tuple[_Pose, Float64]:
+    def _refined(
+        self, target: tuple[Any, ...], transform: nufft.Transform, start: _Pose, iterations: int
+    ) -> tuple[_Pose, Float64]:
         """Return refined poses and costs of patterns, a candidate for each."""
         count = len(start.factor)
         best, trial, cost = start, start.of(np.arange(count)), np.full(count, np.inf)
@@ -175,7 +190,7 @@ class _Fit:
         active = np.arange(count)
         for iteration in range(iterations + 1):
             trial_cost, trial_hessian, trial_gradient = self._linearised(
-                target, active, volumes, trial.of(active), iteration < iterations
+                target, active, transform, trial.of(active), iteration < iterations
             )
             better = trial_cost < cost[active]
             won = active[better]
@@ -193,17 +208,14 @@ class _Fit:
         return best, cost
 
     def _linearised(
-        self, target: tuple[Any, ...], active: Int64, volumes: Any, pose: _Pose, with_gradient: bool
+        self, target: tuple[Any, ...], active: Int64, transform: nufft.Transform, pose: _Pose, with_gradient: bool
     ) -> tuple[Float64, Float64, Float64]:
         """Return cost (n,), normal matrices (n, 4, 4) and right-hand sides (n, 4); without gradient only the cost."""
         xp, array = self.here.xp, self.here.array
         count, n_pixel = len(active), len(self.q)
         points = rotated_points(array(orientations.matrices(pose.quaternions), np.float32), array(self.q))
-        spectra = nufft.forward(
-            volumes if with_gradient else volumes[:1, ...],
-            xp.reshape(points, (3, -1)),
-            tolerance=TOLERANCE,
-            threads=self.here.threads,
+        spectra = transform.at(
+            xp.reshape(points, (3, -1)), threads=self.here.threads, first=None if with_gradient else 1
         )
         spectra = xp.reshape(spectra, (-1, count, n_pixel))
         cost, hessian, gradient = np.empty(count), np.empty((count, 4, 4)), np.empty((count, 4))

@@ -18,7 +18,7 @@ from spilegate.generation import models
 from spilegate.generation import start as starts
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import radius_grid
-from spilegate.kernels.workers import Here
+from spilegate.kernels.workers import Threads
 from spilegate.mtip import reconstruct
 from spilegate.patterns.prepare import prepare
 from spilegate.records import State
@@ -222,7 +222,7 @@ def test_normal_equations_do_not_tell_equivalent_orientations_apart(name):
     def summed(turned):
         copies = len(turned) // 5
         slices = np.tile(values, (copies, 1)).astype(np.float32)
-        return [merging.normal_equations_of_slices(slices, weight, turned, q, 9, 10.0, here=Here(np, 1)), None]
+        return [merging.normal_equations_of_slices(slices, weight, turned, q, 9, 10.0, workers=Threads(2)), None]
 
     other = rotations @ elements[rng.integers(len(elements), size=5)]
     first, second = (merging.symmetric_normals(summed, r, symmetry.group(name)) for r in (rotations, other))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from spilegate.kernels import nufft
+from spilegate.kernels import fft, nufft
 
 TOLERANCES = [(np.float32, 1e-4), (np.float64, 1e-9)]
 
@@ -81,7 +81,7 @@ def test_more_threads_than_openmp_allows_are_taken_without_a_word():
     code = (
         "import numpy as np\n"
         "from spilegate.kernels import nufft\n"
-        "points = np.zeros((3, nufft.FEW_POINTS))\n"
+        "points = np.zeros((3, 100_000))\n"
         "nufft.forward(np.zeros((9, 9, 9), complex), points, tolerance=1e-4, threads=2)\n"
         "nufft.between_points(points, points[0] + 0j, points, tolerance=1e-4, threads=2)\n"
         "nufft.adjoint_pictures(np.zeros((4, 9), 'c8'), np.zeros((2, 9), 'f4'), 9, tolerance=1e-4, threads=2)\n"
@@ -89,3 +89,56 @@ def test_more_threads_than_openmp_allows_are_taken_without_a_word():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+THREADS = (1, 2, 3, 5, 8)
+SIZES = [(11, np.float32, 1e-4), (21, np.float32, 1e-4), (35, np.float64, 1e-6), (45, np.float32, 1e-4)]
+
+
+def same_bits(work):
+    """Fail unless a function of the number of threads returns the same bits for any number, and more than zeros."""
+    expected = work(1)
+    assert np.abs(expected).max() > 0
+    for threads in THREADS[1:]:
+        np.testing.assert_array_equal(work(threads), expected, err_msg=f"{threads} threads")
+
+
+@pytest.mark.parametrize(("size", "dtype", "tolerance"), SIZES)
+def test_transforms_have_the_same_bits_for_any_number_of_threads(size, dtype, tolerance):
+    points, volume = make(dtype, size, 300_001)
+    both = np.stack([volume, volume[::-1]])
+    same_bits(lambda threads: nufft.forward(volume, points, tolerance=tolerance, threads=threads))
+    same_bits(lambda threads: nufft.forward(both, points, tolerance=tolerance, threads=threads))
+    # One volume of two, from the preparation of both.
+    transform = nufft.Transform(both, tolerance=tolerance, threads=3)
+    first = transform.at(points, threads=2, first=1)
+    np.testing.assert_array_equal(first[0], nufft.forward(volume, points, tolerance=tolerance, threads=1))
+
+
+def test_point_sources_have_the_same_bits_for_any_number_of_threads(monkeypatch):
+    monkeypatch.setattr(nufft, "BLOCK_TARGETS", 30_000)
+    rng = np.random.default_rng(8)
+    sources, targets = rng.uniform(-30, 30, (3, 4000)), rng.uniform(-0.8, 0.8, (3, 100_000))
+    strengths = rng.standard_normal((2, 4000)).astype(np.complex128)
+    same_bits(lambda threads: nufft.between_points(sources, strengths, targets, tolerance=1e-6, threads=threads))
+
+
+def test_pictures_have_the_same_bits_for_any_number_of_threads():
+    rng = np.random.default_rng(9)
+    points = rng.uniform(-1.5, 1.5, (2, 4000)).astype(np.float32)
+    strengths = (rng.standard_normal((7, 4000)) + 1j * rng.standard_normal((7, 4000))).astype(np.complex64)
+    same_bits(lambda threads: nufft.adjoint_pictures(strengths, points, 65, tolerance=1e-4, threads=threads))
+
+
+@pytest.mark.parametrize("size", [48, 45])
+def test_ffts_have_the_same_bits_for_any_number_of_threads(size):
+    rng = np.random.default_rng(10)
+    volumes = rng.standard_normal((2, size, size, size)).astype(np.float32)
+    spectra = fft.rfftn(volumes, threads=1)
+    for work in (
+        lambda threads: fft.rfftn(volumes, threads=threads, size=64),
+        lambda threads: fft.irfftn(spectra, size, threads=threads),
+        lambda threads: fft.fftn(volumes, threads=threads),
+        lambda threads: fft.ifftn(volumes + 0j, threads=threads),
+    ):
+        same_bits(work)

@@ -15,7 +15,7 @@ from conftest import as_dataset
 
 from spilegate.geometry import orientations
 from spilegate.geometry.detector import Detector
-from spilegate.kernels import fft, nufft, polar
+from spilegate.kernels import fft, interpolation, nufft, polar
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import Here, Threads
 from spilegate.likelihood.sampling import on_pixels
@@ -100,19 +100,23 @@ def operations() -> Counter[str]:
 def transforms(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     """Points times transforms, and transforms, of every NUFFT that is called."""
     seen: dict[str, list[int]] = {"forward": [], "grids": [], "adjoint": []}
-    forward, adjoint = nufft.forward, nufft.adjoint
+    at, spectrum, adjoint = nufft.Transform.at, interpolation.fine_spectrum, nufft.adjoint
 
-    def counting_forward(volumes: Any, points: Any, **options: Any) -> Any:
-        together = 1 if volumes.ndim == 3 else len(volumes)
-        seen["forward"].append(together * points.shape[1])
-        seen["grids"].append(together)
-        return forward(volumes, points, **options)
+    def counting_at(self: nufft.Transform, points: Any, **options: Any) -> Any:
+        result = at(self, points, **options)
+        seen["forward"].append(result.size)
+        return result
+
+    def counting_spectrum(volumes: Any, **options: Any) -> Any:
+        seen["grids"].append(1 if volumes.ndim == 3 else len(volumes))
+        return spectrum(volumes, **options)
 
     def counting_adjoint(strengths: Any, points: Any, *rest: Any, **options: Any) -> Any:
         seen["adjoint"].append(points.shape[1])
         return adjoint(strengths, points, *rest, **options)
 
-    monkeypatch.setattr(nufft, "forward", counting_forward)
+    monkeypatch.setattr(nufft.Transform, "at", counting_at)
+    monkeypatch.setattr(interpolation, "fine_spectrum", counting_spectrum)
     monkeypatch.setattr(nufft, "adjoint", counting_adjoint)
     return seen
 
@@ -254,17 +258,20 @@ def test_calls_of_a_step_are_those_counted(
     plan = own.plans[2]
     likelihood, count = own.pixels(plan.q_match), refining.TILE_PATTERNS
     sampling = likelihood.sampling
-    forward = nufft.forward
+    at = nufft.Transform.at
     monkeypatch.setattr(
-        nufft, "forward", lambda *arrays, **options: counted(forward(*map(np.asarray, arrays), **options))
+        nufft.Transform,
+        "at",
+        lambda self, points, **options: counted(at(self, np.asarray(points), **options)),
     )
-    (volumes,) = [refining._value_and_gradient_volumes(np.ones((plan.size,) * 3, np.float32))]
+    volumes = refining._value_and_gradient_volumes(np.ones((plan.size,) * 3, np.float32))
+    transform = nufft.Transform(volumes, tolerance=refining.TOLERANCE, threads=1)
     target = tuple(map(counted, likelihood.target(sampling.counts(own.images[:count]), own.scale[:count])))
     q = (sampling.q * (2 * np.pi * plan.voxel_angstrom)).astype(np.float32)
-    fit = refining._Fit(Here(np, 1), target, likelihood, [volumes], q, count, 0.05)
+    fit = refining._Fit(Here(np, 1), target, likelihood, [transform], q, count, 0.05)
     quaternions = orientations.random_quaternions(count, np.random.default_rng(0))
     pose = refining._Pose(quaternions, np.ones(count))
-    fit._linearised(target, np.arange(count), volumes, pose, with_gradient)
+    fit._linearised(target, np.arange(count), transform, pose, with_gradient)
     del operations["flop"]
     # Copies from and to the host, which are none here: offsets, weights, patterns chosen, and what is returned.
     copies, expected = (7, counts.CALLS_OF_GRADIENT) if with_gradient else (4, counts.CALLS_OF_VALUE)

@@ -1,5 +1,6 @@
 """Matching and refinement against known answers: brute force and simulated truth."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -188,3 +189,47 @@ def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation
     np.testing.assert_array_equal(before.quaternions, start)
     assert (after.distance <= before.distance * (1 + 1e-5)).all()
     assert after.distance.mean() < 0.9 * before.distance.mean()
+
+
+def blockwise(experiment, monkeypatch, block_bytes, n_views, count=40):
+    """Candidates of a search of two equal models, so that the best views of one tie with those of the other."""
+    monkeypatch.setattr(matching, "BLOCK_BYTES", block_bytes)
+    plan, n_phi = experiment.plans[2], 48
+    likelihood = experiment.rings(replace(plan, n_phi=n_phi))
+    volume = np.random.default_rng(3).standard_normal((plan.size,) * 3).astype(np.float32)
+    volume += volume[::-1, ::-1, ::-1]
+    model = slicing.transform(volume, workers=Threads(2))
+
+    def slicer(rotations):
+        q = likelihood.sampling.q
+        return np.stack([slicing.slices(model, plan.voxel_angstrom, rotations, q, workers=Threads(2))] * 2)
+
+    return matching.polar(
+        to_host(experiment.images)[:count],
+        likelihood,
+        slicer,
+        orientations.view_grid(n_views, np.random.default_rng(2)),
+        n_phi,
+        n_candidates=4,
+        highest=n_phi // 2,
+        workers=Threads(2),
+    )
+
+
+def test_a_search_by_blocks_of_views_finds_the_same_bits_and_the_same_of_equals(experiment, monkeypatch):
+    whole, blocks = (blockwise(experiment, monkeypatch, size, 700) for size in (1 << 26, 0))
+    assert (whole.state[:, 0] == 0).all()
+    assert (whole.distance[:, 0] == whole.distance[:, 1]).mean() > 0.9
+    for name in ("quaternions", "state", "distance"):
+        np.testing.assert_array_equal(getattr(blocks, name), getattr(whole, name), err_msg=name)
+
+
+def test_the_memory_of_a_search_does_not_grow_with_the_views(experiment, monkeypatch):
+    peaks = []
+    for n_views in (192, 3000, 12_000):
+        tracemalloc.start()
+        blockwise(experiment, monkeypatch, 0, n_views, count=4)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # The views themselves: a rotation and a quaternion each.
+    assert peaks[2] < 1.5 * peaks[1] < 2.5 * peaks[0]

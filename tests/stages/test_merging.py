@@ -1,11 +1,13 @@
 """Merging against known answers: simulated truth, direct sums and dense least squares."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.sparse.linalg import cg as scipy_cg
 
 from spilegate.geometry import orientations
-from spilegate.kernels.workers import Here
+from spilegate.kernels.workers import Threads
 from spilegate.settings import MergingOptions
 from spilegate.stages import merging
 
@@ -46,7 +48,7 @@ def test_normal_equations_are_the_direct_sums():
     rotations = orientations.matrices(orientations.random_quaternions(4, rng))
     q = rng.uniform(-0.05, 0.05, (6, 3))
     patterns, weight = rng.random((4, 6)).astype(np.float32), rng.random(6).astype(np.float32)
-    found = merging.normal_equations_of_slices(patterns, weight, rotations, q, 5, 7.0, here=Here(np, 1))
+    found = merging.normal_equations_of_slices(patterns, weight, rotations, q, 5, 7.0, workers=Threads(2))
     points = np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3)
 
     def cosine_sum(values, size):
@@ -85,7 +87,7 @@ def test_merge_solves_the_dense_least_squares_problem():
     model = np.cos(2 * np.pi * np.einsum("nji,pj->npi", rotations, q).reshape(-1, 3) @ x.T)
     patterns = (model @ rng.standard_normal(len(x))).reshape(count, -1).astype(np.float32)
     normal = merging.normal_equations_of_slices(
-        patterns, np.ones(40, np.float32), rotations, q, size, voxel, here=Here(np, 1)
+        patterns, np.ones(40, np.float32), rotations, q, size, voxel, workers=Threads(2)
     )
     options = MergingOptions(iterations=300, tolerance=1e-12, regularisation=1e-3)
     merged, _ = merging.solve(normal, support, np.zeros((size,) * 3, np.float32), options, threads=1)
@@ -107,3 +109,36 @@ def test_merging_nothing_gives_nothing():
     )
     assert not merged.any()
     assert figures["cg_iterations"] == 0
+
+
+def test_slices_are_summed_in_tiles_to_the_same_bits_by_any_workers(monkeypatch):
+    """And, within the transform's tolerance, to what one sum of all of them is."""
+    rng = np.random.default_rng(8)
+    rotations = orientations.matrices(orientations.random_quaternions(23, rng))
+    q = rng.uniform(-0.05, 0.05, (4, 50, 3))
+    slices, weight = rng.random((2, 23, 4, 50)).astype(np.float32)
+
+    def summed(workers):
+        return merging.normal_equations_of_slices(slices, weight, rotations, q, 9, 7.0, workers=workers)
+
+    whole = summed(Threads(1))
+    monkeypatch.setattr(merging, "MOST_POINTS", 1000)
+    tiled = summed(Threads(1))
+    for name in ("kernel", "right"):
+        expected, found = getattr(whole, name), getattr(tiled, name)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+        for threads in (2, 3, 5, 8):
+            np.testing.assert_array_equal(getattr(summed(Threads(threads)), name), found)
+
+
+def test_the_memory_of_summing_slices_does_not_grow_with_their_number(monkeypatch):
+    monkeypatch.setattr(merging, "MOST_POINTS", 5000)
+    q, peaks = np.random.default_rng(9).uniform(-0.05, 0.05, (1000, 3)), []
+    for count in (50, 400):
+        rotations = np.broadcast_to(np.eye(3), (count, 3, 3))
+        slices = np.ones((count, 1000), np.float32)
+        tracemalloc.start()
+        merging.normal_equations_of_slices(slices, slices, rotations, q, 9, 7.0, workers=Threads(1))
+        peaks.append(tracemalloc.get_traced_memory()[1] - 8 * slices.size)
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]

@@ -17,7 +17,7 @@ import numpy as np
 
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import GROUP, Here, Total, Workers
+from spilegate.kernels.workers import GROUP, Here, Total, Workers, pattern_bytes, tiles
 from spilegate.likelihood.sampling import Profile, on_pixels
 from spilegate.patterns.diameter.pair_distances import centre_seen, largest_distance, longest
 from spilegate.patterns.statistics import Moments
@@ -48,6 +48,8 @@ LEAST_MEAN = 0.05
 NORMAL = 1.4826
 # Memory of a point of a picture: itself and the finer grid it comes from, in complex single precision.
 PICTURE_BYTES = 64.0
+# Pictures at once, each of two patterns.
+FEW_PICTURES = 8
 
 
 def estimate_diameter(
@@ -144,7 +146,15 @@ def texture_power(
     # A pixel's mean square is its variance over the level's square, its power in a picture at most the pixels' number.
     most = 16.0 * (scale * weight).sum() * len(pixels) ** 2
     outputs = [Total((side, side), most * float((sampling.variance / level**2).max())) for level in levels]
-    totals = workers.run(add, len(images), outputs, tile=GROUP, split=[images], row_bytes=PICTURE_BYTES * side**2)
+    totals = workers.run(
+        add,
+        len(images),
+        outputs,
+        tile=GROUP,
+        split=[images],
+        row_bytes=pattern_bytes(sampling.n_pixel),
+        tile_bytes=FEW_PICTURES * PICTURE_BYTES * side**2,
+    )
     everywhere = np.flatnonzero(q_length <= q_max)
     if len(pixels) < len(everywhere):
         whole = np.cos(np.pi / 2 * q_length[everywhere] / q_max).astype(np.float32)
@@ -177,10 +187,15 @@ def _power(here: Here, values: Any, points: Float32, side: int) -> Any:
     if values.shape[0] % 2:
         values = xp.concat([values, xp.zeros((1, values.shape[1]), dtype=values.dtype)])
     middle = values.shape[0] // 2
-    pairs = xp.astype(values[:middle, :], xp.complex64) + 1j * xp.astype(values[middle:, :], xp.complex64)
-    pictures = nufft.adjoint_pictures(pairs, here.array(points), side, tolerance=1e-4, threads=here.threads)
-    power = xp.astype(xp.real(pictures), xp.float64) ** 2 + xp.astype(xp.imag(pictures), xp.float64) ** 2
-    return xp.sum(power, axis=0)
+    total = xp.zeros((side, side), dtype=xp.float64)
+    # A few pictures at a time: each has more points than the pattern.
+    for own in tiles(0, middle, here.rows(FEW_PICTURES, PICTURE_BYTES * side**2)):
+        first, second = values[own, :], values[own.start + middle : own.stop + middle, :]
+        pairs = xp.astype(first, xp.complex64) + 1j * xp.astype(second, xp.complex64)
+        pictures = nufft.adjoint_pictures(pairs, here.array(points), side, tolerance=1e-4, threads=here.threads)
+        power = xp.astype(xp.real(pictures), xp.float64) ** 2 + xp.astype(xp.imag(pictures), xp.float64) ** 2
+        total = total + xp.sum(power, axis=0)
+    return total
 
 
 def _unmasked(power: Float64, masked: Float64, whole: Float64) -> Float64:
