@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,16 +14,21 @@ from typer.core import TyperGroup
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
+from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
 from spilegate.kernels import launch
 from spilegate.kernels.launch import Backend
+from spilegate.report.terminal import complain, say
 
 # The base of every usage error (unknown option, missing value ...); Typer gives no public name to it.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Front(TyperGroup):
-    """The command group whose errors end in one line on stderr and a code: 2 bad input, 130 Ctrl-C, 1 a fault."""
+    """The command group whose errors end in one line on stderr and a code.
+
+    2 bad input, 130 Ctrl-C, 143 and 129 signals that ask to end, 1 a fault.
+    """
 
     def main(
         self,
@@ -35,14 +41,17 @@ class Front(TyperGroup):
     ) -> NoReturn:
         """Run a command line and exit."""
         words = sys.argv[1:] if args is None else list(args)
-        try:
-            code = super().main(words, "spilegate", complete_var, False, windows_expand_args, **extra)
-        except (InputError, UsageError) as error:
-            _end(error, _message(error), 2, debug="--debug" in words)
-        except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-            _end(error, str(error) or "interrupted", 130, debug=False)
-        except Exception as error:
-            _end(error, *_unchecked(error), debug="--debug" in words)
+        with heeded():
+            try:
+                code = super().main(words, "spilegate", complete_var, False, windows_expand_args, obj=words, **extra)
+            except (InputError, UsageError) as error:
+                _end(error, f"error: {_message(error)}", 2, debug="--debug" in words)
+            except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+                enough()
+                _end(error, str(error) or "interrupted", code_of(error), debug=False)
+            except Exception as error:
+                text, code = _unchecked(error)
+                _end(error, f"error: {text}", code, debug="--debug" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -55,17 +64,19 @@ def _unchecked(error: Exception) -> tuple[str, int]:
     """Return the text and exit code of an error that nobody checked for: of a file that the user named, or a fault."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; check the path, its permissions and the space left", 2
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}; make room where the output goes", 2
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{text} (not foreseen; --debug shows where)", 1
 
 
 def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoReturn:
     """Print one line (after the traceback, if asked for) and exit."""
-    if debug and launch.is_writer():
-        traceback.print_exception(error)
-    kind = "" if code == 130 else "error: "
     if launch.is_writer():
-        sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
+        if debug:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                say(line)
+        complain(" ".join(part.strip() for part in message.splitlines()))
     launch.leave(code)
 
 
@@ -111,6 +122,7 @@ def front(
 
 @app.command()
 def reconstruct(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")] = None,
@@ -131,7 +143,9 @@ def reconstruct(
         bool | None,
         typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in DIR, if there is one.")
+    ] = False,
     backend: BackendOption = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -149,7 +163,8 @@ def reconstruct(
         "--half-sets": ("resolution.half_sets", half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
-    command.run(data, output, settings, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
+    job = command.Job(data, output, settings, launch.resuming(context.obj or []))
+    command.run(job, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
 
 
 @app.command()

@@ -15,7 +15,7 @@ MISSING, FAULTY = "missing", "does not work"
 
 def run(*, quiet: bool, log: Path | None) -> None:
     """Print the report; whatever is missing, printing it is a success."""
-    with Output(quiet=quiet, log=log) as out:
+    with Output(quiet=quiet, product=True, log=log) as out:
         machine = inventory.examine(available_cores())
         parts = inventory.parts(machine)
         memory = f"memory: {machine.memory_mib / 1024:.1f} GiB"

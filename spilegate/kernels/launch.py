@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from spilegate.errors import InputError
@@ -103,6 +106,20 @@ def _runtime() -> Any | None:
     except (ImportError, OSError, RuntimeError):
         # `start` says why.
         return None
+
+
+def resuming(words: Sequence[str]) -> str:
+    """Return the command line that resumes a reconstruction which was started by these words, ready for a shell."""
+    again = [word for word in words if word not in {"--force", "--resume"}]
+    program = Path(sys.argv[0])
+    start = ["spilegate"]
+    if program.name == "__main__.py":
+        start = [sys.executable, "-m", "spilegate"]
+    elif program.name == "main.py":
+        start = [sys.executable, sys.argv[0]]
+    text = shlex.join([*start, *again, "--resume"])
+    # The launcher's own words are not known here.
+    return f"legate ... {shlex.join([sys.argv[0], *again, '--resume'])}" if LAUNCHED in os.environ else text
 
 
 def leave(code: int) -> NoReturn:
