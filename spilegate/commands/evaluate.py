@@ -10,6 +10,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import maps, results, spinifel
+from spilegate.formats import summary as summaries
 from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 from spilegate.report.files import SUMMARY, write_curve
@@ -61,13 +62,12 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         workers = threads or available_cores()
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
-        summary = results.read_summary(folder / SUMMARY)
+        known, summary = summaries.read(folder / SUMMARY)
         densities, voxel = results.read_densities(folder)
         truth = load_reference(reference, len(densities[0]), voxel, threads=workers)
-        symmetry = summary.get("settings", {}).get("symmetry", "C1")
-        measured = _of_patterns(folder / "orientations.h5", truth, reference, symmetry)
+        measured = _of_patterns(folder / "orientations.h5", truth, reference, known.settings.symmetry)
         if truth.densities:
-            q_max = float(summary["q_max_inverse_angstrom"])
+            q_max = known.q_max_inverse_angstrom
             matches = match_states(
                 densities, voxel, truth.densities, truth.voxel_angstrom, q_max=q_max, threads=workers
             )
@@ -81,7 +81,7 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
             for state, match in enumerate(matches):
                 write_curve(folder, "reference", match.curve.q, match.curve.correlation, state)
         # What this reference says nothing about stays as another one has told it.
-        summary["evaluation"] = {**NOT_EVALUATED, **(summary.get("evaluation") or {}), **measured}
+        summary["evaluation"] = {**NOT_EVALUATED, **(known.evaluation or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)
         out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
         if truth.densities:

@@ -13,6 +13,7 @@ from spilegate.commands.configuration import differences
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
+from spilegate.formats import summary as summaries
 from spilegate.kernels.launch import Backend, start
 from spilegate.preparation import Experiment, check_memory, prepare
 from spilegate.report.console import Output
@@ -175,10 +176,10 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
 def _earlier_evaluation(job: Job) -> dict[str, Any]:
     """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
     try:
-        summary = results.read_summary(job.folder / SUMMARY)
+        known, _ = summaries.read(job.folder / SUMMARY)
     except InputError:
         return {}
-    return {"evaluation": summary["evaluation"]} if "evaluation" in summary else {}
+    return {} if known.evaluation is None else {"evaluation": known.evaluation}
 
 
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:

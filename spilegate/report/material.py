@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import record, results, spinifel
+from spilegate.formats import record, spinifel, summary
 from spilegate.geometry.calibration import DARKEST, brightness, pattern_sums
 from spilegate.geometry.detector import Detector
 from spilegate.geometry.zingers import Mended
@@ -102,7 +102,7 @@ class Material:
 def q_max(folder: Path) -> float | None:
     """Return the largest q merged [1/angstrom] from the summary, None before there is one."""
     path = folder / SUMMARY
-    return float(results.read_summary(path)["q_max_inverse_angstrom"]) if path.is_file() else None
+    return summary.read(path)[0].q_max_inverse_angstrom if path.is_file() else None
 
 
 def load(folder: Path, data: Path | None) -> Material:

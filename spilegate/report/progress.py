@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from spilegate.formats.files import PARTIAL
 from spilegate.report.console import Output
 from spilegate.report.display import Display
+from spilegate.report.files import replace_text
 from spilegate.state import Progress, State
 
 FILE = "progress.jsonl"
@@ -91,14 +90,10 @@ class Monitor:
 
     def _begin_anew(self) -> None:
         """Write the records that are kept, in place of all there were; after an error those are still there."""
-        partial = self._path.with_name(self._path.name + PARTIAL)
         try:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
-            partial.replace(self._path)
+            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
         except OSError as error:
             self._output.warn(str(self._path), error)
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def half(self, number: int) -> HalfMonitor:
         """Return the watcher of a half of the patterns."""
