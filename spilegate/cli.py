@@ -98,6 +98,12 @@ BackendOption = Annotated[
     Backend,
     typer.Option("--backend", help="Whose arrays to use; auto: the launcher's if started by one, else NumPy's."),
 ]
+Assembly = Annotated[
+    str | None,
+    typer.Option(
+        "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 
@@ -174,6 +180,7 @@ def simulate(
     particle: Annotated[
         str | None, typer.Option("--particle", metavar="NAME", help="A built-in particle, in place of --pdb.")
     ] = None,
+    assembly: Assembly = None,
     symmetry: Annotated[
         str, typer.Option("--symmetry", metavar="NAME", help="Point group of a complex of copies: C4, D2, T, O, I ...")
     ] = "C1",
@@ -215,7 +222,7 @@ def simulate(
     hot_pixels: Annotated[
         float, typer.Option("--hot-pixels", help="Pixels that are hot in a pattern, others in each, on average.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of orientations and noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of orientations and noise.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -233,7 +240,7 @@ def simulate(
     departures = command.Departures(
         mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle, hot_pixels
     )
-    shown = command.Shown(pdb, particle, states)
+    shown = command.Shown(pdb, particle, states, assembly)
     command.run(output, shown, experiment, departures, threads=threads, force=force, quiet=quiet, log=log)
 
 
@@ -243,6 +250,7 @@ def evaluate(
     reference: Annotated[
         Path, typer.Option("--reference", metavar="FILE", help="The truth: .mrc, .pdb, .cif, or simulated .h5.")
     ],
+    assembly: Assembly = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     quiet: Quiet = False,
     log: Log = None,
@@ -253,7 +261,7 @@ def evaluate(
         return
     from spilegate.commands import evaluate as command
 
-    command.run(results, reference, threads=threads, quiet=quiet, log=log)
+    command.run(results, reference, assembly=assembly, threads=threads, quiet=quiet, log=log)
 
 
 @app.command()
