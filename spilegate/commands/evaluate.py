@@ -145,8 +145,11 @@ def load_reference(
     if not path.is_file():
         raise InputError(f"--reference {path}: not found; expected a file: {', '.join((*MAPS, *MODELS, *PATTERNS))}")
     if name.endswith(MAPS):
+        from spilegate.evaluation.comparison import as_reference
+
         density, voxel = maps.read_map(path)
-        return Reference([density], voxel)
+        density, said = as_reference(density, (size | 1) * voxel_angstrom / voxel)
+        return Reference([density], voxel, notes=tuple(f"{path}: {note}" for note in said))
     if name.endswith(MODELS):
         from spilegate.simulation import particle
 

@@ -125,7 +125,7 @@ def occupancies(sites: Iterable[Site]) -> tuple[Float64, list[str]]:
     """
     sites = list(sites)
     found = np.array([site.atom.occ for site in sites], np.float64)
-    said = []
+    said: list[str] = []
     if not sites:
         return found, said
     if not found.any():
