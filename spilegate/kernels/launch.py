@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from spilegate.errors import InputError
+from spilegate.kernels.cores import quota_cores
 
 if TYPE_CHECKING:
     from spilegate.kernels.workers import Workers
@@ -20,6 +21,8 @@ Backend = Literal["auto", "numpy", "cupy", "legate"]
 
 # The launcher hands its options to the runtime in this variable.
 LAUNCHED = "LEGATE_CONFIG"
+# In which a scheduler or the user says how many cores to use.
+CORES_GIVEN = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
 # How long the other ranks of a failed run wait to be ended.
 SECONDS_FOR_THE_WRITER = 10.0
 INSTALL = "pip install 'spilegate[legate]'; spilegate doctor says what else is missing"
@@ -139,4 +142,22 @@ def leave(code: int) -> NoReturn:
 
 def available_cores() -> int:
     """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores_and_reason()[0]
+
+
+def cores_and_reason() -> tuple[int, str]:
+    """Return the number of cores this process may use, and what it is that allows no more, "" for the computer."""
+    computer = os.cpu_count() or 1
+    allowed = {"": computer}
+    if hasattr(os, "sched_getaffinity"):
+        allowed["affinity"] = len(os.sched_getaffinity(0))
+    quota = quota_cores()
+    if quota is not None:
+        allowed["the quota of its control group"] = quota
+    for name in CORES_GIVEN:
+        # OpenMP takes a list, a number for each level of its nesting.
+        text = os.environ.get(name, "").partition(",")[0].strip()
+        if text.isascii() and text.isdigit() and int(text) > 0:
+            allowed[name] = int(text)
+    reason = min(allowed, key=lambda name: allowed[name])
+    return allowed[reason], f"of {computer}, by {reason}" if reason else ""
