@@ -18,6 +18,7 @@ from conftest import records
 from test_results import made_up_state
 
 from spilegate.commands.stopping import heeded
+from spilegate.kernels import launch
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.progress import FILE, Monitor, read_records
@@ -262,3 +263,25 @@ def test_a_log_that_turns_out_bad_loses_no_results(finished: Path, data: Path, t
     assert result.exit_code == 0, result.output
     assert "cannot be written" in result.stderr
     assert (folder / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("program", "launcher", "start"),
+    [
+        ("/somewhere/bin/spilegate", None, "spilegate"),
+        ("/somewhere/spilegate/__main__.py", None, f"{shlex.quote(sys.executable)} -m spilegate"),
+        ("spilegate/main.py", None, f"{shlex.quote(sys.executable)} spilegate/main.py"),
+        ("spilegate/main.py", "--cpus 2", "legate ... spilegate/main.py"),
+    ],
+)
+def test_the_command_that_resumes_is_the_one_that_was_given(
+    program: str, launcher: str | None, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    monkeypatch.delenv(launch.LAUNCHED, raising=False)
+    if launcher is not None:
+        monkeypatch.setenv(launch.LAUNCHED, launcher)
+    words = ["reconstruct", "two  words.h5", "--force", "--output", "out", "--set", 'matching.method="gemm"']
+    given = "reconstruct 'two  words.h5' --output out --set 'matching.method=\"gemm\"' --resume"
+    assert launch.resuming(words) == f"{start} {given}"
+    assert launch.resuming([*words, "--resume"]) == f"{start} {given}"
