@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,16 +14,21 @@ from typer.core import TyperGroup
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
+from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
 from spilegate.kernels import launch
 from spilegate.kernels.launch import Backend
+from spilegate.report.terminal import complain, say
 
 # The base of every usage error (unknown option, missing value ...); Typer gives no public name to it.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Front(TyperGroup):
-    """The command group whose errors end in one line on stderr and a code: 2 bad input, 130 Ctrl-C, 1 a fault."""
+    """The command group whose errors end in one line on stderr and a code.
+
+    2 bad input, 130 Ctrl-C, 143 and 129 signals that ask to end, 1 a fault.
+    """
 
     def main(
         self,
@@ -35,14 +41,17 @@ class Front(TyperGroup):
     ) -> NoReturn:
         """Run a command line and exit."""
         words = sys.argv[1:] if args is None else list(args)
-        try:
-            code = super().main(words, "spilegate", complete_var, False, windows_expand_args, **extra)
-        except (InputError, UsageError) as error:
-            _end(error, _message(error), 2, debug="--debug" in words)
-        except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
-            _end(error, str(error) or "interrupted", 130, debug=False)
-        except Exception as error:
-            _end(error, *_unchecked(error), debug="--debug" in words)
+        with heeded():
+            try:
+                code = super().main(words, "spilegate", complete_var, False, windows_expand_args, obj=words, **extra)
+            except (InputError, UsageError) as error:
+                _end(error, f"error: {_message(error)}", 2, debug="--debug" in words)
+            except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+                enough()
+                _end(error, str(error) or "interrupted", code_of(error), debug=False)
+            except Exception as error:
+                text, code = _unchecked(error)
+                _end(error, f"error: {text}", code, debug="--debug" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -55,17 +64,19 @@ def _unchecked(error: Exception) -> tuple[str, int]:
     """Return the text and exit code of an error that nobody checked for: of a file that the user named, or a fault."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; check the path, its permissions and the space left", 2
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}; make room where the output goes", 2
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"{text} (not foreseen; --debug shows where)", 1
 
 
 def _end(error: BaseException, message: str, code: int, *, debug: bool) -> NoReturn:
     """Print one line (after the traceback, if asked for) and exit."""
-    if debug and launch.is_writer():
-        traceback.print_exception(error)
-    kind = "" if code == 130 else "error: "
     if launch.is_writer():
-        sys.stderr.write(f"spilegate: {kind}{' '.join(message.split())}\n")
+        if debug:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                say(line)
+        complain(" ".join(part.strip() for part in message.splitlines()))
     launch.leave(code)
 
 
@@ -86,6 +97,12 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 BackendOption = Annotated[
     Backend,
     typer.Option("--backend", help="Whose arrays to use; auto: the launcher's if started by one, else NumPy's."),
+]
+Assembly = Annotated[
+    str | None,
+    typer.Option(
+        "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
@@ -111,6 +128,7 @@ def front(
 
 @app.command()
 def reconstruct(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")] = None,
@@ -131,7 +149,9 @@ def reconstruct(
         bool | None,
         typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in DIR.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in DIR, if there is one.")
+    ] = False,
     backend: BackendOption = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -149,7 +169,8 @@ def reconstruct(
         "--half-sets": ("resolution.half_sets", half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
-    command.run(data, output, settings, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
+    job = command.Job(data, output, settings, launch.resuming(context.obj or []))
+    command.run(job, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
 
 
 @app.command()
@@ -159,6 +180,7 @@ def simulate(
     particle: Annotated[
         str | None, typer.Option("--particle", metavar="NAME", help="A built-in particle, in place of --pdb.")
     ] = None,
+    assembly: Assembly = None,
     symmetry: Annotated[
         str, typer.Option("--symmetry", metavar="NAME", help="Point group of a complex of copies: C4, D2, T, O, I ...")
     ] = "C1",
@@ -200,7 +222,7 @@ def simulate(
     hot_pixels: Annotated[
         float, typer.Option("--hot-pixels", help="Pixels that are hot in a pattern, others in each, on average.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of orientations and noise.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of orientations and noise.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -218,7 +240,7 @@ def simulate(
     departures = command.Departures(
         mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle, hot_pixels
     )
-    shown = command.Shown(pdb, particle, states)
+    shown = command.Shown(pdb, particle, states, assembly)
     command.run(output, shown, experiment, departures, threads=threads, force=force, quiet=quiet, log=log)
 
 
@@ -228,6 +250,7 @@ def evaluate(
     reference: Annotated[
         Path, typer.Option("--reference", metavar="FILE", help="The truth: .mrc, .pdb, .cif, or simulated .h5.")
     ],
+    assembly: Assembly = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     quiet: Quiet = False,
     log: Log = None,
@@ -238,7 +261,7 @@ def evaluate(
         return
     from spilegate.commands import evaluate as command
 
-    command.run(results, reference, threads=threads, quiet=quiet, log=log)
+    command.run(results, reference, assembly=assembly, threads=threads, quiet=quiet, log=log)
 
 
 @app.command()

@@ -164,7 +164,7 @@ class ComputeOptions(_Options):
 class Settings(_Options):
     """All options of a reconstruction."""
 
-    seed: int = Field(0, ge=0, description="Seed of every random number of the run.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random number of the run.")
     symmetry: Annotated[str, AfterValidator(symmetry_name)] = Field(
         "C1", description="Point group of the particle's rotations: C1 (none), C4, D2, T, O, I ..."
     )

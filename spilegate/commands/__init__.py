@@ -2,4 +2,4 @@
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The user stopped the command; the message says what is kept and how to go on."""
+    """The user, or a scheduler, stopped the command; the message says what is kept and how to go on."""

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from spilegate.errors import InputError
 from spilegate.settings import Settings
 
+# Longer ones are cut in messages.
+MOST_LETTERS = 200
+
 # One option as the user wrote it: its path ("matching.method"), its value, and where it was written.
 Assignment = tuple[str, Any, str]
 
@@ -37,7 +40,7 @@ def load_settings(config: Path | None, assignments: Sequence[str], shorthands: M
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{source}: {path}: found {value}; expected a finite number")
         if path not in known:
-            raise InputError(f"{source}: unknown setting {path!r}; {_suggest(path, known)}")
+            raise InputError(f"{source}: unknown setting {_shown(path)}; {_suggest(path[:MOST_LETTERS], known)}")
         *stage, key = path.split(".")
         table = tree
         for part in stage:
@@ -76,11 +79,15 @@ def _from_file(path: Path) -> Iterator[Assignment]:
     """Yield what a TOML file assigns."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: not valid TOML ({error}); expected tables such as [matching]") from error
     except OSError as error:
         raise InputError(f"--config {path}: cannot be read ({error.strerror}); give a TOML file") from error
-    for path_text, value in _leaves(table):
+    try:
+        leaves = list(_leaves(table))
+    except RecursionError as error:
+        raise InputError(f"--config {path}: tables within tables without end; expected such as [matching]") from error
+    for path_text, value in leaves:
         yield path_text, value, f"--config {path}"
 
 
@@ -108,7 +115,7 @@ def _toml_value(text: str) -> Any:
         return None
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return table["value"] if set(table) == {"value"} else text
 
@@ -130,4 +137,14 @@ def _first_problem(error: ValidationError, origin: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{origin.get(path, 'settings')}: {path}: found {first['input']!r}; expected {expected}"
+    return f"{origin.get(path, 'settings')}: {path}: found {_shown(first['input'])}; expected {expected}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Whole numbers of thousands of digits, and lists within lists.
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."

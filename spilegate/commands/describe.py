@@ -9,7 +9,7 @@ from spilegate.report.console import Output
 
 def run(data: Path, *, quiet: bool, log: Path | None) -> None:
     """Print what a file of patterns holds, one item per line."""
-    with Output(quiet=quiet, log=log) as out:
+    with Output(quiet=quiet, product=True, log=log) as out:
         from spilegate.formats import spinifel
 
         facts = spinifel.describe(data)

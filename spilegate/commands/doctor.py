@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spilegate import __version__
 from spilegate.kernels import inventory
-from spilegate.kernels.launch import available_cores
+from spilegate.kernels.launch import cores_and_reason
 from spilegate.report.console import Output
 
 MISSING, FAULTY = "missing", "does not work"
@@ -15,11 +15,13 @@ MISSING, FAULTY = "missing", "does not work"
 
 def run(*, quiet: bool, log: Path | None) -> None:
     """Print the report; whatever is missing, printing it is a success."""
-    with Output(quiet=quiet, log=log) as out:
-        machine = inventory.examine(available_cores())
+    with Output(quiet=quiet, product=True, log=log) as out:
+        count, reason = cores_and_reason()
+        machine = inventory.examine(count)
         parts = inventory.parts(machine)
         memory = f"memory: {machine.memory_mib / 1024:.1f} GiB"
-        out.line(f"spilegate {__version__}, Python {platform.python_version()}, cores: {machine.cores}, {memory}")
+        cores = f"cores: {machine.cores}{f' ({reason})' if reason else ''}"
+        out.line(f"spilegate {__version__}, Python {platform.python_version()}, {cores}, {memory}")
         _installed(out, parts)
         _tried(out, machine.trial.lines())
         _missing(out, parts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import maps, results, spinifel
+from spilegate.formats import summary as summaries
 from spilegate.kernels.launch import available_cores
 from spilegate.records import Float32, Float64, Int64
 from spilegate.report.console import Output
@@ -44,15 +45,19 @@ class Reference:
 
     densities : one (M, M, M) per state, none where not known
     quaternions : (N_IMG, 4) orientations; state : (N_IMG,) state of every pattern, -1 for junk; None where not known
+    notes : what was not taken as it is in the file
     """
 
     densities: list[Float32]
     voxel_angstrom: float
     quaternions: Float64 | None = None
     state: Int64 | None = None
+    notes: tuple[str, ...] = ()
 
 
-def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log: Path | None) -> None:
+def run(
+    folder: Path, reference: Path, *, assembly: str | None, threads: int | None, quiet: bool, log: Path | None
+) -> None:
     """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
     with Output(quiet=quiet, log=log, folder=folder) as out:
         from spilegate.evaluation.states import match_states
@@ -61,13 +66,14 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
         workers = threads or available_cores()
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
-        summary = results.read_summary(folder / SUMMARY)
+        known, summary = summaries.read(folder / SUMMARY)
         densities, voxel = results.read_densities(folder)
-        truth = load_reference(reference, len(densities[0]), voxel, threads=workers)
-        symmetry = summary.get("settings", {}).get("symmetry", "C1")
-        measured = _of_patterns(folder / "orientations.h5", truth, reference, symmetry)
+        truth = load_reference(reference, len(densities[0]), voxel, assembly=assembly, threads=workers)
+        for note in truth.notes:
+            out.line(note, "yellow")
+        measured = _of_patterns(folder / "orientations.h5", truth, reference, known.settings.symmetry)
         if truth.densities:
-            q_max = float(summary["q_max_inverse_angstrom"])
+            q_max = known.q_max_inverse_angstrom
             matches = match_states(
                 densities, voxel, truth.densities, truth.voxel_angstrom, q_max=q_max, threads=workers
             )
@@ -81,7 +87,7 @@ def run(folder: Path, reference: Path, *, threads: int | None, quiet: bool, log:
             for state, match in enumerate(matches):
                 write_curve(folder, "reference", match.curve.q, match.curve.correlation, state)
         # What this reference says nothing about stays as another one has told it.
-        summary["evaluation"] = {**NOT_EVALUATED, **(summary.get("evaluation") or {}), **measured}
+        summary["evaluation"] = {**NOT_EVALUATED, **(known.evaluation or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)
         out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
         if truth.densities:
@@ -129,19 +135,27 @@ def _of_patterns(path: Path, truth: Reference, reference: Path, symmetry: str) -
     return figures
 
 
-def load_reference(path: Path, size: int, voxel_angstrom: float, *, threads: int) -> Reference:
+def load_reference(
+    path: Path, size: int, voxel_angstrom: float, *, assembly: str | None = None, threads: int
+) -> Reference:
     """Read a reference: a map as it is, atoms drawn on the reconstruction's grid, or the truth beside patterns."""
     name = path.name.lower()
+    if assembly is not None and not name.endswith(MODELS):
+        raise InputError(f"--assembly: found with {path}; expected a file of atoms, {', '.join(MODELS)}; leave it out")
     if not path.is_file():
         raise InputError(f"--reference {path}: not found; expected a file: {', '.join((*MAPS, *MODELS, *PATTERNS))}")
     if name.endswith(MAPS):
+        from spilegate.evaluation.comparison import as_reference
+
         density, voxel = maps.read_map(path)
-        return Reference([density], voxel)
+        density, said = as_reference(density, (size | 1) * voxel_angstrom / voxel)
+        return Reference([density], voxel, notes=tuple(f"{path}: {note}" for note in said))
     if name.endswith(MODELS):
         from spilegate.simulation import particle
 
-        atoms = particle.read_particle(path)
-        return Reference([particle.density(atoms, size, voxel_angstrom, threads=threads)], voxel_angstrom)
+        atoms = particle.read_particle(path, assembly)
+        density = particle.density(atoms, size, voxel_angstrom, threads=threads)
+        return Reference([density], voxel_angstrom, notes=atoms.notes)
     if name.endswith(PATTERNS):
         return _beside_patterns(path, voxel_angstrom)
     raise InputError(

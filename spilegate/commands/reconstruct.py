@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 from spilegate import __version__, mtip
 from spilegate.commands import Interrupted
 from spilegate.commands.configuration import differences
+from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
+from spilegate.formats import summary as summaries
 from spilegate.kernels.launch import Backend, start
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
@@ -31,11 +32,12 @@ FREE = "compute."
 
 @dataclass(frozen=True)
 class Job:
-    """A reconstruction asked for: where from, where to, and how."""
+    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it."""
 
     data: Path
     folder: Path
     settings: Settings
+    again: str = "spilegate reconstruct ... --resume"
 
     @property
     def checkpoint(self) -> Path:
@@ -57,17 +59,7 @@ class Job:
         }
 
 
-def run(
-    data: Path,
-    folder: Path,
-    settings: Settings,
-    *,
-    backend: Backend,
-    resume: bool,
-    force: bool,
-    quiet: bool,
-    log: Path | None,
-) -> None:
+def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, log: Path | None) -> None:
     """Reconstruct the density from a file of patterns and write everything into a folder.
 
     Every process of a run does this; one of them writes and talks to the user.
@@ -76,34 +68,36 @@ def run(
     clock = Clock()
     if resume and force:
         raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
-    job = Job(data, folder, settings)
+    settings, folder = job.settings, job.folder
     workers = start(backend, settings.compute.threads, settings.compute.split_voxels)
     with Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out:
-        if resume and not job.checkpoint.is_file():
-            raise InputError(f"--resume: {job.checkpoint} not found; expected a checkpoint; leave out --resume")
+        resumes = resume and _can_resume(job)
         limits = settings.prepare
-        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers)
-        state = _resumed(job, dataset) if resume else None
+        dataset = spinifel.read(
+            job.data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers
+        )
+        state = _resumed(job, dataset) if resumes else None
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=_known(job, dataset) if state else None)
         check_memory(experiment, settings)
-        workers.once(lambda: results.claim_output(folder, force=force, resume=resume))
+        workers.once(lambda: results.claim_output(folder, force=force, resume=resume and folder.is_dir()))
         if not workers.writer:
             mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
             return
         out.open_log()
         clock.lap("read")
-        out.line(_opening(job, experiment, state))
-        _reconstruct(job, dataset, experiment, state, out, clock)
+        afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
+        out.line(_opening(job, experiment, state) + afresh)
+        with Drawing(folder) as drawing:
+            _reconstruct(job, dataset, experiment, state, out, clock, drawing)
 
 
 def _reconstruct(
-    job: Job, dataset: Dataset, experiment: Experiment, state: State | None, out: Output, clock: Clock
+    job: Job, dataset: Dataset, experiment: Experiment, state: State | None, out: Output, clock: Clock, drawing: Drawing
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
     attributes = job.attributes(dataset)
     record.save_record(job.findings, experiment.findings, attributes)
-    drawing = Drawing(job.folder)
     monitor = Monitor(
         out,
         job.folder,
@@ -123,14 +117,33 @@ def _reconstruct(
             out.line(_states(summary["populations"]), "bold")
         out.line(summary["resolution"]["verdict"], "bold")
     except KeyboardInterrupt as error:
-        drawing.stop()
+        enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
     try:
         problem = drawing.finish()
     except KeyboardInterrupt as error:
-        drawing.stop()
+        enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
+
+
+def _can_resume(job: Job) -> bool:
+    """Tell whether there is a checkpoint; a run that was ended before its first one starts afresh.
+
+    So a job that a scheduler starts again and again needs one command line.
+    Raises InputError where that would overwrite the results of a run whose checkpoint is gone.
+    """
+    if job.checkpoint.is_file():
+        return True
+    if job.checkpoint.exists() or job.checkpoint.is_symlink():
+        raise InputError(f"--resume: {job.checkpoint}: no file; expected a checkpoint; name another --output")
+    there = [name for name in (SUMMARY, "density.mrc") if (job.folder / name).exists()]
+    if there:
+        raise InputError(
+            f"--resume: {job.folder} has {there[0]} and no checkpoint; expected a checkpoint, or no results that a "
+            "new start would overwrite; name another --output, or give --force in place of --resume"
+        )
+    return False
 
 
 def _resumed(job: Job, dataset: Dataset) -> State:
@@ -187,10 +200,10 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
 def _earlier_evaluation(job: Job) -> dict[str, Any]:
     """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
     try:
-        summary = results.read_summary(job.folder / SUMMARY)
+        known, _ = summaries.read(job.folder / SUMMARY)
     except InputError:
         return {}
-    return {"evaluation": summary["evaluation"]} if "evaluation" in summary else {}
+    return {} if known.evaluation is None else {"evaluation": known.evaluation}
 
 
 def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
@@ -242,9 +255,5 @@ def _how_to_go_on(job: Job, monitor: Monitor) -> str:
         # The interruption may come between the writing of a checkpoint and the note that it is there.
         kept = record.load_record(job.checkpoint, State)[0].generation
     if not kept:
-        return f"interrupted before the first checkpoint; start again with --force (folder {job.folder})"
-    return (
-        f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on, give the same "
-        f"command with --resume: spilegate reconstruct {shlex.quote(str(job.data))} "
-        f"--output {shlex.quote(str(job.folder))} --resume ..."
-    )
+        return f"interrupted before the first checkpoint; to start again: {job.again}"
+    return f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on: {job.again}"

@@ -41,11 +41,15 @@ def parse_photons(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is in the beam: atoms of a file, a built-in particle by name, or files of its states; None: not given."""
+    """What is in the beam: atoms of a file, a built-in particle by name, or files of its states; None: not given.
+
+    assembly : which copies of a file's atoms make the particle
+    """
 
     pdb: Path | None
     particle: str | None
     states: str | None
+    assembly: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def _check(shown: Shown, departures: Departures, experiment: Experiment) -> None
     given = [f"--{name}" for name in ("pdb", "particle", "states") if getattr(shown, name) is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: found together; expected one of them; leave out the others")
+    if shown.assembly is not None and shown.pdb is None and shown.states is None:
+        raise InputError("--assembly: found without a file of atoms; expected --pdb or --states; leave it out")
     if departures.populations is not None and shown.states is None:
         raise InputError("--populations: found without --states; expected both or neither; give the states' files")
     if shown.states is not None and len(_words(shown.states)) < 2:
@@ -126,10 +132,12 @@ def run(
             hot_pixels=departures.hot_pixels,
         )
         paths = _words(shown.states) if shown.pdb is None else (str(shown.pdb),)
+        read = [particle.read_particle(Path(path), shown.assembly) for path in paths]
+        for note in (note for atoms in read for note in atoms.notes):
+            out.line(note, "yellow")
         first, *others = [
             symmetric_particle(atoms, experiment.symmetry)
-            for atoms in [particle.read_particle(Path(path)) for path in paths]
-            or [particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)]
+            for atoms in read or [particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)]
         ]
         result = simulation.simulate(
             first,

@@ -18,6 +18,8 @@ from spilegate.records import Float32, Float64
 
 # The reference's share of squared density that may fall outside the box compared in.
 _MOST_OUTSIDE = 0.05
+# A map whose third moment about what surrounds it is as negative, as a part of the largest it could be, is inverted.
+_SKEWED = 0.1
 # Of the low-passed reference's maximum: what counts as particle.
 _PARTICLE_LEVEL = 0.1
 _TOLERANCE = 1e-5
@@ -117,6 +119,44 @@ def compare(
         shift_angstrom=(shift_x, shift_y, shift_z),
     )
     return comparison, curve
+
+
+def as_reference(volume: Float32, edge: float) -> tuple[Float32, list[str]]:
+    """Return a map from elsewhere as `compare` wants it, and what was done to it for that; mostly nothing.
+
+    A particle that is darker than what is around it gets the other sign, with zero around it. One that lies outside
+    the box compared, about the map's centre (`edge` of the map's voxels), is brought there by whole voxels; the map
+    counts as periodic, since some programs put the centre into a corner.
+
+    volume : (A, B, C) float32
+    """
+    said = []
+    faces = [volume.take(end, axis=axis).ravel() for axis in range(3) for end in (0, -1)]
+    around = np.float32(np.median(np.concatenate(faces)))
+    contrast = volume - around
+    cubes = (contrast / max(float(np.abs(contrast).max()), 1e-30)) ** 3
+    if cubes.sum(dtype=np.float64) < -_SKEWED * np.abs(cubes).sum(dtype=np.float64):
+        volume = -contrast
+        said.append("contrast inverted? its particle is darker than what is around it; taken with the other sign")
+    if 1 - _part_inside(volume, edge) > _MOST_OUTSIDE:
+        weight = np.square(volume, dtype=np.float64)
+        shift = []
+        for axis, length in enumerate(volume.shape):
+            profile = weight.sum(axis=tuple(other for other in range(3) if other != axis))
+            mean = np.angle((profile * np.exp(2j * np.pi * np.arange(length) / length)).sum()) * length / (2 * np.pi)
+            shift.append(round(length // 2 - mean))
+        moved = np.roll(volume, shift, axis=(0, 1, 2))
+        if 1 - _part_inside(moved, edge) <= _MOST_OUTSIDE:
+            volume = moved
+            said.append(f"its particle is not in the middle; moved there, by {tuple(shift)} voxels along x, y, z")
+    return volume, said
+
+
+def _part_inside(volume: Float32, edge: float) -> float:
+    """Return the part of a map, squared, that lies in the box about its centre; 1 for an empty one."""
+    total = float(np.square(volume, dtype=np.float64).sum())
+    inside = float(np.square(_within_box(volume, edge), dtype=np.float64).sum())
+    return inside / total if total > 0 else 1.0
 
 
 def _within_box(volume: Float32, edge: float) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import mrcfile
@@ -47,7 +48,8 @@ def read_map(path: Path) -> tuple[Float32, float]:
     if not path.is_file():
         raise InputError(f"{path}: not found; expected {EXPECTED}; check the path")
     try:
-        with mrcfile.open(path) as mrc:
+        # A label too many, or bytes after the last voxel, are no one's concern; what matters raises.
+        with warnings.catch_warnings(action="ignore"), mrcfile.open(path) as mrc:
             data, header, edges = np.array(mrc.data), mrc.header, mrc.voxel_size.tolist()
             order = [int(header[name]) for name in ("maps", "mapr", "mapc")]
     except (OSError, ValueError, EOFError) as error:

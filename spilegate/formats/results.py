@@ -177,7 +177,8 @@ def write_summary(path: Path, mapping: Mapping[str, Any]) -> None:
     """
     text = json.dumps(_plain(mapping), indent=2, allow_nan=False, ensure_ascii=False)
     with files.replacing(Path(path), force=True) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        # Bytes of a file name that are no letters become codes, which JSON has too.
+        partial.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _plain(value: Any) -> Any:
@@ -198,7 +199,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected the summary of a finished reconstruction") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected the summary of a reconstruction") from error
     if not isinstance(summary, dict):
         raise InputError(f"{path}: {type(summary).__name__}; expected a JSON object, the summary of a reconstruction")

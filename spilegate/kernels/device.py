@@ -15,6 +15,7 @@ import numpy as np
 from spilegate.backend import to_host
 from spilegate.errors import InputError
 from spilegate.kernels.cg import solver_name
+from spilegate.kernels.remedies import cuda_of_distributions, remedies
 from spilegate.kernels.workers import SCRATCH, Body, Here, Output, Threads, Total, tiles
 
 # What fills the cache of a core, so many times, fills a device; its own cache still holds it.
@@ -167,7 +168,7 @@ def first_device(threads: int) -> Device:
     except ImportError as error:
         raise InputError(
             f"--backend cupy: CuPy is not there ({_line(error)}); expected it and cufinufft; "
-            "pip install 'spilegate[gpu]'; spilegate doctor says what else is missing"
+            f"{remedies(cuda_of_distributions(0))['cupy']}; spilegate doctor says what else is missing"
         ) from error
     try:
         cupy.zeros(1).get()

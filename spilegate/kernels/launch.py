@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from spilegate.errors import InputError
+from spilegate.kernels.cores import quota_cores
 
 if TYPE_CHECKING:
     from spilegate.kernels.workers import Workers
@@ -17,6 +21,8 @@ Backend = Literal["auto", "numpy", "cupy", "legate"]
 
 # The launcher hands its options to the runtime in this variable.
 LAUNCHED = "LEGATE_CONFIG"
+# In which a scheduler or the user says how many cores to use.
+CORES_GIVEN = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
 # How long the other ranks of a failed run wait to be ended.
 SECONDS_FOR_THE_WRITER = 10.0
 INSTALL = "pip install 'spilegate[legate]'; spilegate doctor says what else is missing"
@@ -107,6 +113,20 @@ def _runtime() -> Any | None:
         return None
 
 
+def resuming(words: Sequence[str]) -> str:
+    """Return the command line that resumes a reconstruction which was started by these words, ready for a shell."""
+    again = [word for word in words if word not in {"--force", "--resume"}]
+    program = Path(sys.argv[0])
+    start = ["spilegate"]
+    if program.name == "__main__.py":
+        start = [sys.executable, "-m", "spilegate"]
+    elif program.name == "main.py":
+        start = [sys.executable, sys.argv[0]]
+    text = shlex.join([*start, *again, "--resume"])
+    # The launcher's own words are not known here.
+    return f"legate ... {shlex.join([sys.argv[0], *again, '--resume'])}" if LAUNCHED in os.environ else text
+
+
 def leave(code: int) -> NoReturn:
     """End the process after an error.
 
@@ -124,4 +144,22 @@ def leave(code: int) -> NoReturn:
 
 def available_cores() -> int:
     """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores_and_reason()[0]
+
+
+def cores_and_reason() -> tuple[int, str]:
+    """Return the number of cores this process may use, and what it is that allows no more, "" for the computer."""
+    computer = os.cpu_count() or 1
+    allowed = {"": computer}
+    if hasattr(os, "sched_getaffinity"):
+        allowed["affinity"] = len(os.sched_getaffinity(0))
+    quota = quota_cores()
+    if quota is not None:
+        allowed["the quota of its control group"] = quota
+    for name in CORES_GIVEN:
+        # OpenMP takes a list, a number for each level of its nesting.
+        text = os.environ.get(name, "").partition(",")[0].strip()
+        if text.isascii() and text.isdigit() and int(text) > 0:
+            allowed[name] = int(text)
+    reason = min(allowed, key=lambda name: allowed[name])
+    return allowed[reason], f"of {computer}, by {reason}" if reason else ""

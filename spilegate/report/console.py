@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
 
 from spilegate.errors import InputError
 from spilegate.kernels import launch
+from spilegate.report.terminal import Stream, complain, printable
 
 
 class Output:
     """Where lines go; used with `with`, so that the log is closed and has the error that ended the command.
 
+    A terminal, pipe or log that cannot be written to never ends a command: it is said once, on standard error.
+
     quiet : print nothing
+    product : the lines are what the command is for, so that lines lost are an error, unless the reader has left
     log : file to which the same lines are added, or None
     folder : a new log in this folder is opened by `open_log`, once the folder exists and may be written into
     """
 
-    def __init__(self, *, quiet: bool = False, log: Path | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, *, quiet: bool = False, product: bool = False, log: Path | None = None, folder: Path | None = None
+    ) -> None:
         # Several ranks write into a terminal that is made up; what is drawn over itself there ends up in a file.
         terminal = False if launch.ranks() > 1 else None
-        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True, force_terminal=terminal)
+        self._stream = Stream(sys.stdout)
+        file = cast("IO[str]", self._stream)
+        self.console = Console(file=file, quiet=quiet, highlight=False, soft_wrap=True, force_terminal=terminal)
+        self._product = product
+        self._said: set[str] = set()
         self._path = log
         self._file: TextIO | None = None
         self._waiting: list[str] = []
@@ -40,6 +52,10 @@ class Output:
     def __enter__(self) -> Output:
         """Open the log, before anything is lost for a run that could not write it, and return itself."""
         if self._path is not None and (self._path.is_file() or not self._in_folder(self._path)):
+            try:
+                self._path.open("a").close()
+            except OSError as error:
+                raise InputError(f"--log {self._path}: cannot be written ({error.strerror}); name another") from error
             self.open_log()
         return self
 
@@ -48,28 +64,43 @@ class Output:
     ) -> None:
         """Note the error, if any, in the log and close it."""
         if error is not None:
-            self._to_log(f"error: {str(error) or type(error).__name__}")
-        if self._path is not None and self._path.parent.is_dir():
-            self.open_log()
+            self._to_log(f"error: {' '.join(str(error).split()) or type(error).__name__}")
+        self.open_log()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as problem:
+                self.warn(f"--log {self._path}", problem)
             self._file = None
 
     def line(self, text: str, style: str = "") -> None:
         """Write one line."""
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(printable(text), style=style))
         self._to_log(text)
+        failed = self._stream.failed
+        if failed is None:
+            return
+        if not self._product:
+            self.warn("standard output", failed)
+        elif failed.errno != errno.EPIPE:
+            raise InputError(f"standard output: cannot be written ({failed.strerror}); give it another place")
+
+    def warn(self, what: str, error: OSError) -> None:
+        """Say once that something beside the results cannot be written."""
+        if what not in self._said:
+            self._said.add(what)
+            complain(f"warning: {what}: cannot be written ({error.strerror or error}); the work goes on without it")
 
     def open_log(self) -> None:
         """Open the log, at its end, and write what had to wait for it."""
-        if self._path is None or self._file is not None:
+        if self._path is None or self._file is not None or not self._path.parent.is_dir():
             return
         try:
             self._file = self._path.open("a", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"--log {self._path}: cannot be written ({error.strerror}); name another file") from error
-        self._file.writelines(self._waiting)
-        self._file.flush()
+            self.warn(f"--log {self._path}", error)
+            return
+        self._write("".join(self._waiting))
         self._waiting.clear()
 
     def _in_folder(self, log: Path) -> bool:
@@ -80,9 +111,16 @@ class Output:
         """Add a line to the log, or keep it until the log is open."""
         if self._path is None:
             return
-        stamped = f"{datetime.now(UTC).astimezone().isoformat(timespec='milliseconds')} {text}\n"
+        stamped = f"{datetime.now(UTC).astimezone().isoformat(timespec='milliseconds')} {printable(text)}\n"
         if self._file is None:
             self._waiting.append(stamped)
         else:
-            self._file.write(stamped)
-            self._file.flush()
+            self._write(stamped)
+
+    def _write(self, text: str) -> None:
+        """Write into the open log; what a full disk has no room for is written with the next lines, if it has then."""
+        try:
+            self._file.write(text)  # type: ignore[union-attr] # it is open
+            self._file.flush()  # type: ignore[union-attr]
+        except OSError as error:
+            self.warn(f"--log {self._path}", error)

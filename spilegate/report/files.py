@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
 
 from spilegate.errors import InputError
+from spilegate.formats.files import PARTIAL
 from spilegate.records import Float64
 
 CHECKPOINT = "checkpoint.h5"
@@ -15,6 +18,8 @@ FIGURES = "figures"
 # Ending of a picture that is being written.
 PART = ".part.png"
 SUMMARY = "summary.json"
+# No curve has larger values; they would not fit into a picture either.
+LARGEST = 1e6
 CURVE_FILES = {
     "reference": "fsc_reference.csv",
     "half_set": "fsc_half_set.csv",
@@ -30,15 +35,30 @@ def curve_path(folder: Path, name: str, state: int = 0) -> Path:
 
 
 def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> None:
-    """Write a curve over shells, one of CURVE_FILES, as two columns of text."""
-    np.savetxt(
-        curve_path(folder, name, state),
-        np.column_stack([q, correlation]),
-        fmt="%.6g",
-        delimiter=",",
-        header="q_inverse_angstrom,correlation",
-        comments="",
-    )
+    """Write a curve over shells, one of CURVE_FILES, as two columns of text.
+
+    Raises InputError if it cannot be written.
+    """
+    text = io.StringIO()
+    header = "q_inverse_angstrom,correlation"
+    np.savetxt(text, np.column_stack([q, correlation]), fmt="%.6g", delimiter=",", header=header, comments="")
+    path = curve_path(folder, name, state)
+    try:
+        replace_text(path, text.getvalue())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); check space, permissions") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text in place of what a file held: all of it, or, if that raises OSError, nothing."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float64]]:
@@ -47,9 +67,22 @@ def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float6
     for name in CURVE_FILES:
         path = curve_path(folder, name, state)
         if path.is_file():
-            try:
-                table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-            except ValueError as error:
-                raise InputError(f"{path}: not a table of q and correlation ({error}); evaluate again") from error
-            curves[name] = (table[:, 0], table[:, 1])
+            curves[name] = _read_curve(path)
     return curves
+
+
+def _read_curve(path: Path) -> tuple[Float64, Float64]:
+    """Return the two columns of a curve: at least one row of finite numbers, q positive and ascending."""
+    expected = "expected rows of q and correlation; remove it, or evaluate or resume the run again"
+    try:
+        # Of a file without rows NumPy warns; it is refused below.
+        rows = path.read_text(encoding="ascii").splitlines()[1:]
+        table = np.loadtxt(rows, delimiter=",", ndmin=2) if any(row.strip() for row in rows) else np.empty((0, 2))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not a table ({' '.join(str(error).split())}); {expected}") from error
+    if table.shape[1] != 2 or not len(table) or not np.isfinite(table).all():
+        raise InputError(f"{path}: {table.shape[0]} rows of {table.shape[1]}, or no finite numbers; {expected}")
+    q, correlation = table.T
+    if q[0] <= 0 or (np.diff(q) <= 0).any() or np.abs(table).max() > LARGEST:
+        raise InputError(f"{path}: q that does not ascend from above 0, or values above {LARGEST:g}; {expected}")
+    return q, correlation

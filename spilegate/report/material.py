@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import record, results
+from spilegate.formats import record, summary
 from spilegate.records import NEVER, Findings, Float64, State
 from spilegate.report.files import CHECKPOINT, FINDINGS, SUMMARY
 from spilegate.settings import Settings
@@ -51,7 +51,7 @@ class Material:
 def q_max(folder: Path) -> float | None:
     """Return the largest q merged [1/angstrom] from the summary, None before there is one."""
     path = folder / SUMMARY
-    return float(results.read_summary(path)["q_max_inverse_angstrom"]) if path.is_file() else None
+    return summary.read(path)[0].q_max_inverse_angstrom if path.is_file() else None
 
 
 def load(folder: Path, *, patterns: bool) -> Material:

@@ -5,15 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from spilegate.records import Progress, State
 from spilegate.report.console import Output
 from spilegate.report.display import Display
+from spilegate.report.files import replace_text
 
 FILE = "progress.jsonl"
 
 Record = dict[str, Any]
+
+
+class Line(BaseModel):
+    """What a line of `progress.jsonl` holds; what is read from a file is held against it."""
+
+    generation: Annotated[int, Field(ge=1, le=10**6)]
+    generations: Annotated[int, Field(ge=1, le=10**6)]
+    stage: str
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
+    figures: dict[str, float]
+
 
 # Longer by this factor is a generation that reaches a quarter further out: work grows as the cube of the radius at
 # most, and its fixed costs do not.
@@ -22,6 +36,8 @@ GROWTH = 1.3
 
 class Monitor:
     """Prints, records, saves and draws; it is the `Watcher` of a run and changes nothing in it.
+
+    Only a checkpoint that cannot be saved ends the run; records that cannot be written are said once.
 
     folder : the output folder; stages are added to its `progress.jsonl`
     save : writes the checkpoint of a generation; draw : starts drawing if nothing is being drawn
@@ -40,9 +56,9 @@ class Monitor:
     ) -> None:
         self.records: list[Record] = read_records(folder, done) if done else []
         self.generation_done = done
-        self._path, self._save, self._draw = folder / FILE, save, draw
+        self._path, self._save, self._draw, self._output = folder / FILE, save, draw, output
         self._then = ", then half-sets" if half_sets else ""
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        self._begin_anew()
         self._display = Display(output, "resumed" if done else "blind start")
 
     def __enter__(self) -> Monitor:
@@ -58,8 +74,11 @@ class Monitor:
         """Record and show that a stage has ended."""
         record = as_record(progress)
         self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            self._output.warn(str(self._path), error)
         self._display.show(progress, seconds_left(self.records), then=self._then)
 
     def generation(self, state: State) -> None:
@@ -68,6 +87,13 @@ class Monitor:
         self.generation_done = state.generation
         if self.records and state.generation < self.records[-1]["generations"] - 1:
             self._draw()
+
+    def _begin_anew(self) -> None:
+        """Write the records that are kept, in place of all there were; after an error those are still there."""
+        try:
+            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
+        except OSError as error:
+            self._output.warn(str(self._path), error)
 
     def half(self, number: int) -> HalfMonitor:
         """Return the watcher of a half of the patterns."""
@@ -107,15 +133,15 @@ def as_record(progress: Progress) -> Record:
 
 
 def read_records(folder: Path, last_generation: int | None = None) -> list[Record]:
-    """Return the records of `progress.jsonl` up to a generation; a line cut short by a crash is left out."""
+    """Return the records of `progress.jsonl` up to a generation; lines that are none, or cut short, are left out."""
     path = folder / FILE
     records: list[Record] = []
     if not path.is_file():
         return records
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = Line.model_validate_json(line).model_dump()
+        except ValidationError:
             continue
         if last_generation is None or record["generation"] <= last_generation:
             records.append(record)

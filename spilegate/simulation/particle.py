@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gemmi
@@ -14,6 +14,7 @@ from spilegate.errors import InputError
 from spilegate.kernels import fft, nufft
 from spilegate.records import Float32, Float64, Int64
 from spilegate.simulation.built_in import NAMES, built_in_atoms
+from spilegate.simulation.structure import occupancies, the_model, without_waters
 
 PARTICLES = NAMES
 DEFAULT_PARTICLE = NAMES[0]
@@ -35,6 +36,7 @@ class Particle:
     occupancy : (N_ATOM,) float64, in (0, 1]
     elements : names of the elements that occur, "C", "N" ...
     name : where the particle comes from, for messages
+    notes : what was not taken as it is in the file
     """
 
     positions: Float64
@@ -42,6 +44,7 @@ class Particle:
     occupancy: Float64
     elements: tuple[str, ...]
     name: str
+    notes: tuple[str, ...] = ()
 
 
 def make_particle(positions: Float64, symbols: list[str], occupancy: Float64, name: str) -> Particle:
@@ -79,12 +82,14 @@ def _element(residue: gemmi.Residue, atom: gemmi.Atom) -> str:
     return next((letter for letter in atom.name if letter in "HCNOPS"), found)
 
 
-def read_particle(path: Path) -> Particle:
-    """Read the first model of a PDB or mmCIF file (gzip allowed), without waters.
+def read_particle(path: Path, assembly: str | None = None) -> Particle:
+    """Read the first model of a PDB or mmCIF file (gzip allowed), or an assembly of its copies, without waters.
 
-    Alternate conformations stay with their occupancies, hydrogens as they are in the file; deuterium counts as
-    hydrogen; atoms of occupancy 0 are left out.
-    Raises InputError if the file is missing, cannot be parsed or has no atoms.
+    Alternate conformations stay with their occupancies, of at most 1 together, hydrogens as they are in the file;
+    deuterium counts as hydrogen; atoms of occupancy 0 are left out, unless all are 0: they count as 1.
+
+    assembly : name of an assembly in the file, "models" or "ncs"; None for the atoms that are listed
+    Raises InputError if the file is missing, cannot be parsed, has no atoms or no such assembly.
     """
     path = Path(path)
     if not path.is_file():
@@ -96,12 +101,14 @@ def read_particle(path: Path) -> Particle:
         raise InputError(f"{path}: cannot be parsed ({reason}); expected a PDB or mmCIF file") from error
     if len(structure) == 0:
         raise InputError(f"{path}: no atoms found; expected a PDB or mmCIF file of a molecule")
-    structure.remove_waters()
-    sites = [site for site in structure[0].all() if site.atom.occ != 0]
-    atoms = [site.atom for site in sites]
-    positions = np.array([atom.pos.tolist() for atom in atoms], np.float64).reshape(-1, 3)
+    model, copies = the_model(structure, path, assembly)
+    all_sites, waters = without_waters(model)
+    occupancy, mended = occupancies(all_sites)
+    sites = [site for site, part in zip(all_sites, occupancy, strict=True) if part != 0]
+    positions = np.array([site.atom.pos.tolist() for site in sites], np.float64).reshape(-1, 3)
     symbols = [_element(site.residue, site.atom) for site in sites]
-    return make_particle(positions, symbols, np.array([atom.occ for atom in atoms], np.float64), str(path))
+    read = make_particle(positions, symbols, occupancy[occupancy != 0], str(path))
+    return replace(read, notes=tuple(f"{path}: {note}" for note in (*copies, *waters, *mended)))
 
 
 def built_in_particle(name: str = DEFAULT_PARTICLE) -> Particle:

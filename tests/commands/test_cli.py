@@ -103,7 +103,6 @@ BAD = {
     "a folder": (["reconstruct", "{folder}", "--output", "{new}"], "folder"),
     "output not empty": (["reconstruct", "{data}", "--output", "{folder}"], "--force"),
     "output is a file": (["reconstruct", "{data}", "--output", "{text}"], "text.txt"),
-    "nothing to resume": ([*RECONSTRUCT, "--resume"], "checkpoint"),
     "resume and force": ([*RECONSTRUCT, "--resume", "--force"], "--force"),
     "unknown key": ([*RECONSTRUCT, "--set", "matching.metod=gemm"], "did you mean 'matching.method'?"),
     "key in the wrong stage": ([*RECONSTRUCT, "--set", "phasing.tolerance=1"], "did you mean 'merging.tolerance'?"),

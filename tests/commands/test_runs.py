@@ -133,7 +133,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Pat
 def test_a_checkpoint_written_just_before_the_interruption_is_named(tmp_path: Path) -> None:
     job = Job(tmp_path / "data.h5", tmp_path, Settings())
     monitor = Monitor(Output(), tmp_path, save=print, draw=print)
-    assert how_to_go_on(job, monitor).startswith("interrupted before the first checkpoint; start again with --force")
+    assert how_to_go_on(job, monitor).startswith("interrupted before the first checkpoint; to start again: ")
     save_record(job.checkpoint, made_up_state(), {})
     assert how_to_go_on(job, monitor).startswith("interrupted; generation 3 is kept in ")
 

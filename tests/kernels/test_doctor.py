@@ -307,3 +307,20 @@ def test_what_it_says_runs_on_ranks_does_run() -> None:
     done = run_shown(inventory.starts(inventory.examine(1))[RANKS])
     assert done.returncode == 0, done.stderr
     assert f"spilegate {spilegate.__version__}" in done.stdout
+
+
+@pytest.mark.parametrize(("needs", "extra"), [("nvidia-nccl-cu13<2.30", "gpu13"), ("nvidia-nccl-cu12<2.30", "gpu")])
+def test_a_run_on_a_gpu_without_cupy_names_the_extra_for_the_cuda_there_is(
+    needs: str, extra: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "legate-99.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: legate\nVersion: 99.0\nRequires-Dist: {needs}\n")
+    # In the way of a CuPy that may be installed.
+    (tmp_path / "cupy.py").write_text("raise ImportError('none here')\n")
+    code = "from spilegate.kernels.device import first_device; first_device(1)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    last = done.stderr.splitlines()[-1]
+    assert "CuPy is not there (none here)" in last
+    assert f"pip install 'spilegate[{extra}]';" in last
