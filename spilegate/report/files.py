@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from spilegate.errors import InputError
+from spilegate.formats import files
 from spilegate.state import Float64
 
 CHECKPOINT = "checkpoint.h5"
 FIGURES = "figures"
-# Ending of a picture that is being written.
-PART = ".part.png"
+# What the name of a picture that is being written ends in, for `glob`.
+PART = files.PARTIALS
 SUMMARY = "summary.json"
 CURVE_FILES = {
     "reference": "fsc_reference.csv",
@@ -29,15 +31,20 @@ def curve_path(folder: Path, name: str, state: int = 0) -> Path:
 
 
 def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> None:
-    """Write a curve over shells, one of CURVE_FILES, as two columns of text."""
+    """Write a curve over shells, one of CURVE_FILES, as two columns of text, replacing an older one.
+
+    Raises InputError if the file cannot be written.
+    """
+    text = BytesIO()
     np.savetxt(
-        curve_path(folder, name, state),
+        text,
         np.column_stack([q, correlation]),
         fmt="%.6g",
         delimiter=",",
         header="q_inverse_angstrom,correlation",
         comments="",
     )
+    files.replace(curve_path(folder, name, state), text.getvalue())
 
 
 def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float64]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spilegate.formats import files
 from spilegate.report.console import Output
 from spilegate.report.display import Display
 from spilegate.state import Progress, State
@@ -42,7 +43,7 @@ class Monitor:
         self.generation_done = done
         self._path, self._save, self._draw = folder / FILE, save, draw
         self._then = ", then half-sets" if half_sets else ""
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+        files.replace(self._path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
         self._display = Display(output, "resumed" if done else "blind start")
 
     def __enter__(self) -> Monitor:
