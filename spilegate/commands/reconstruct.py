@@ -13,7 +13,7 @@ from spilegate.commands import Interrupted
 from spilegate.commands.configuration import differences
 from spilegate.commands.resuming import check_state, other_version
 from spilegate.errors import InputError
-from spilegate.formats import record, results, spinifel
+from spilegate.formats import files, record, results, spinifel
 from spilegate.formats.locks import Lock
 from spilegate.formats.record import settings_of
 from spilegate.kernels.launch import Backend, start
@@ -131,9 +131,12 @@ def _reconstruct(
     except KeyboardInterrupt as error:
         drawing.stop()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
-    except InputError as error:
+    except (InputError, OSError) as error:
         drawing.stop()
-        raise InputError(f"{error}; {_how_to_go_on(job, monitor, 'stopped')}") from error
+        if isinstance(error, OSError) and error.errno not in files.FULL:
+            raise
+        what = files.unwritten(job.folder, error) if isinstance(error, OSError) else error
+        raise InputError(f"{what}; {_how_to_go_on(job, monitor, 'stopped')}") from error
     try:
         problem = drawing.finish()
     except KeyboardInterrupt as error:
