@@ -161,6 +161,7 @@ def reconstruct(
     """Reconstruct the density from the patterns alone."""
     from spilegate.commands import reconstruct as command
     from spilegate.commands.configuration import load_settings
+    from spilegate.commands.job import Job
 
     shorthands = {
         "--seed": ("seed", seed),
@@ -169,7 +170,7 @@ def reconstruct(
         "--half-sets": ("resolution.half_sets", half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
-    job = command.Job(data, output, settings, launch.resuming(context.obj or []))
+    job = Job(data, output, settings, launch.resuming(context.obj or []))
     command.run(job, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
 
 

@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spilegate import __version__, mtip
+from spilegate import mtip
 from spilegate.commands import Interrupted
-from spilegate.commands.configuration import differences
+from spilegate.commands.job import Job
+from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
-from spilegate.formats import record, results, spinifel
+from spilegate.formats import files, record, results, spinifel
 from spilegate.formats import summary as summaries
+from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, Findings, State
+from spilegate.records import Dataset, State
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import CHECKPOINT, FIGURES, FINDINGS, SUMMARY, write_curve
+from spilegate.report.files import FIGURES, SUMMARY, write_curve
 from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
-from spilegate.settings import Settings
-
-# What may differ between a run and its resumption: it changes the time, not the result.
-FREE = "compute."
-
-
-@dataclass(frozen=True)
-class Job:
-    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it."""
-
-    data: Path
-    folder: Path
-    settings: Settings
-    again: str = "spilegate reconstruct ... --resume"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Return where the checkpoint lies."""
-        return self.folder / CHECKPOINT
-
-    @property
-    def findings(self) -> Path:
-        """Return where lies what was found out about the patterns."""
-        return self.folder / FINDINGS
-
-    def attributes(self, dataset: Dataset) -> dict[str, Any]:
-        """Return what a checkpoint says about the run it belongs to."""
-        return {
-            "version": __version__,
-            "seed": self.settings.seed,
-            "digest": dataset.digest,
-            "settings": self.settings.model_dump_json(),
-        }
 
 
 def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, log: Path | None) -> None:
@@ -70,17 +37,26 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
     settings, folder = job.settings, job.folder
     workers = start(backend, settings.compute.threads, settings.compute.split_voxels)
-    with Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out:
-        resumes = resume and _can_resume(job)
+    with (
+        Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out,
+        Lock(folder, f"--output {folder}") as lock,
+    ):
+        if resume or force:
+            # Before a checkpoint is read that another run would go on from, and before the user has waited.
+            workers.once(lambda: lock.take() if folder.is_dir() else None)
+        resumes = resume and can_resume(job)
         limits = settings.prepare
         dataset = spinifel.read(
             job.data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers
         )
-        state = _resumed(job, dataset) if resumes else None
+        state, notes = resumed(job, dataset) if resumes else (None, {})
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
-        experiment = prepare(dataset, settings, workers, findings=_known(job, dataset) if state else None)
+        experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)
         check_memory(experiment, settings)
-        workers.once(lambda: results.claim_output(folder, force=force, resume=resume and folder.is_dir()))
+        if state is not None:
+            check_state(state, experiment, settings, job.checkpoint)
+        again = resume and folder.is_dir()
+        workers.once(lambda: results.claim_output(folder, lock=lock, force=force, resume=again))
         if not workers.writer:
             mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
             return
@@ -88,6 +64,9 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
         out.line(_opening(job, experiment, state) + afresh)
+        for warning in (lock.missing, other_version(notes, job.checkpoint) if resumes else ""):
+            if warning:
+                out.line(warning, "yellow")
         with Drawing(folder) as drawing:
             _reconstruct(job, dataset, experiment, state, out, clock, drawing)
 
@@ -97,7 +76,6 @@ def _reconstruct(
 ) -> None:
     """Run the reconstruction, write its results, then draw; an interruption says how to go on."""
     attributes = job.attributes(dataset)
-    record.save_record(job.findings, experiment.findings, attributes)
     monitor = Monitor(
         out,
         job.folder,
@@ -107,6 +85,7 @@ def _reconstruct(
         half_sets=job.settings.resolution.half_sets,
     )
     try:
+        record.save_record(job.findings, experiment.findings, attributes)
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
@@ -119,63 +98,18 @@ def _reconstruct(
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
+    except (InputError, OSError) as error:
+        drawing.stop()
+        if isinstance(error, OSError) and error.errno not in files.FULL:
+            raise
+        what = files.unwritten(job.folder, error) if isinstance(error, OSError) else error
+        raise InputError(f"{what}; {_how_to_go_on(job, monitor, 'stopped')}") from error
     try:
         problem = drawing.finish()
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
-
-
-def _can_resume(job: Job) -> bool:
-    """Tell whether there is a checkpoint; a run that was ended before its first one starts afresh.
-
-    So a job that a scheduler starts again and again needs one command line.
-    Raises InputError where that would overwrite the results of a run whose checkpoint is gone.
-    """
-    if job.checkpoint.is_file():
-        return True
-    if job.checkpoint.exists() or job.checkpoint.is_symlink():
-        raise InputError(f"--resume: {job.checkpoint}: no file; expected a checkpoint; name another --output")
-    there = [name for name in (SUMMARY, "density.mrc") if (job.folder / name).exists()]
-    if there:
-        raise InputError(
-            f"--resume: {job.folder} has {there[0]} and no checkpoint; expected a checkpoint, or no results that a "
-            "new start would overwrite; name another --output, or give --force in place of --resume"
-        )
-    return False
-
-
-def _resumed(job: Job, dataset: Dataset) -> State:
-    """Load the checkpoint and make sure that it is of the same run."""
-    state, attributes = record.load_record(job.checkpoint, State)
-    if attributes.get("digest") != dataset.digest:
-        raise InputError(
-            f"--resume: {job.checkpoint} belongs to other patterns than {job.data} (SHA-256 "
-            f"{attributes.get('digest')!s:.12} and {dataset.digest:.12}); give the same file, or a new --output"
-        )
-    if changed := _changed(attributes["settings"], job):
-        raise InputError(
-            f"--resume: {job.checkpoint} was made with {'; '.join(changed)}; give the same settings, or a new --output"
-        )
-    return state
-
-
-def _known(job: Job, dataset: Dataset) -> Findings | None:
-    """Return what the run to be resumed found out about its patterns; None if that is not to be had, or out of date."""
-    try:
-        findings, attributes = record.load_record(job.findings, Findings)
-    except InputError:
-        return None
-    mine = job.attributes(dataset)
-    same = attributes.get("digest") == mine["digest"] and attributes.get("version") == mine["version"]
-    return findings if same and not _changed(attributes["settings"], job) else None
-
-
-def _changed(settings: str, job: Job) -> list[str]:
-    """Return the settings that make another run of it, each with what it was and what it is."""
-    old, new = json.loads(settings), json.loads(job.settings.model_dump_json())
-    return [f"{path} = {a!r}, now {b!r}" for path, a, b in differences(old, new) if not path.startswith(FREE)]
 
 
 def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
@@ -248,12 +182,12 @@ def _states(populations: list[float]) -> str:
     return f"patterns kept: {', '.join(parts)}"
 
 
-def _how_to_go_on(job: Job, monitor: Monitor) -> str:
-    """Return what is kept after an interruption and how to go on from there."""
+def _how_to_go_on(job: Job, monitor: Monitor, what: str = "interrupted") -> str:
+    """Return what is kept after an interruption, or `what` it was, and how to go on from there."""
     kept = monitor.generation_done
     if job.checkpoint.is_file():
         # The interruption may come between the writing of a checkpoint and the note that it is there.
         kept = record.load_record(job.checkpoint, State)[0].generation
     if not kept:
-        return f"interrupted before the first checkpoint; to start again: {job.again}"
-    return f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on: {job.again}"
+        return f"{what} before the first checkpoint; to start again: {job.again}"
+    return f"{what}; generation {kept} is kept in {job.checkpoint}; to go on: {job.again}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def load(folder: Path, *, patterns: bool) -> Material:
     if not path.is_file():
         raise InputError(f"{path}: not found; expected a folder written by spilegate reconstruct")
     state, attributes = record.load_record(path, State)
-    settings = Settings.model_validate(json.loads(attributes["settings"]))
+    settings = Settings.model_validate(record.settings_of(attributes, path))
     findings = None
     if patterns and (folder / FINDINGS).is_file():
         found, _ = record.load_record(folder / FINDINGS, Findings)

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from spilegate.errors import InputError
+from spilegate.formats import files
 from spilegate.records import Progress, State
 from spilegate.report.console import Output
 from spilegate.report.display import Display
-from spilegate.report.files import replace_text
 
 FILE = "progress.jsonl"
 
@@ -91,9 +92,11 @@ class Monitor:
     def _begin_anew(self) -> None:
         """Write the records that are kept, in place of all there were; after an error those are still there."""
         try:
-            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
-        except OSError as error:
-            self._output.warn(str(self._path), error)
+            files.replace(self._path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
+        except InputError as error:
+            self._output.warn(
+                str(self._path), error.__cause__ if isinstance(error.__cause__, OSError) else OSError(error)
+            )
 
     def half(self, number: int) -> HalfMonitor:
         """Return the watcher of a half of the patterns."""

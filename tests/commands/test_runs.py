@@ -18,7 +18,7 @@ from made_up import made_up_state
 
 import spilegate
 from spilegate.commands.configuration import load_settings
-from spilegate.commands.reconstruct import Job
+from spilegate.commands.job import Job
 from spilegate.commands.reconstruct import _how_to_go_on as how_to_go_on
 from spilegate.formats import maps, results
 from spilegate.formats.record import save_record

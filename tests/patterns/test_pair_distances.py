@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from photons import blind, settings
 
-from spilegate.commands.reconstruct import Job, _opening
+from spilegate.commands.job import Job
+from spilegate.commands.reconstruct import _opening
 from spilegate.errors import InputError
 from spilegate.kernels.workers import Threads
 from spilegate.patterns.diameter.pair_distances import Curve, centre_seen, mean_curve, radii
