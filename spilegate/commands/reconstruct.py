@@ -74,8 +74,7 @@ def run(
     with Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out:
         if resume and not job.checkpoint.is_file():
             raise InputError(f"--resume: {job.checkpoint} not found; expected a checkpoint; leave out --resume")
-        limits = settings.prepare
-        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers)
+        dataset = spinifel.read(data, **settings.prepare.reading, workers=workers)
         state = _resumed(job, dataset) if resume else None
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers)
@@ -86,7 +85,9 @@ def run(
             return
         out.open_log()
         clock.lap("read")
-        out.line(_opening(job, experiment, state))
+        out.line(_opening(job, dataset, experiment, state))
+        for remark in dataset.remarks:
+            out.line(remark)
         _reconstruct(job, dataset, experiment, state, out, clock)
 
 
@@ -169,13 +170,14 @@ def _earlier_evaluation(job: Job) -> dict[str, Any]:
     return {"evaluation": summary["evaluation"]} if "evaluation" in summary else {}
 
 
-def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
+def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:
     """Return the first line of a run."""
     kind = "estimated" if experiment.diameter_estimated else "given"
     if experiment.diameter_rough:
         kind = "a rough estimate, photons being few and the centre hidden: give --diameter-angstrom if it is known"
     what = (
-        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
+        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels "
+        f"({dataset.taken_for}), "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
         f"at least {experiment.fewest_generations} generations, seed {job.settings.seed}"
     )

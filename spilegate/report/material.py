@@ -118,6 +118,5 @@ def load(folder: Path, data: Path | None) -> Material:
     settings = Settings.model_validate(json.loads(attributes["settings"]))
     dataset = None
     if data is not None:
-        limits = settings.prepare
-        dataset = spinifel.read(data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max)
+        dataset = spinifel.read(data, **settings.prepare.reading)
     return Material(folder, state, settings, dataset)
