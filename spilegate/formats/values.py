@@ -23,7 +23,7 @@ RARE = 1e-3
 # Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
 LARGEST = (2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**32)
 # Fewer patterns do not tell a number that stands for no value from a chance; more such numbers are no code.
-FEWEST_ALIKE, MOST_CODES, FEWEST_CODES_SEEN = 10, 8, 100
+FEWEST_ALIKE, MOST_CODES, FEWEST_CODES_SEEN = 10, 8, 20
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
 def codes_of(sample: NDArray[Any], used: Bool) -> tuple[float, ...]:
     """Return the numbers, negative or a largest one, that stand for no value in patterns (n, panels, y, x).
 
-    A pixel that has one of them in all patterns tells them, or that no other negative number occurs than at most two
-    whole ones, and these often: readout noise would have many.
+    A pixel that has one of them in all patterns tells them, or that no other negative numbers occur than at most two
+    whole ones, always at the same few pixels: readout noise would have many, everywhere.
     """
     if len(sample) < FEWEST_ALIKE:
         return ()
@@ -69,11 +69,12 @@ def codes_of(sample: NDArray[Any], used: Bool) -> tuple[float, ...]:
         alike = sample[0][(sample == sample[0]).all(0)]
         found = np.unique(alike[((alike < 0) & (alike % 1 == 0)) | np.isin(alike, LARGEST)])
         chosen = sample[:, used]
-        other = np.unique(chosen[(chosen < 0) & ~np.isin(chosen, found) & np.isfinite(chosen)])
-        if 0 < len(other) <= 2 and (other % 1 == 0).all():
-            number = int(np.isin(chosen, other).sum())
-            if number >= FEWEST_CODES_SEEN and number > RARE * chosen.size:
-                found = np.concatenate([found, other])
+        below = (chosen < 0) & ~np.isin(chosen, found) & np.isfinite(chosen)
+        other, times = np.unique(chosen[below]), below.sum(0)
+        few = 0 < len(other) <= 2 and bool((other % 1 == 0).all())
+        hit = int((times > 0).sum())
+        if few and times.sum() >= FEWEST_CODES_SEEN and times.sum() >= 2 * hit and 2 * hit <= len(times):
+            found = np.concatenate([found, other])
     return tuple(float(code) for code in found) if len(found) <= MOST_CODES else ()
 
 
