@@ -26,8 +26,9 @@ EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 BLOCK_BYTES = 32 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
 SPARSE_GAIN = 2
-# What values are is told by so many patterns, spread over the file, then checked by all.
-SAMPLE = 64
+# What values are is told by so many patterns from so many places, fewer if they are large, and checked by all.
+SAMPLE, FEWEST_SAMPLED, FEWEST_PLACES = 64, 16, 4
+SAMPLE_BYTES = 64 << 20
 # Lists are longer than those of the sample by this factor, so that patterns are hardly ever read again.
 SPARE = 1.25
 # The sample may be wrong about broken pixels, about the unit, and about the length.
@@ -61,14 +62,19 @@ class Stack:
         return values.reshape(-1, *self.shape[1:])
 
     def sample(self) -> NDArray[Any]:
-        """Return SAMPLE patterns spread over the file, or all if there are no more, (n, panels, y, x)."""
-        count = self.shape[0]
+        """Return some patterns spread over the file, or all if there are no more, (n, panels, y, x)."""
+        count, pattern_bytes = self.shape[0], self.dataset.dtype.itemsize * math.prod(self.shape[1:])
+        wanted = max(FEWEST_SAMPLED, min(SAMPLE, SAMPLE_BYTES // pattern_bytes))
         with files.reading(self.path, EXPECTED):
-            if count <= SAMPLE:
+            if count <= wanted:
                 return self.block(slice(0, count))
-            # Not evenly: patterns may come in an order that repeats.
-            chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
-            return np.concatenate([self.block(slice(index, index + 1)) for index in chosen.tolist()])
+            # A chunk is read as a whole, so several patterns come from each. Not evenly: they may have a period.
+            chunk = int(self.dataset.chunks[0]) if self.dataset.chunks else 1
+            places = np.arange(0, count, chunk)
+            number = min(len(places), max(FEWEST_PLACES, -(-wanted // chunk)))
+            chosen = np.sort(np.random.default_rng(0).choice(places, number, replace=False)).tolist()
+            size = min(chunk, -(-wanted // number))
+            return np.concatenate([self.block(slice(first, min(first + size, count))) for first in chosen])
 
     def refuse(self, index: int) -> NoReturn:
         """Raise InputError for a pattern that a worker could not read: here, so that all processes of a run meet it."""

@@ -14,6 +14,8 @@ from spilegate.state import Bool
 EMPTY, BROKEN = 1, 2
 # A unit other than 1 is believed of so many values above 0, of so many sizes, and no fewer.
 FEWEST_VALUES, FEWEST_SIZES = 1000, 3
+# More values tell nothing more of a unit.
+MOST_VALUES = 2_000_000
 # Multiples of a unit that are stored as floating point differ from it by rounding: so many times the type's precision.
 ROUNDINGS = 16
 # Where rounding is this part of a unit, multiples of it cannot be told from other numbers.
@@ -21,7 +23,7 @@ TOLD = 0.05
 # Negative values up to this part of all are accidents, and values without them photons.
 RARE = 1e-3
 # Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
-LARGEST = (2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**32)
+LARGEST = (2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32)
 # Fewer patterns do not tell a number that stands for no value from a chance; more such numbers are no code.
 FEWEST_ALIKE, MOST_CODES, FEWEST_CODES_SEEN = 10, 8, 20
 
@@ -144,6 +146,7 @@ def guess(sample: NDArray[Any], used: Bool, photon_unit: float | None, *, ever: 
     chosen = used & ~broken
     values = sample[:, chosen]
     values = values[~lost[:, chosen]]
+    values = values[:: 1 + len(values) // MOST_VALUES]
     negative = float((values < 0).mean()) if values.size else 0.0
     unit = unit_of(values[values >= 0]) if negative <= RARE else None
     if photon_unit is not None:
