@@ -53,7 +53,8 @@ class Stack:
     def tile(self) -> int:
         """Return how many patterns to read at once: whole HDF5 chunks of about BLOCK_BYTES."""
         chunk = int(self.dataset.chunks[0]) if self.dataset.chunks else 1
-        chunk_bytes: int = self.dataset.dtype.itemsize * math.prod(self.shape[1:]) * chunk
+        # They are worked on in single precision.
+        chunk_bytes: int = max(4, self.dataset.dtype.itemsize) * math.prod(self.shape[1:]) * chunk
         return max(1, BLOCK_BYTES // chunk_bytes) * chunk
 
     def block(self, part: slice) -> NDArray[Any]:
@@ -184,7 +185,7 @@ class Pass:
                 return (*nothing[:9], *(here.array(patterns) for patterns in nothing[9:]))
             patterns, *seen = self._look(block)
             seen.append(np.zeros(number, np.bool_))
-            return (*seen, here.array(self._kept(patterns))) if keep else tuple(seen)
+            return (*seen, here.array(self._kept(patterns, seen[5]))) if keep else tuple(seen)
 
         *seen, unreadable = (found := workers.run(read_tile, count, outputs, tile=self.stack.tile, on_host=True))[:9]
         if unreadable.any():
@@ -197,18 +198,20 @@ class Pass:
         patterns, lost, whole, negative = self.numbers(block)
         totals = patterns.sum(1, dtype=np.float64)
         faults = np.where(totals > 0, 0, EMPTY).astype(np.uint8)
-        faults[(lost & self.used).any((1, 2, 3))] = BROKEN
         needed = entries(patterns) if self.rule.counts else np.zeros(len(block))
-        alive = ((block != 0) & ~lost).sum(0, dtype=np.float64)
-        lost_times = lost.sum(0, dtype=np.float64)
-        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, lost_times, alive]
+        alive, times = np.count_nonzero(block, axis=0), np.zeros(block.shape[1:])
+        if lost.any():
+            faults[(lost & self.used).any((1, 2, 3))] = BROKEN
+            alive, times = ((block != 0) & ~lost).sum(0), lost.sum(0)
+        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, times, alive]
 
-    def _kept(self, patterns: Float32) -> NDArray[Any]:
-        """Return patterns (n, N_PIX) as they are kept; those whose lists would be too long are read again anyway."""
+    def _kept(self, patterns: Float32, needed: Float64) -> NDArray[Any]:
+        """Return patterns (n, N_PIX) as they are kept; if any needs more entries than there are, all are read again."""
         length = self.rule.length
         if length is None:
             return patterns
-        return events(np.where((entries(patterns) <= length)[:, None], patterns, 0), length)
+        patterns[needed > length] = 0
+        return events(patterns, length)
 
     def corrected(self, found: Found, remask: Callable[[Bool], UInt8], *, ever: bool, given: bool) -> Pass:
         """Return how patterns should have been gone through, by what a pass over all of them found.

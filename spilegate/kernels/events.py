@@ -71,6 +71,8 @@ def entries(counts: NDArray[Any]) -> NDArray[np.float64]:
     needed: NDArray[np.float64] = hit.astype(np.float64)
     # Patterns that are mostly hit are no shorter as lists, however many photons there are.
     few = np.flatnonzero(2 * hit <= counts.shape[1])
-    bits = np.frexp(counts[few])[1]
-    needed[few] = np.where(bits.max(axis=1, initial=0) > POWERS, np.inf, bits.sum(axis=1))
+    row, pixel = np.nonzero(counts[few] > 1)
+    bits = np.frexp(counts[few[row], pixel])[1]
+    needed[few] += np.bincount(row, bits - 1, len(few))
+    needed[few[row[bits > POWERS]]] = np.inf
     return needed
