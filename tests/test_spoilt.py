@@ -493,12 +493,43 @@ SPOILT: dict[str, Callable[[], Content]] = {
 }
 
 
-@pytest.mark.parametrize("name", SPOILT)
+def damage_chunk(path: Path) -> None:
+    """Overwrite a part of the compressed patterns."""
+    write(path, good(), chunks=(COUNT, *SHAPE), compression="gzip", fletcher32=True)
+    with h5py.File(path) as file:
+        chunk = file["intensities"].id.get_chunk_info(0)
+    raw, middle = bytearray(path.read_bytes()), chunk.byte_offset + chunk.size // 2
+    raw[middle : middle + 8] = bytes(8)
+    path.write_bytes(raw)
+
+
+def lose_mask(path: Path) -> None:
+    """Link to a mask in a file that is not there."""
+    with h5py.File(path, "r+") as file:
+        file["mask"] = h5py.ExternalLink("gone.h5", "/mask")
+
+
+def lose_patterns(path: Path) -> None:
+    """Leave a part of the patterns unwritten."""
+    write(path, good(), chunks=(1, *SHAPE), maxshape=(None, *SHAPE))
+    with h5py.File(path, "r+") as file:
+        file["intensities"].resize(COUNT + 10, 0)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "damaged chunk": damage_chunk,
+    "mask gone": lose_mask,
+    "patterns unwritten": lose_patterns,
+}
+
+
+@pytest.mark.parametrize("name", [*SPOILT, *DAMAGES])
 @pytest.mark.parametrize(
     "options", [[], ["--set", "prepare.mask=good"], ["--set", "prepare.broken_pixels=ever"]], ids=str
 )
 def test_inspect_and_reconstruct_agree(tmp_path: Path, name: str, options: list[str]) -> None:
-    path = write(tmp_path / "data.h5", SPOILT[name]())
+    path = write(tmp_path / "data.h5", SPOILT.get(name, good)())
+    DAMAGES.get(name, lambda _: None)(path)
     inspected = run("inspect", path, *options)
     # A folder that is in use: whatever can be read ends there, before the work begins.
     (tmp_path / "out").mkdir()
