@@ -3,8 +3,8 @@
 Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (panels, y, x, 3) or (3, panels, y, x) [1/m];
 `pixel_index_map` (panels, y, x, 2), optional; the truth, optional: `orientations` (N_IMG, 1, 4) or (N_IMG, 4),
 (w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute, and
-may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern]. A single panel needs
-no axis of its own. What values are is decided by the values, see `values`.
+may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern]. A single panel
+needs no axis of its own. What values are is decided by the values, see `values`.
 """
 
 from __future__ import annotations
