@@ -22,14 +22,14 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.evaluation.alignment import align
 from spilegate.evaluation.comparison import resample_map
-from spilegate.evaluation.resolution import fourier_shell_correlation
+from spilegate.evaluation.fsc import fourier_shell_correlation
 from spilegate.geometry import orientations
 from spilegate.kernels import fft
+from spilegate.records import Float32, Float64
 from spilegate.settings import PhasingOptions
 from spilegate.simulation.particle import density
 from spilegate.stages import matching, phasing, refining
 from spilegate.stages.refining import Shortlist
-from spilegate.state import Float32, Float64
 
 
 def row(name: str, seconds: float, text: str = "") -> None:

@@ -9,18 +9,18 @@ from typing import Any
 import finufft
 import numpy as np
 
+from spilegate.generation.models import AUTOCORRELATION_LIMIT
 from spilegate.geometry import orientations
-from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels import nufft
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.workers import Here
-from spilegate.preparation import Experiment, prepare
+from spilegate.likelihood.statistics import Likelihood
+from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.records import Dataset, Float32, Float64
 from spilegate.settings import MergingOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle
 from spilegate.stages import matching, merging, slicing
-from spilegate.state import Dataset, Float32, Float64
-from spilegate.steps.models import AUTOCORRELATION_LIMIT
 
 # The library's own best: many points at once, all threads in one call.
 FLOOR_BLOCK_POINTS = 2_000_000

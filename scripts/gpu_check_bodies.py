@@ -13,18 +13,22 @@ import numpy as np
 from gpu_check_data import as_dataset, model, spread_out
 from gpu_check_report import Report
 
-from spilegate.geometry import calibration, diameter, orientations, sampling, zingers
-from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
+from spilegate.geometry import orientations
 from spilegate.kernels import algebra, cg, events, fft, nufft, polar, resample
 from spilegate.kernels.device import Device
 from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers
-from spilegate.preparation import Experiment, prepare
+from spilegate.likelihood import sampling
+from spilegate.likelihood.statistics import Gaussian, Likelihood, Poisson
+from spilegate.patterns import brightness as calibration
+from spilegate.patterns import zingers
+from spilegate.patterns.diameter import estimate as diameter
+from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.records import Float32
 from spilegate.schedule import Plan
 from spilegate.settings import MergingOptions, PhasingOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import built_in_particle
 from spilegate.stages import assigning, matching, merging, phasing, refining, slicing
-from spilegate.state import Float32
 
 PART = "bodies"
 # Rounding, relative to the largest value, of single and double precision; NUFFTs have their tolerance beside.

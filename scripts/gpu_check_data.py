@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from spilegate.kernels import events
-from spilegate.preparation import Experiment
+from spilegate.patterns.prepare import Experiment
+from spilegate.records import Dataset, Float32
 from spilegate.schedule import Plan
 from spilegate.simulation.experiment import Simulation
 from spilegate.stages import phasing
-from spilegate.state import Dataset, Float32
 
 
 def spread_out(scale: Any) -> Any:

@@ -15,16 +15,16 @@ from gpu_check_report import Report
 from gpu_check_runs import Size
 
 from spilegate.backend import to_host
+from spilegate.generation.models import AUTOCORRELATION_LIMIT
 from spilegate.geometry import orientations
 from spilegate.kernels import fft
 from spilegate.kernels.device import Device
 from spilegate.kernels.plans import plan_of
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.preparation import prepare
+from spilegate.patterns.prepare import prepare
+from spilegate.records import Float64
 from spilegate.settings import MergingOptions, PhasingOptions, Settings
 from spilegate.stages import assigning, matching, merging, phasing, refining, slicing
-from spilegate.state import Float64
-from spilegate.steps.models import AUTOCORRELATION_LIMIT
 
 # Points of a bare transform at once.
 MOST_POINTS = 40_000_000

@@ -15,7 +15,7 @@ from gpu_check_runs import LEAST_CORRELATION, Size
 
 from spilegate.evaluation.comparison import compare
 from spilegate.formats.record import load_record
-from spilegate.state import State
+from spilegate.records import State
 
 PART = "legate"
 MAIN = Path(__file__).resolve().parent.parent / "spilegate" / "main.py"

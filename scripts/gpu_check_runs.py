@@ -25,12 +25,12 @@ from spilegate.formats.record import load_record, save_record
 from spilegate.geometry import orientations
 from spilegate.kernels.device import Device
 from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Workers
-from spilegate.preparation import prepare
+from spilegate.patterns.prepare import prepare
+from spilegate.records import Dataset, Float64, Progress, Reconstruction, State
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation, detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, density
 from spilegate.stages import phasing, slicing
-from spilegate.state import Dataset, Float64, Progress, Reconstruction, State
 
 PART = "runs"
 Profile = Callable[[Callable[[], Any]], Any]

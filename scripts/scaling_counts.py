@@ -18,7 +18,7 @@ from spilegate.kernels import fft, nufft
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.polar import harmonic_order
 from spilegate.kernels.workers import GROUP, Output, Rows, block_rows
-from spilegate.preparation import FEWEST_RINGS, FIRST_RING, RINGS_PER_SPECKLE
+from spilegate.patterns.prepare import FEWEST_RINGS, FIRST_RING, RINGS_PER_SPECKLE
 from spilegate.schedule import Plan
 from spilegate.stages import matching, phasing, refining
 

@@ -12,15 +12,15 @@ import numpy as np
 import scipy.fft
 from scaling_counts import LM_TILE, ROUNDING_BYTES, Load, fft_operations, merged_elements
 
-from spilegate import steps
+from spilegate.generation import poses
 from spilegate.geometry import orientations
 from spilegate.kernels import nufft
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.polar import Correlator
 from spilegate.kernels.workers import libraries
+from spilegate.records import Float64, State
 from spilegate.simulation.experiment import detector_q
 from spilegate.stages import matching, merging, refining
-from spilegate.state import Float64, State
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def bookkeeping(count: int, load: Load) -> Pack:
         density=volumes,
         support=volumes > 0,
     )
-    steps.shortlist(state, found, 1.0)
+    poses.shortlist(state, found, 1.0)
     gathered = np.zeros((count, refine.row_bytes), np.uint8)
     better, label, *_ = refine.unpacked(load.refine_rows, np.array(gathered), np.zeros(1), iter(()))
     orientations.angle_between(better, state.quaternions)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from spilegate.formats.maps import read_map, write_map
     from spilegate.formats.spinifel import read
     from spilegate.mtip import reconstruct
+    from spilegate.records import Dataset, Reconstruction, State
     from spilegate.settings import Settings
     from spilegate.simulation.experiment import simulate
-    from spilegate.state import Dataset, Reconstruction, State
 
 __version__ = "0.1.0"
 
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "Dataset": "state",
+    "Dataset": "records",
     "InputError": "errors",
-    "Reconstruction": "state",
+    "Reconstruction": "records",
     "Settings": "settings",
-    "State": "state",
+    "State": "records",
     "compare": "evaluation.comparison",
     "read": "formats.spinifel",
     "read_map": "formats.maps",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from spilegate.records import Float64
 from spilegate.settings import ConvergenceOptions
-from spilegate.state import Float64
 
 # Columns of `State.history`.
 Q_MATCH, DISTANCE, MOVED = range(3)

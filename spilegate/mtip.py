@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from spilegate import certainty, steps
 from spilegate.convergence import converged, finished, reason
-from spilegate.geometry.sampling import mean_pattern
-from spilegate.preparation import Experiment, prepare
-from spilegate.recording import Recorder
+from spilegate.generation import models, poses, restarts, soft, start
+from spilegate.likelihood.sampling import mean_pattern
+from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.records import Dataset, Reconstruction, State, Watcher
+from spilegate.resolution import certainty
 from spilegate.schedule import Plan
 from spilegate.settings import Settings
-from spilegate.state import Dataset, Reconstruction, State, Watcher
+from spilegate.watching import Recorder
 
 
 def reconstruct(
@@ -74,10 +75,10 @@ def blind_start(
     that it explains worse than another is started again by itself.
     """
     with record.stage(plan.number, "start") as figures:
-        some = steps.sample(experiment, settings)
-        state = steps.annealed(some, plan, settings, rng, figures)
-        state = steps.restarted(some, plan, state, settings, rng, figures)
-        return steps.for_all(experiment, plan, state, settings.start, rng, figures)
+        some = start.sample(experiment, settings)
+        state = start.annealed(some, plan, settings, rng, figures)
+        state = restarts.restarted(some, plan, state, settings, rng, figures)
+        return start.for_all(experiment, plan, state, settings.start, rng, figures)
 
 
 def generation(
@@ -86,17 +87,17 @@ def generation(
     """Return the next state: match, refine, merge, phase; or assign softly, merge, phase."""
     if experiment.soft:
         with record.stage(plan.number, "match") as figures:
-            assigned = steps.assign(experiment, plan, state, rng, figures)
-            state = steps.settle(experiment, plan, state, assigned, settings.matching, figures)
+            assigned = soft.assign(experiment, plan, state, rng, figures)
+            state = soft.settle(experiment, plan, state, assigned, settings.matching, figures)
         with record.stage(plan.number, "merge") as figures:
-            state = steps.average(experiment, plan, state, assigned, settings.merging, figures)
+            state = soft.average(experiment, plan, state, assigned, settings.merging, figures)
     else:
         with record.stage(plan.number, "match") as figures:
-            candidates = steps.match(experiment, plan, state, settings.matching, rng, figures)
+            candidates = poses.match(experiment, plan, state, settings.matching, rng, figures)
         with record.stage(plan.number, "refine") as figures:
-            state = steps.refine(experiment, plan, state, candidates, settings.matching, figures)
+            state = poses.refine(experiment, plan, state, candidates, settings.matching, figures)
         with record.stage(plan.number, "merge") as figures:
-            state = steps.merge(experiment, plan, state, settings.merging, figures)
+            state = models.merge(experiment, plan, state, settings.merging, figures)
     with record.stage(plan.number, "phase") as figures:
         last = finished(state.history, experiment.q_max, settings.convergence)
-        return steps.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)
+        return models.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)

@@ -17,12 +17,12 @@ from spilegate.backend import from_host
 from spilegate.geometry import orientations
 from spilegate.kernels import launch
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers
-from spilegate.preparation import Experiment, prepare
+from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.records import Dataset, Progress, State
 from spilegate.schedule import Plan
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, built_in_particle, density
-from spilegate.state import Dataset, Progress, State
 
 
 def spread(images: np.ndarray, workers: Workers) -> Any:

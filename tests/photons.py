@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from spilegate.evaluation.comparison import compare
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.geometry import orientations
-from spilegate.geometry.sampling import Sampling
 from spilegate.kernels.polar import Correlator
+from spilegate.likelihood.sampling import Sampling
+from spilegate.records import Dataset, Reconstruction
 from spilegate.settings import Settings
 from spilegate.simulation.conditions import JUNK, Conditions
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, built_in_particle, density, make_particle
-from spilegate.state import Dataset, Reconstruction
 
 PIXELS, RESOLUTION_ANGSTROM = 32, 14.0
 PHOTONS = 2000.0

@@ -16,11 +16,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module may import from its own layer's packages and from the layers before it.
 LAYERS = (
-    {"errors", "state", "settings", "backend"},
+    {"errors", "records", "settings", "backend"},
     {"kernels"},
     {"geometry", "formats"},
-    {"stages", "evaluation", "simulation"},
-    {"schedule", "preparation", "recording", "prediction", "halves", "certainty", "convergence", "steps", "mtip"},
+    {"likelihood", "stages", "evaluation", "simulation"},
+    {"schedule", "convergence", "watching", "patterns"},
+    {"generation"},
+    {"resolution"},
+    {"mtip"},
     {"report"},
     {"commands", "cli"},
     {"main", "__main__", "__init__"},

@@ -11,9 +11,9 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import maps, results, spinifel
 from spilegate.kernels.launch import available_cores
+from spilegate.records import Float32, Float64, Int64
 from spilegate.report.console import Output
 from spilegate.report.files import SUMMARY, write_curve
-from spilegate.state import Float32, Float64, Int64
 
 if TYPE_CHECKING:
     from spilegate.evaluation.states import Match

@@ -14,14 +14,14 @@ from spilegate.commands.configuration import differences
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
 from spilegate.kernels.launch import Backend, start
-from spilegate.preparation import Experiment, check_memory, prepare
+from spilegate.patterns.prepare import Experiment, check_memory, prepare
+from spilegate.records import Dataset, State
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import CHECKPOINT, FIGURES, SUMMARY, write_curve
 from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
 from spilegate.settings import Settings
-from spilegate.state import Dataset, State
 
 # What may differ between a run and its resumption: it changes the time, not the result.
 FREE = "compute."

@@ -13,7 +13,7 @@ from spilegate.evaluation.rotation_search import find_rotations, transform
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.orientations import matrices, quaternions
 from spilegate.kernels import fft
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 Complex64 = NDArray[np.complex64]
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.evaluation.alignment import align
+from spilegate.evaluation.fsc import FscCurve, fourier_shell_correlation, resolution_angstrom
 from spilegate.evaluation.orientations import orientation_error
-from spilegate.evaluation.resolution import FscCurve, fourier_shell_correlation, resolution_angstrom
 from spilegate.geometry.fourier import fourier_resize, frequency_radius
 from spilegate.kernels import fft, nufft
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 # The reference's share of squared density that may fall outside the box compared in.
 _MOST_OUTSIDE = 0.05

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
 from spilegate.geometry.symmetry import nearest_equivalents, rotations
-from spilegate.state import Float64
+from spilegate.records import Float64
 
 _MOST_CANDIDATES = 1024
 # Elements of a (candidates, patterns) block.

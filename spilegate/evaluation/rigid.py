@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from spilegate.evaluation.rotation_search import crop, transform
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 Complex64 = NDArray[np.complex64]
 

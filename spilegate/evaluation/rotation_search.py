@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.orientations import about_beam, view_grid
 from spilegate.kernels import nufft
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 _TOLERANCE = 1e-5
 # Below this many points starting and joining threads costs more than it saves.

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from spilegate.evaluation.comparison import Comparison, compare
+from spilegate.evaluation.fsc import FscCurve
 from spilegate.evaluation.orientations import orientation_error
-from spilegate.evaluation.resolution import FscCurve
-from spilegate.state import Bool, Float32, Float64, Int64
+from spilegate.records import Bool, Float32, Float64, Int64
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats import files
-from spilegate.state import Float32
+from spilegate.records import Float32
 
 EXPECTED = "a cubic map in MRC/CCP4 format"
 # Relative difference of a voxel's edges that is rounding of the header's float32 values and no more.

@@ -11,7 +11,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.pixels import blocks, of_panels
-from spilegate.state import MERGE_ONLY, NEVER, USE, Bool, Float64, UInt8
+from spilegate.records import MERGE_ONLY, NEVER, USE, Bool, Float64, UInt8
 
 MASK, BACKGROUND = "mask", "background"
 # What a mask may mean: Dragonfly's levels, or 1 for good pixels.

@@ -19,7 +19,7 @@ from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Rule
 from spilegate.kernels.events import LONGEST, entries, events
 from spilegate.kernels.workers import Here, Output, Rows, Total, Workers
-from spilegate.state import NEVER, Bool, Float32, Float64, UInt8
+from spilegate.records import NEVER, Bool, Float32, Float64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.geometry.detector import ewald_wavelength
-from spilegate.state import Float64, Int64
+from spilegate.records import Float64, Int64
 
 Number = TypeVar("Number", bound=np.generic)
 

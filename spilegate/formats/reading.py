@@ -16,7 +16,7 @@ from spilegate.formats import values as kinds
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
-from spilegate.state import NEVER, Bool, Float64, Int64, UInt8
+from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
 
 INTENSITIES = "intensities"
 # The patterns themselves, and as much again: those of the half-sets, or with values mended.

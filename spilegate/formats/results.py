@@ -18,7 +18,7 @@ from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.maps import read_map, write_map
 from spilegate.kernels import fft
-from spilegate.state import Bool, Float32, Float64, Int64, State
+from spilegate.records import Bool, Float32, Float64, Int64, State
 
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(

@@ -23,7 +23,7 @@ from spilegate.formats.reading import INTENSITIES, Layout, Options, Patterns, la
 from spilegate.formats.truth import Truth
 from spilegate.formats.values import EMPTY
 from spilegate.kernels.workers import Threads, Workers
-from spilegate.state import NEVER, Dataset, Float32, Float64, Int64, UInt8
+from spilegate.records import NEVER, Dataset, Float32, Float64, Int64, UInt8
 
 # Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
 FEWEST_PATTERNS = 20

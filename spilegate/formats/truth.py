@@ -17,7 +17,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import files
-from spilegate.state import Bool, Float32, Float64, Int64
+from spilegate.records import Bool, Float32, Float64, Int64
 
 GROUP = "truth"
 UNIT = "electrons/angstrom^3"

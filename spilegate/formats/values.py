@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spilegate.state import Bool
+from spilegate.records import Bool
 
 # What is wrong with a pattern, by number: 0 for nothing, the worst the largest.
 EMPTY, BROKEN = 1, 2

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from spilegate.backend import array_module
 from spilegate.kernels.resample import resampled
-from spilegate.state import Bool, Float64
+from spilegate.records import Bool, Float64
 
 # Pixels of the local quadratic fit that resamples patterns onto rings: this many determine its 6 terms with room to
 # average noise; more where the rings are so coarse that pixels between their samples would otherwise have no say.

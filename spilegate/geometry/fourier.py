@@ -8,7 +8,7 @@ import numpy as np
 
 from spilegate.backend import Array, array_module
 from spilegate.kernels import fft
-from spilegate.state import Float32
+from spilegate.records import Float32
 
 
 @lru_cache(maxsize=8)

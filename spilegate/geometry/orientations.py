@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spilegate.backend import array_module
-from spilegate.state import Float64
+from spilegate.records import Float64
 
 
 def matrices(quaternions: Float64) -> Float64:

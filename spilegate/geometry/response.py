@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from spilegate.geometry.detector import ewald_wavelength
-from spilegate.state import Float64
+from spilegate.records import Float64
 
 Polarisation = Literal["none", "horizontal", "vertical"]
 

@@ -21,8 +21,8 @@ from spilegate.backend import Array, array_module
 from spilegate.errors import InputError
 from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.kernels import fft, nufft
+from spilegate.records import Float32, Float64
 from spilegate.settings import symmetry_name
-from spilegate.state import Float32, Float64
 
 # Its images under any group of a few axes along or between x, y and z are far from each other.
 GENERIC_DIRECTION = np.array([0.769, 0.251, 0.588])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import array_module, to_host
-from spilegate.state import Float64
+from spilegate.records import Float64
 
 THREADS = 256
 # Row and column of every element of a symmetric 4 x 4 matrix that is summed up, row by row.

@@ -20,7 +20,7 @@ from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
 from spilegate.kernels.shifts import Score, largest_scores
 from spilegate.kernels.workers import SCRATCH, Here, Rows, Workers
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from spilegate.records import Bool, Float64
 from spilegate.report.measured import EDGE, background_figures, radial_mean
 from spilegate.report.style import BLUE, GREEN, GREY, VERMILION, colours, plain_logarithmic
-from spilegate.state import Bool, Float64
 
 # A background that is so many times brighter somewhere than on half of its pixels is shown on a logarithmic scale.
 STEEP = 10.0

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from spilegate.evaluation.resolution import FscCurve, resolution_angstrom
-from spilegate.evaluation.verdict import HALF_SET_THRESHOLD, PRTF_THRESHOLD
+from spilegate.evaluation.fsc import FscCurve, resolution_angstrom
+from spilegate.records import Float64
 from spilegate.report.progress import Record
 from spilegate.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
-from spilegate.state import Float64
+from spilegate.resolution.verdict import HALF_SET_THRESHOLD, PRTF_THRESHOLD
 
 # (name of the figure of merit, title, axis label, logarithmic)
 MERITS = (

@@ -7,8 +7,8 @@ import time
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from spilegate.records import Progress
 from spilegate.report.console import Output
-from spilegate.state import Progress
 
 # How a figure of merit is called in a progress line, in this order; any other keeps its own name and comes last.
 LABELS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.state import Float64
+from spilegate.records import Float64
 
 CHECKPOINT = "checkpoint.h5"
 FIGURES = "figures"

@@ -7,8 +7,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from spilegate.records import Float32, Float64
 from spilegate.report.style import UNMEASURED, colours
-from spilegate.state import Float32, Float64
 
 # The axis across a slice or along a projection, and the two axes left: horizontal, vertical.
 PLANES = ((2, "x", "y"), (1, "x", "z"), (0, "y", "z"))

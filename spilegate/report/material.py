@@ -11,14 +11,14 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import record, results, spinifel
-from spilegate.geometry.calibration import DARKEST, brightness, pattern_sums
 from spilegate.geometry.detector import Detector
-from spilegate.geometry.zingers import Mended
 from spilegate.kernels.workers import Threads, Workers
-from spilegate.preparation import detector_of, without, without_hot_pixels, without_zingers
+from spilegate.patterns.brightness import DARKEST, brightness, pattern_sums
+from spilegate.patterns.prepare import detector_of, without, without_hot_pixels, without_zingers
+from spilegate.patterns.zingers import Mended
+from spilegate.records import NEVER, Bool, Dataset, Float64, State
 from spilegate.report.files import CHECKPOINT, SUMMARY
 from spilegate.settings import Settings
-from spilegate.state import NEVER, Bool, Dataset, Float64, State
 
 
 @dataclass(frozen=True)

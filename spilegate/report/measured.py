@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spilegate.state import Bool, Float64, Int64
+from spilegate.records import Bool, Float64, Int64
 
 # The detector's edge is beyond this part of the radius used.
 EDGE = 0.9

@@ -10,10 +10,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from spilegate.records import Bool, Float64, Int64
 from spilegate.report.measured import scale_figures
 from spilegate.report.patterns import log_range
 from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, plain_logarithmic
-from spilegate.state import Bool, Float64, Int64
 
 # Outliers shown as examples.
 EXAMPLES = 4

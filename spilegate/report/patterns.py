@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from spilegate.geometry import orientations
 from spilegate.kernels.events import dense
+from spilegate.records import NEVER, Dataset, Float32, Float64
 from spilegate.report.style import BLUE, GREY, colours, few_labels
-from spilegate.state import NEVER, Dataset, Float32, Float64
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
 SHOWN = 2000

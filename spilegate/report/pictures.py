@@ -9,21 +9,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spilegate.errors import InputError
+from spilegate.generation.poses import OUTLYING
 from spilegate.geometry.detector import pixel_spacing
-from spilegate.geometry.inliers import expected
 from spilegate.geometry.orientations import matrices
-from spilegate.geometry.sampling import mean_pattern
 from spilegate.kernels.events import dense
 from spilegate.kernels.workers import Threads
-from spilegate.preparation import known_background
+from spilegate.likelihood.sampling import mean_pattern
+from spilegate.patterns.outliers import expected
+from spilegate.patterns.prepare import known_background
+from spilegate.records import Float64
 from spilegate.report import background, curves, maps, outliers, patterns
 from spilegate.report.files import FIGURES, read_curves
 from spilegate.report.material import Material, load, q_max
 from spilegate.report.progress import read_records
 from spilegate.report.style import drawing, save
 from spilegate.stages.slicing import slices
-from spilegate.state import Float64
-from spilegate.steps import OUTLYING
 
 # Every picture; "fsc" needs a curve.
 NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "background", "outliers", "fsc")

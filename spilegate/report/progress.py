@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spilegate.records import Progress, State
 from spilegate.report.console import Output
 from spilegate.report.display import Display
-from spilegate.state import Progress, State
 
 FILE = "progress.jsonl"
 

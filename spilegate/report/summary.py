@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from spilegate import __version__
-from spilegate.evaluation import verdict
-from spilegate.geometry.calibration import alike
-from spilegate.preparation import Experiment, known_background
+from spilegate.patterns.brightness import alike
+from spilegate.patterns.prepare import Experiment, known_background
+from spilegate.records import Dataset, Reconstruction
 from spilegate.report.measured import background_figures, populations, scale_figures
 from spilegate.report.progress import Record, seconds_by
+from spilegate.resolution import verdict
 from spilegate.settings import Settings
-from spilegate.state import Dataset, Reconstruction
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
-from spilegate.state import Bool, Float64
+from spilegate.records import Bool, Float64
 
 # Heavy atoms of a protein by element, and the volume that one of them takes [angstrom^3].
 COMPOSITION = {"C": 0.630, "N": 0.172, "O": 0.190, "S": 0.008}

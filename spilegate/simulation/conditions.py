@@ -9,7 +9,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.response import Polarisation
-from spilegate.state import NEVER, Bool, Float32, Float64, Int64, UInt8
+from spilegate.records import NEVER, Bool, Float32, Float64, Int64, UInt8
 
 MASKS = ("cross", "beamstop")
 JUNK = -1

@@ -10,6 +10,7 @@ from spilegate.errors import InputError
 from spilegate.geometry.orientations import matrices, random_quaternions
 from spilegate.geometry.response import response
 from spilegate.kernels import fft, nufft
+from spilegate.records import NEVER, Float32, Float64, Int64, UInt8
 from spilegate.simulation.conditions import IDEAL, JUNK, Conditions, Lot, detector_edge, detector_mask, draw_lot, heat
 from spilegate.simulation.particle import (
     PARTICLES,
@@ -19,7 +20,6 @@ from spilegate.simulation.particle import (
     diameter_angstrom,
     form_factor_basis,
 )
-from spilegate.state import NEVER, Float32, Float64, Int64, UInt8
 
 # Relative error of amplitudes; that of intensities is twice this.
 TOLERANCE = 1e-6

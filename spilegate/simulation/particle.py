@@ -12,8 +12,8 @@ from scipy.spatial.distance import pdist
 
 from spilegate.errors import InputError
 from spilegate.kernels import fft, nufft
+from spilegate.records import Float32, Float64, Int64
 from spilegate.simulation.built_in import NAMES, built_in_atoms
-from spilegate.state import Float32, Float64, Int64
 
 PARTICLES = NAMES
 DEFAULT_PARTICLE = NAMES[0]

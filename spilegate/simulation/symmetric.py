@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from spilegate.geometry.symmetry import GENERIC_DIRECTION, rotations
+from spilegate.records import Float64
 from spilegate.simulation.particle import Particle
-from spilegate.state import Float64
 
 # No atoms of neighbouring copies nearer than this [angstrom]; copies are moved outwards by steps of this.
 CONTACT_ANGSTROM = 3.0

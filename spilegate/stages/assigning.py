@@ -17,11 +17,11 @@ import scipy.fft
 
 from spilegate.backend import array_module
 from spilegate.geometry import orientations
-from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.elementwise import joined
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
 from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes, tile_rows, tiles
-from spilegate.state import Float32, Float64, Int64
+from spilegate.likelihood.statistics import Likelihood
+from spilegate.records import Float32, Float64, Int64
 
 # Probabilities held at once by a worker: as many as its share of the cache, or the sums over patterns cost too much.
 BLOCK_PROBABILITIES = 1 << 21

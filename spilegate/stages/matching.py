@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry import orientations
-from spilegate.geometry.likelihood import Likelihood
 from spilegate.kernels.algebra import largest
 from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes
-from spilegate.state import Float32, Float64, Int64
+from spilegate.likelihood.statistics import Likelihood
+from spilegate.records import Float32, Float64, Int64
 
 # Model slices (K, N, ...) float32 of all states for rotations (N, 3, 3).
 Slicer = Callable[[Float64], Float32]

@@ -19,14 +19,14 @@ import numpy as np
 from spilegate.backend import Array, array_module, from_host, to_host
 from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
-from spilegate.geometry.sampling import Sampling
 from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.elementwise import elementwise
 from spilegate.kernels.loops import scalar
 from spilegate.kernels.workers import Here, Total, Workers, block_rows, tile_rows
+from spilegate.likelihood.sampling import Sampling
+from spilegate.records import Bool, Float32, Float64, Int64
 from spilegate.settings import MergingOptions
-from spilegate.state import Bool, Float32, Float64, Int64
 
 # The kernel's error is multiplied by the condition number of the normal equations: tighter than slices.
 TOLERANCE = 1e-6

@@ -17,8 +17,8 @@ from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.kernels import fft
 from spilegate.kernels.elementwise import elementwise, total
 from spilegate.kernels.loops import repeated
+from spilegate.records import Bool, Float32, Float64
 from spilegate.settings import PhasingOptions
-from spilegate.state import Bool, Float32, Float64
 
 ITERATIONS_ER, ITERATIONS_GLOBAL = 20, 40
 # Shrink-wrap: voxels above this part of the maximum, unless told otherwise, of the density blurred by a Gaussian of

@@ -16,12 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
-from spilegate.geometry.likelihood import Likelihood
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
 from spilegate.kernels.gauss_newton import normal_matrices
 from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
-from spilegate.state import Bool, Float32, Float64, Int64
+from spilegate.likelihood.statistics import Likelihood
+from spilegate.records import Bool, Float32, Float64, Int64
 
 Complex64 = NDArray[np.complex64]
 

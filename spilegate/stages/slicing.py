@@ -9,7 +9,7 @@ import numpy as np
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
 from spilegate.kernels.workers import Here, Rows, Workers
-from spilegate.state import Float32, Float64
+from spilegate.records import Float32, Float64
 
 # float32 slices: the noise of a pattern is far above 1e-4 of its intensity, and finufft's speed depends on it.
 TOLERANCE = 1e-4

@@ -1,0 +1,171 @@
+"""Poses: orientation, conformation and scale of every pattern, searched on a grid and refined; and outliers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spilegate.generation.models import Figures, slicer
+from spilegate.geometry import orientations, symmetry
+from spilegate.patterns.brightness import background_of
+from spilegate.patterns.outliers import inliers
+from spilegate.patterns.prepare import Experiment
+from spilegate.records import Float64, Int64, State
+from spilegate.schedule import Plan
+from spilegate.settings import MatchingOptions
+from spilegate.stages import matching, refining
+from spilegate.stages.matching import Candidates
+from spilegate.stages.refining import Shortlist
+
+# Largest turn of one Gauss-Newton step, as a part of the angle that moves the outermost speckle by its own width.
+LARGEST_TURN = 0.5
+# Candidates nearer to the best one than this many view spacings lie in the same basin.
+SAME_BASIN = 1.5
+# Candidates that explain less than this part of what the best one explains are left out.
+WORTH_REFINING = 0.8
+# Generations after which the model is good enough to tell patterns of something else.
+FIRST_WEIGHED = 2
+# Standard deviations beyond which a pattern is one of them.
+OUTLYING = 5.0
+
+
+def match(
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    options: MatchingOptions,
+    rng: np.random.Generator,
+    figures: Figures,
+) -> Candidates:
+    """Return the best orientations of every pattern on a freshly turned search grid."""
+    matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
+    experiment = experiment.at(state)
+    likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
+    candidates = matcher(
+        experiment.images,
+        likelihood,
+        slicer(experiment, state, likelihood.sampling),
+        views,
+        plan.n_phi,
+        n_candidates=options.candidates,
+        highest=plan.highest,
+        workers=experiment.workers,
+    )
+    figures.update(
+        grid_distance=float(candidates.distance[:, 0].mean()), q_max=plan.q_match, views=len(views), shifts=plan.n_phi
+    )
+    return candidates
+
+
+def refine(
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    candidates: Candidates,
+    options: MatchingOptions,
+    figures: Figures,
+) -> State:
+    """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
+    experiment = experiment.at(state)
+    state, candidates = _comparable(experiment, state, candidates)
+    refined = refining.refine(
+        experiment.images,
+        experiment.pixels(plan.q_match),
+        state.scale,
+        state.autocorrelation,
+        state.voxel_angstrom,
+        shortlist(state, candidates, np.degrees(plan.view_spacing)),
+        iterations=options.refine_iterations,
+        largest_turn=LARGEST_TURN * plan.view_spacing,
+        workers=experiment.workers,
+    )
+    return settled(
+        experiment,
+        plan,
+        state,
+        refined.quaternions,
+        refined.state,
+        state.scale * refined.factor,
+        refined.distance,
+        options,
+        figures,
+    )
+
+
+def settled(
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    quaternions: Float64,
+    labels: Int64,
+    scale: Float64,
+    distance: Float64,
+    options: MatchingOptions,
+    figures: Figures,
+) -> State:
+    """Return the state with new poses of all patterns, and with what follows from them: outliers, background, history.
+
+    quaternions : (N_IMG, 4); labels : (N_IMG,), the conformation of each; scale, distance : (N_IMG,)
+    """
+    turned = orientations.angle_between(quaternions, state.quaternions)
+    far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
+    weight = state.weight
+    if options.outliers and state.generation >= FIRST_WEIGHED:
+        weight = experiment.weight * inliers(distance, experiment.scale, limit=OUTLYING)
+    good = weight > 0
+    figures.update(
+        mean_distance=float(distance[good].mean()),
+        moved=float(far[good].mean()),
+        median_turn_deg=float(np.median(turned[good])),
+        outliers=float((~good).sum()),
+    )
+    scale = scale / scale[good].mean()
+    background = None
+    if experiment.estimate_background:
+        background = background_of(experiment.images, experiment.detector, scale, weight, workers=experiment.workers)
+    merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
+    return replace(
+        state,
+        history=np.concatenate([state.history, [merits]]),
+        quaternions=quaternions,
+        state=labels,
+        scale=scale,
+        background=state.background if background is None else background,
+        weight=weight,
+        distance=distance,
+    )
+
+
+def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Shortlist:
+    """Return the candidates worth refining, at most N_CAND + 1 of every pattern.
+
+    One candidate stands for its basin. Where the orientation at hand lies in a candidate's basin it replaces that
+    candidate, being refined already; otherwise it is a candidate itself, except before the first match.
+    """
+    quaternions, labels = candidates.quaternions.copy(), candidates.state
+    far = orientations.angle_between(quaternions, quaternions[:, :1]) > SAME_BASIN * spacing_deg
+    keep = far | (labels != labels[:, :1])
+    keep &= 1 - candidates.distance >= WORTH_REFINING * (1 - candidates.distance[:, :1])
+    keep[:, 0] = True
+    if state.generation == 1:
+        return Shortlist(quaternions, labels, keep)
+    near = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
+    near &= keep & (labels == state.state[:, None])
+    quaternions = np.where(near[..., None], state.quaternions[:, None], quaternions)
+    return Shortlist(
+        np.concatenate([quaternions, state.quaternions[:, None]], axis=1),
+        np.concatenate([labels, state.state[:, None]], axis=1),
+        np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
+    )
+
+
+def _comparable(experiment: Experiment, state: State, candidates: Candidates) -> tuple[State, Candidates]:
+    """Return state and candidates with orientations near each other where the particle's symmetry makes them equal."""
+    if experiment.symmetry.trivial:
+        return state, candidates
+    elements, best = experiment.symmetry.rotations, candidates.quaternions[:, 0]
+    near = symmetry.nearest_equivalents(candidates.quaternions, best[:, None], elements)
+    own = symmetry.nearest_equivalents(state.quaternions, best, elements)
+    return replace(state, quaternions=own), replace(candidates, quaternions=near)

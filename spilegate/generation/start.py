@@ -1,0 +1,132 @@
+"""The blind start: annealed soft assignments, each from random orientations, and which of them to trust."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spilegate.generation.models import Figures, merge
+from spilegate.generation.soft import assign, average
+from spilegate.geometry import orientations, symmetry
+from spilegate.kernels.workers import GROUP
+from spilegate.patterns.prepare import Experiment
+from spilegate.records import Float64, State
+from spilegate.schedule import Plan
+from spilegate.settings import MergingOptions, Settings, StartOptions
+
+# The soft start moves between rough models, where a close fit of each means nothing.
+START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
+# The last two iterations of the annealing keep the lowest temperature.
+COLD_ITERATIONS = 2
+# Starts whose mean distances are within this factor have found the same.
+AGREEMENT = 1.1
+# So are the parts of the patterns that they explain.
+EXPLAINED_ALIKE = 0.97
+# With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
+# the group has elements: this many times as many starts at most, and no early end.
+SYMMETRIC_STARTS = 6
+# A start is made from so many patterns of each conformation, or as many as have so many photons. (At 1000, 300 and 100
+# photons 1000, 4000 and 20,000 patterns have been enough, ten times of ten each.)
+START_PATTERNS, START_PHOTONS = 1000, 2e6
+
+
+def temperatures(options: StartOptions) -> Float64:
+    """Return the temperatures of the annealing, one for each iteration."""
+    cooling = max(1, options.iterations - COLD_ITERATIONS)
+    steps = np.geomspace(options.temperature_first, options.temperature_last, cooling)
+    return np.append(steps, np.full(options.iterations - cooling, options.temperature_last))
+
+
+def mean_distance(state: State) -> float:
+    """Return the mean distance of the patterns to their slices: what tells a good start from a bad one."""
+    return float(state.distance.mean())
+
+
+def agree(starts: list[State]) -> bool:
+    """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
+    distances = sorted(map(mean_distance, starts))
+    if len(distances) < 2:
+        return False
+    best, second = distances[:2]
+    # Where noise is most of every distance, it is what a start explains that tells.
+    return second <= AGREEMENT * best and 1 - second >= EXPLAINED_ALIKE * (1 - best)
+
+
+def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
+    """Tell whether to stop looking for a better start than these; most : without symmetry never more than this."""
+    if group.trivial:
+        return len(starts) >= most or agree(starts)
+    return len(starts) >= most * min(len(group.rotations), SYMMETRIC_STARTS)
+
+
+def sample(experiment: Experiment, settings: Settings) -> Experiment:
+    """Return the experiment with as many of its patterns as a blind start needs."""
+    least: float = settings.start.patterns or (
+        settings.matching.states * max(START_PATTERNS, START_PHOTONS / experiment.photons)
+    )
+    step = 1
+    while 2 * step <= GROUP and len(experiment.images) >= 2 * step * least:
+        step *= 2
+    return experiment.every(step)
+
+
+def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:
+    """Return random orientations and states, and the autocorrelations merged from them."""
+    count, states = len(experiment.images), settings.matching.states
+    shape = (states, plan.size, plan.size, plan.size)
+    state = State(
+        generation=plan.number,
+        voxel_angstrom=plan.voxel_angstrom,
+        history=np.empty((0, 3)),
+        quaternions=orientations.random_quaternions(count, rng),
+        state=rng.integers(states, size=count),
+        scale=experiment.scale,
+        background=experiment.detector.background,
+        weight=experiment.weight,
+        distance=np.ones(count),
+        autocorrelation=np.zeros(shape, np.float32),
+        density=np.zeros(shape, np.float32),
+        support=np.zeros(shape, bool),
+    )
+    return merge(experiment, plan, state, START_MERGING, {})
+
+
+def annealed(
+    experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, figures: Figures
+) -> State:
+    """Return the best of a few states annealed from random ones."""
+    starts: list[State] = []
+    while not enough(starts, settings.start.count, experiment.symmetry):
+        state = random_state(experiment, plan, settings, rng)
+        for temperature in temperatures(settings.start):
+            state = anneal(experiment, plan, state, temperature, rng, figures)
+        starts.append(state)
+    best = min(starts, key=mean_distance)
+    figures.update(mean_distance=mean_distance(best), starts=len(starts))
+    return best
+
+
+def anneal(
+    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
+) -> State:
+    """Return the state after one soft assignment to a freshly turned grid of views."""
+    assigned = assign(experiment, plan, state, rng, figures, temperature=temperature)
+    state = average(experiment, plan, assigned.state(state, plan.n_phi), assigned, START_MERGING, {})
+    return replace(state, distance=np.full_like(state.distance, assigned.expected.mean_distance))
+
+
+def for_all(
+    experiment: Experiment,
+    plan: Plan,
+    state: State,
+    options: StartOptions,
+    rng: np.random.Generator,
+    figures: Figures,
+) -> State:
+    """Return the state of all patterns that follows from the model of some of them: one more soft assignment."""
+    count = len(experiment.images)
+    if len(state.quaternions) == count:
+        return state
+    state = replace(state, scale=experiment.scale, weight=experiment.weight, distance=np.ones(count))
+    return anneal(experiment, plan, state, options.temperature_last, rng, figures)

@@ -1,0 +1,1 @@
+"""On which points, and by which statistics, a pattern and a slice are compared."""

@@ -1,0 +1,1 @@
+"""The particle's largest diameter, from the patterns alone."""

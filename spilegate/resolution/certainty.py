@@ -1,0 +1,72 @@
+"""How far a finished reconstruction can be trusted: what it measures of itself, without any truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spilegate.evaluation.fsc import shells
+from spilegate.formats.spinifel import FEWEST_PATTERNS
+from spilegate.generation import models
+from spilegate.patterns.prepare import Experiment
+from spilegate.records import Certainty, Dataset, Float64, HeldOut, State, Watcher
+from spilegate.resolution.halves import Reconstruct, half_sets
+from spilegate.resolution.transfer import phase_retrieval_transfer
+from spilegate.settings import Settings
+
+
+def measure(
+    dataset: Dataset,
+    experiment: Experiment,
+    state: State,
+    settings: Settings,
+    reconstruct: Reconstruct,
+    watcher: Watcher | None = None,
+) -> Certainty:
+    """Measure half-set agreement and the phase retrieval transfer function, as far as the settings ask for them.
+
+    state : the last one of the reconstruction; reconstruct : how a half of the patterns is reconstructed
+    """
+    size, edge = state.density.shape[-1], state.density.shape[-1] * state.voxel_angstrom
+    _, voxels = shells(size)
+    q = np.arange(1, len(voxels) - 1) / edge
+    # Beyond the radius merged there are no data.
+    reached = slice(max(1, int(np.searchsorted(q, experiment.q_max * (1 + 1e-6)))))
+    halves, missing = None, "not asked for"
+    if settings.resolution.half_sets:
+        missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
+        if len(experiment.images) >= 2 * FEWEST_PATTERNS:
+            halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
+    none = np.empty((0, len(q)))
+    transfer = transfer_function(experiment, state, settings) if settings.resolution.phasings > 1 else none
+    return Certainty(
+        members=state.members,
+        q=q[reached],
+        voxels=voxels[1:-1][reached],
+        half_set_fsc=(halves.corrected if halves else none)[:, reached],
+        half_set_fsc_plain=(halves.plain if halves else none)[:, reached],
+        patterns=halves.patterns if halves else (0, 0),
+        missing="" if halves else missing,
+        held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
+        prtf=transfer[:, reached],
+        phasings=settings.resolution.phasings,
+    )
+
+
+def transfer_function(experiment: Experiment, state: State, settings: Settings) -> Float64:
+    """Return the phase retrieval transfer function (K, N_SHELL) of the last state's autocorrelations.
+
+    Its phasings all start from random densities: those of the run go on from each other and are not independent. Only
+    sound ones count, as in the density.
+    """
+    plan = experiment.plans[-1]
+    blank = replace(state, density=np.zeros_like(state.density), support=np.zeros_like(state.support))
+    rng = np.random.default_rng([settings.seed, 0])
+    phased = models.phasings(experiment, plan, blank, settings.resolution.phasings, settings.phasing, rng)
+    curves = []
+    for densities, misfit, measured in zip(phased.density, phased.r_factor, state.autocorrelation, strict=True):
+        order = np.argsort(misfit)
+        sound = order[: max(2, int((misfit <= models.SOUND_PHASING * misfit.min()).sum()))]
+        curves.append(phase_retrieval_transfer(densities[sound], measured, threads=experiment.workers.threads))
+    return np.stack(curves)

@@ -1,0 +1,37 @@
+"""Timing and figures of the stages, passed on to whoever watches. No part of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from spilegate.records import Progress, State, Watcher
+
+
+class Recorder:
+    """Times stages and keeps the last value of every figure.
+
+    figures : last value of every figure of merit by name
+    """
+
+    def __init__(self, watcher: Watcher | None, generations: int) -> None:
+        self.figures: dict[str, float] = {}
+        self._watcher = watcher
+        self._generations = generations
+
+    @contextmanager
+    def stage(self, generation: int, name: str) -> Iterator[dict[str, float]]:
+        """Time the block as stage `name`; what it puts into the yielded dictionary are the stage's figures."""
+        begin = perf_counter()
+        figures: dict[str, float] = {}
+        yield figures
+        seconds = perf_counter() - begin
+        self.figures.update(figures)
+        if self._watcher is not None:
+            self._watcher.stage(Progress(generation, max(generation, self._generations), name, seconds, figures))
+
+    def generation(self, state: State) -> None:
+        """Tell the watcher that a generation has ended."""
+        if self._watcher is not None:
+            self._watcher.generation(state)

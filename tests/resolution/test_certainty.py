@@ -1,0 +1,239 @@
+"""Reconstructions of patterns without structure, or each with its own, must state no resolution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import as_dataset
+
+from spilegate.mtip import reconstruct
+from spilegate.patterns.prepare import Experiment, prepare
+from spilegate.records import Dataset, State
+from spilegate.resolution import certainty, verdict
+from spilegate.resolution.halves import held_out, numbered_like, state_correlations
+from spilegate.resolution.held_out import bands, significance
+from spilegate.settings import Settings
+from spilegate.simulation.experiment import Simulation, simulate
+from spilegate.simulation.particle import built_in_particle, density
+from spilegate.stages import phasing
+
+COUNT, PIXELS, PHOTONS, DIAMETER = 160, 24, 3000.0, 62.0
+# Of neighbouring pixels [1/angstrom].
+SPACING = 2 / 16 / (PIXELS - 1)
+QUICK: dict[str, Any] = {
+    "compute": {"threads": 2},
+    "start": {"count": 1, "iterations": 5},
+    "phasing": {"cycles": 2, "starts": 2},
+    "prepare": {"diameter_angstrom": DIAMETER},
+}
+
+
+@pytest.fixture(scope="module")
+def measured(particle) -> Simulation:
+    return simulate(
+        particle, images=COUNT, pixels=PIXELS, resolution_angstrom=16.0, wavelength_angstrom=1.0, photons=PHOTONS,
+        seed=2, threads=2,
+    )  # fmt: skip
+
+
+def flat(dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+    return np.full(dataset.images.shape, PHOTONS / PIXELS**2)
+
+
+def radial(dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+    """What is left of the patterns without any speckle."""
+    ring = np.rint(np.linalg.norm(dataset.q, axis=1) * 400).astype(int)
+    mean = np.bincount(ring, dataset.images.mean(axis=0)) / np.maximum(np.bincount(ring), 1)
+    return np.broadcast_to(mean[ring], dataset.images.shape)
+
+
+def blobs(dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+    """Every pattern of another particle: atoms thrown into a ball."""
+    expected = np.empty(dataset.images.shape)
+    for pattern in expected:
+        atoms = rng.standard_normal((40, 3))
+        atoms *= 31 * rng.random((40, 1)) ** (1 / 3) / np.linalg.norm(atoms, axis=1, keepdims=True)
+        pattern[:] = np.abs(np.exp(2j * np.pi * dataset.q @ atoms.T).sum(axis=1)) ** 2
+        pattern *= np.exp(-300 * (dataset.q**2).sum(axis=1))
+    return expected * PHOTONS / expected.sum(axis=1).mean()
+
+
+@pytest.mark.parametrize("kind", [flat, radial, blobs])
+def test_patterns_without_a_common_particle_have_no_resolution(kind, measured):
+    rng = np.random.default_rng(7)
+    dataset = as_dataset(measured)
+    dataset = replace(dataset, images=rng.poisson(kind(dataset, rng)).astype(np.float32))
+    found = reconstruct(dataset, Settings.model_validate({"seed": 1, **QUICK}))
+    summary = verdict.summarise(found.certainty, found.diameter_angstrom)
+    assert summary["verdict"].startswith("No resolution: ")
+    assert summary["resolution_angstrom"] is None
+
+
+@pytest.mark.parametrize("kind", [flat, radial, blobs])
+def test_few_photons_without_a_common_particle_have_no_resolution(kind, measured):
+    """Patterns of 60 photons each, which are assigned to all orientations."""
+    rng = np.random.default_rng(8)
+    dataset = as_dataset(measured)
+    expected = np.concatenate([kind(dataset, rng) for _ in range(5)]) * 60 / PHOTONS
+    dataset = replace(dataset, images=rng.poisson(expected).astype(np.float32), counts=True)
+    assert prepare(dataset, Settings.model_validate(QUICK)).soft
+    found = reconstruct(dataset, Settings.model_validate({"seed": 1, **QUICK}))
+    summary = verdict.summarise(found.certainty, found.diameter_angstrom)
+    assert summary["verdict"].startswith("No resolution: ")
+    assert summary["resolution_angstrom"] is None
+
+
+def test_the_same_photons_of_one_particle_have_one(measured):
+    """The control: the same options and counts, and a particle that all patterns share."""
+    found = reconstruct(as_dataset(measured), Settings.model_validate({"seed": 1, **QUICK}))
+    summary = verdict.summarise(found.certainty, found.diameter_angstrom)
+    assert summary["verdict"].startswith("Resolution ")
+    assert summary["resolution_angstrom"] < DIAMETER / verdict.OUTLINE_SPECKLES
+
+
+def in_photons(measured: Simulation, experiment: Experiment) -> float:
+    """Photons of the noisy patterns for each unit of the noise-free ones."""
+    q = np.linalg.norm(measured.pixel_position.reshape(-1, 3), axis=1)
+    return float(PHOTONS / np.interp(q, experiment.profile.q, experiment.profile.mean).sum())
+
+
+def test_noise_is_not_foreseen_even_by_the_right_model(measured, true_autocorrelation, experiment):
+    """Deviations are those of a unit normal distribution: the very bands and weights, many times."""
+    rng = np.random.default_rng(3)
+    dataset = as_dataset(measured)
+    size = true_autocorrelation.shape[-1]
+    volume = true_autocorrelation[None] * np.float32(in_photons(measured, experiment))
+    model = State(
+        1, experiment.plans[-1].voxel_angstrom, *np.empty((7, 0)), volume,
+        *np.empty((2, 1, size, size, size)),
+    )  # fmt: skip
+    options = Settings.model_validate(QUICK)
+    found = []
+    for _ in range(24):
+        images = rng.poisson(radial(dataset, rng)).astype(np.float32)
+        noise = prepare(replace(dataset, images=images), options)
+        compared = bands(DIAMETER, noise.q_max, SPACING)
+        found.append([significance(noise, model, band, options.matching, rng) for band in compared])
+    deviations = np.array(found)
+    assert deviations.size >= 24
+    assert np.abs(deviations).max() < 4
+    assert abs(deviations.mean()) < 3 / np.sqrt(deviations.size)
+    assert deviations.std() == pytest.approx(1, abs=0.45)
+    signal = prepare(dataset, options)
+    assert min(significance(signal, model, band, options.matching, rng) for band in compared) > 8
+
+
+def test_bands_leave_a_speckle_between_what_is_matched_and_what_is_compared():
+    found = bands(100.0, 0.08, 0.003)
+    assert found[0].q_first == pytest.approx(0.025)
+    assert found[-1].q_last == 0.08
+    for band in found:
+        assert band.q_first - band.q_match == pytest.approx(0.01)
+        assert band.q_last > 1.1 * band.q_first
+    assert [band.q_first for band in found[1:]] == [band.q_last for band in found[:-1]]
+    coarse = bands(100.0, 0.08, 0.01)
+    assert all(band.q_first - band.q_match == pytest.approx(0.015) for band in coarse)
+    assert bands(100.0, 0.026, 0.003) == []
+
+
+def volume(seed: int, size: int = 17) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    axis = np.arange(size) - size // 2
+    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
+    total = np.zeros((size,) * 3)
+    for (a, b, c), height in zip(rng.uniform(-4, 4, (14, 3)), rng.uniform(0.5, 2, 14), strict=True):
+        total += height * np.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 2)
+    return total.astype(np.float32)
+
+
+def state_of(*densities: np.ndarray) -> State:
+    stack = np.stack(densities)
+    made = State(1, 3.0, *np.empty((7, 0)), stack, stack, stack > 0)
+    return replace(made, state=np.arange(len(stack)), weight=np.ones(len(stack)))
+
+
+def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing():
+    one, other, empty = volume(1), volume(2), np.zeros((17,) * 3, np.float32)
+    curves, _ = state_correlations(
+        state_of(one, other), state_of(other, one[::-1, ::-1, ::-1]), 0.12, 30.0, 0, threads=1
+    )
+    assert curves[:, :4].min() > 0.99
+    curves, _ = state_correlations(state_of(one, empty), state_of(empty, one), 0.12, 30.0, 0, threads=1)
+    assert curves[0, :4].min() > 0.99
+    assert not curves[1].any()
+
+
+def test_a_state_that_has_lost_its_patterns_agrees_with_nothing():
+    one, other = volume(1), volume(2)
+    left = replace(state_of(one, other), weight=np.array([1.0, 0.0]))
+    for pair in ((left, state_of(one, other)), (state_of(one, other), left)):
+        curves, _ = state_correlations(*pair, 0.12, 30.0, 0, threads=1)
+        assert curves[0, :4].min() > 0.99
+        assert not curves[1].any()
+
+
+def test_curves_are_numbered_like_the_states_of_all_patterns():
+    one, other = volume(1), volume(2)
+    curves = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
+    plain, corrected = numbered_like(state_of(other, one), state_of(one, other), curves, 0.12, threads=1)
+    assert plain.tolist() == [[3, 4], [1, 2]]
+    assert corrected.tolist() == [[7, 8], [5, 6]]
+    left = replace(state_of(other, one), weight=np.array([0.0, 1.0]))
+    plain, _ = numbered_like(left, state_of(one, other), curves, 0.12, threads=1)
+    assert plain.tolist() == [[0, 0], [1, 2]]
+
+
+def test_halves_on_different_solutions_agree_less():
+    """Alignment finds what any two bodies have in common, so that the shell correlation alone is no proof."""
+    pairs = [(state_of(volume(1)), state_of(volume(k))) for k in (1, 2, 3)]
+    same, *others = (state_correlations(*pair, 0.16, 30.0, 0, threads=1)[0][0, :7] for pair in pairs)
+    assert same.min() > 0.99
+    assert max(other[2:].mean() for other in others) < 0.6
+
+
+def test_a_half_on_a_wrong_solution_is_found_out(measured, experiment, particle):
+    """A right model foresees the other half's patterns; the other half's model, of another particle, does not."""
+    plan = experiment.plans[-1]
+    right, wrong = (
+        state_of(density(atoms, plan.size, plan.voxel_angstrom, threads=2))
+        for atoms in (particle, built_in_particle("dumbbell"))
+    )
+    options = Settings.model_validate(QUICK)
+    models = []
+    for state in (right, wrong):
+        volume = phasing.autocorrelation(state.density, threads=2)
+        models.append(replace(state, voxel_angstrom=plan.voxel_angstrom, autocorrelation=volume))
+    scale = in_photons(measured, experiment) * plan.voxel_angstrom**6
+    models = [replace(model, autocorrelation=model.autocorrelation * np.float32(scale)) for model in models]
+    halves = [prepare(replace(as_dataset(measured), images=as_dataset(measured).images[k::2]), options) for k in (0, 1)]
+    sound = held_out(halves, [models[0], models[0]], options)
+    unsound = held_out(halves, [models[0], models[1]], options)
+    assert sound.deviations.min() > verdict.FORESEEN_DEVIATIONS
+    assert unsound.deviations.min() < verdict.FORESEEN_DEVIATIONS
+
+
+def test_too_few_patterns_are_not_halved(measured):
+    dataset = as_dataset(measured)
+    dataset = replace(dataset, images=dataset.images[:39])
+    options = Settings.model_validate({**QUICK, "prepare": {"diameter_angstrom": DIAMETER, "q_max": 0.045}})
+    found = reconstruct(dataset, options)
+    assert found.certainty.missing == "39 patterns, at least 40 needed"
+    assert found.certainty.half_set_fsc.shape[0] == 0
+    assert "(39 patterns, at least 40 needed)" in verdict.verdict(found.certainty, 0, DIAMETER)
+
+
+def test_a_single_phasing_leaves_the_prtf_out(measured):
+    dataset = replace(as_dataset(measured), images=as_dataset(measured).images[:40])
+    options = Settings.model_validate(
+        {**QUICK, "prepare": {"diameter_angstrom": DIAMETER, "q_max": 0.045}, "resolution": {"phasings": 1}}
+    )
+    prepared = prepare(dataset, options)
+    blank = state_of(volume(1))
+    found = certainty.measure(
+        dataset, prepared, blank, options.model_copy(update={"resolution": options.resolution.model_copy(
+            update={"half_sets": False})}), lambda *_: pytest.fail("no half was asked for"),
+    )  # fmt: skip
+    assert found.prtf.shape == (0, len(found.q))

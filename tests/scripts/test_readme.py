@@ -1,0 +1,100 @@
+"""The README's commands run, its options exist, and its tables are those of the program."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from spilegate.cli import app
+from spilegate.commands.configuration import setting_paths
+from spilegate.report.pictures import NAMES
+from spilegate.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# A block after this comment is run as it stands, in an empty folder.
+TESTED = re.findall(r"<!-- tested -->\n```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"^spilegate (.+)$", README, re.MULTILINE)
+
+
+def settings_table() -> str:
+    """The table of all settings, as the README has to have it."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for path, field in setting_paths(Settings):
+        default: Any = "none" if field.default is None else str(field.default).lower()
+        lines.append(f"| `{path}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("block", TESTED, ids=range(len(TESTED)))
+def test_tested_blocks_run(block: str, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_are_tested_blocks_and_commands() -> None:
+    assert TESTED
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_shown_has_only_options_that_exist(line: str) -> None:
+    words = shlex.split(line.partition("#")[0])
+    commands = get_command(app).commands  # type: ignore[attr-defined] # the app is a group
+    options = {name for parameter in commands[words[0]].params for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
+    assert found
+    assert found.group(1) == settings_table(), f"put this table there:\n{settings_table()}"
+
+
+def rows_below(heading: str) -> dict[str, str]:
+    """The rows of the table below a heading or a line that starts so: first cell to the rest."""
+    table = re.search(r"\n\|.*?\n\n", README[README.index(f"\n{heading}") :], re.DOTALL)
+    assert table
+    lines = table.group().strip().splitlines()[2:]
+    return {first.strip(): rest for first, _, rest in (line.strip("| ").partition(" | ") for line in lines)}
+
+
+def names_in(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_table_of_the_summary_is_complete(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    rows = rows_below("### summary.json")
+    named = [name for cell in rows for name in names_in(cell)]
+    assert len(named) == len(set(named))
+    assert set(named) == set(summary)
+    for key in ("input", "scale", "background", "resolution", "evaluation"):
+        (said,) = (rest for cell, rest in rows.items() if key in names_in(cell))
+        assert set(summary[key]) <= set(names_in(said)), key
+
+
+def test_the_list_of_files_is_complete(finished: Path) -> None:
+    rows = rows_below("**Out**")
+    assert set(names_in(rows["`figures/*.png`"])) == set(NAMES)
+    named = {name for cell in rows for name in names_in(cell)}
+    written = {path.name for path in finished.iterdir() if path.is_file()} - {"run.log"}
+    assert written <= named
+
+
+def test_scripts_named_first_exist_and_can_be_run() -> None:
+    for name in re.findall(r"scripts/\w+(?:\.py|\.md)?", README):
+        assert os.access(ROOT / name, os.R_OK if name.endswith(".md") else os.X_OK), name
+    assert README.index("scripts/demo") < README.index("## Install")
