@@ -104,6 +104,11 @@ Assembly = Annotated[
         "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
     ),
 ]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 
@@ -131,11 +136,8 @@ def reconstruct(
     context: typer.Context,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
-    ] = None,
+    config: Config = None,
+    assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
     diameter_angstrom: Annotated[
         float | None,
@@ -268,6 +270,8 @@ def evaluate(
 @app.command()
 def inspect(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
+    config: Config = None,
+    assignments: Assignments = None,
     quiet: Quiet = False,
     log: Log = None,
     debug: Debug = False,
@@ -276,8 +280,9 @@ def inspect(
     if not launch.is_writer():
         return
     from spilegate.commands import describe as command
+    from spilegate.commands.configuration import load_settings
 
-    command.run(data, quiet=quiet, log=log)
+    command.run(data, load_settings(config, assignments or [], {}), quiet=quiet, log=log)
 
 
 @app.command()

@@ -34,9 +34,9 @@ ROUNDING = 1e-3
 class Dataset:
     """Measured patterns and where their pixels lie in reciprocal space. Holds nothing of the truth.
 
-    images : (N_IMG, N_PIX) float32 [counts or arbitrary intensity units], finite, >= 0, 0 where the mask is 2; or, of
-        few photons, (N_IMG, N_EVENT) int32, the pixel of every photon, N_PIX for none; a NumPy array, or one that is
-        spread over many processors
+    images : (N_IMG, N_PIX) float32 [photons or arbitrary intensity units], finite, 0 where the mask is 2, no photons
+        < 0; or, of few photons, (N_IMG, N_EVENT) int32, the pixels that photons hit (`kernels.events`); a NumPy array,
+        or one that is spread over many processors
     counts : whether the values are whole numbers of photons
     q : (N_PIX, 3) float64 [1/angstrom], laboratory frame, beam along +z, on the Ewald sphere
     mask : (N_PIX,) uint8, 0 use, 1 merge only (not used for matching orientations), 2 never
@@ -46,6 +46,7 @@ class Dataset:
     source : the file it came from, for messages
     background : (N_PIX,) float64 [counts per pattern], mean of a common additive background, 0 where the mask is 2;
         None if not known
+    taken_for : what the values of the file were taken for, in words; remarks : what else was done on reading them
     """
 
     images: Any
@@ -57,6 +58,8 @@ class Dataset:
     source: str
     counts: bool = False
     background: Float64 | None = None
+    taken_for: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+# The options that a reader of patterns needs.
+READING = ("binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels")
+
 
 def symmetry_name(text: str) -> str:
     """Return the name of a point group of rotations in capitals; raises ValueError, saying what is expected."""
@@ -42,6 +45,16 @@ class PrepareOptions(_Options):
         "none", description="Divide by the polarisation factor of a beam polarised this way."
     )
     solid_angle: bool = Field(False, description="Divide by the solid angle of the pixels of a flat detector.")
+    mask: Literal["levels", "good"] = Field(
+        "levels", description="What the file's mask means: levels 0 use, 1 merge only, 2 never; or 1 for good pixels."
+    )
+    photon_unit: float | None = Field(
+        None, gt=0, description="What one photon is in the file's values; the least step between them if left out."
+    )
+    broken_pixels: Literal["always", "ever"] = Field(
+        "always",
+        description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
+    )
 
     hot_pixels: bool = Field(
         default=True, description="Find pixels that are hot in single patterns, and put what is expected there."
@@ -57,6 +70,11 @@ class PrepareOptions(_Options):
     def _named(cls, value: Any) -> Any:
         """Take the word `none` of a setting, which stands for no value, by its name here."""
         return "none" if value is None else value
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Return what says how patterns are read, as `formats.spinifel.read` takes it."""
+        return {name: getattr(self, name) for name in READING}
 
 
 class StartOptions(_Options):

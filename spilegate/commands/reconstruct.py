@@ -45,10 +45,7 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             # Before a checkpoint is read that another run would go on from, and before the user has waited.
             workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and can_resume(job)
-        limits = settings.prepare
-        dataset = spinifel.read(
-            job.data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers
-        )
+        dataset = spinifel.read(job.data, **settings.prepare.reading, workers=workers)
         state, notes = resumed(job, dataset) if resumes else (None, {})
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)
@@ -63,7 +60,9 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         out.open_log()
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
-        out.line(_opening(job, experiment, state) + afresh)
+        out.line(_opening(job, dataset, experiment, state) + afresh)
+        for remark in dataset.remarks:
+            out.line(remark, "yellow")
         for warning in (lock.missing, other_version(notes, job.checkpoint) if resumes else ""):
             if warning:
                 out.line(warning, "yellow")
@@ -140,13 +139,14 @@ def _earlier_evaluation(job: Job) -> dict[str, Any]:
     return {} if known.evaluation is None else {"evaluation": known.evaluation}
 
 
-def _opening(job: Job, experiment: Experiment, state: State | None) -> str:
+def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:
     """Return the first line of a run."""
     kind = "estimated" if experiment.diameter_estimated else "given"
     if experiment.diameter_rough:
         kind = "a rough estimate, photons being few and the centre hidden: give --diameter-angstrom if it is known"
     what = (
-        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels, "
+        f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels "
+        f"({dataset.taken_for}), "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
         f"at least {experiment.fewest_generations} generations, seed {job.settings.seed}"
     )

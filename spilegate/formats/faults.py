@@ -1,35 +1,73 @@
-"""Patterns that cannot be used, found while they are read."""
+"""What is wrong with patterns, and what they were taken for, in words."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spilegate.records import Bool, Float32
+from spilegate.formats.patterns import Found, Pass
+from spilegate.formats.values import BROKEN, EMPTY
 
-# What is wrong with a pattern, by number: 0 for nothing, the worst the largest.
-EMPTY, NEGATIVE, BROKEN = 1, 2, 3
 ADVICE = {
-    BROKEN: "with values that are not finite; expected numbers; set them to 0",
-    NEGATIVE: "with negative values; expected photon counts or intensities; subtract less background",
+    BROKEN: "with values that are none ({codes}) on {pixels} pixels that have values in others; expected values in all "
+    "patterns or in none; {remedy}",
     EMPTY: "without any signal on the pixels used; expected at least one photon; leave them out",
 }
 
 
-def faults_of(images: Float32, usable: Bool) -> NDArray[np.uint8]:
-    """Return the worst fault (n,) of every pattern (n, N_PIX); only usable (N_PIX,) pixels need to have a signal."""
-    faults = np.where(images.any(1, where=usable), 0, EMPTY).astype(np.uint8)
-    with np.errstate(invalid="ignore"):
-        faults[images.min(1) < 0] = NEGATIVE
-        # In double precision a sum of float32 values is finite if, and only if, all of them are.
-        faults[~np.isfinite(images.sum(1, dtype=np.float64))] = BROKEN
-    return faults
-
-
-def problem_of(faults: NDArray[np.uint8]) -> str | None:
-    """Return the worst of all faults in words, None if there is none."""
+def problem_of(way: Pass, found: Found) -> str | None:
+    """Return the worst of all faults of patterns in words, None if there is none."""
     for fault, text in ADVICE.items():
-        which = np.flatnonzero(faults == fault)
+        which = np.flatnonzero(found.faults == fault)
         if len(which):
+            pixels, used = (found.lost > 0) & way.used, way.used
+            some = f"{int(pixels.sum())} ({_percent(pixels[used])})"
+            remedy = "--set prepare.broken_pixels=ever leaves these pixels out"
+            if pixels.sum() > used.sum() / 2:
+                remedy = "leave these patterns out"
+            text = text.format(codes=_codes(way), pixels=some, remedy=remedy)
             return f"{len(which)} of the patterns (the first: number {which[0]}, from 0) {text}"
     return None
+
+
+def taken_for(way: Pass) -> str:
+    """Return what the values of a file are taken for in a few words."""
+    if not way.rule.counts:
+        unit = f" of {way.rule.unit:.6g} units of the file" if way.rule.unit != 1 else ""
+        return f"intensities{unit or ' in arbitrary units'}, not whole numbers of photons"
+    return "photons" if way.rule.unit == 1 else f"photons; one photon is {way.rule.unit:.6g} units of the file"
+
+
+def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np.bool_]) -> list[str]:
+    """Return what was done to patterns that nobody asked for, a line each.
+
+    masked : (panels, y, x), pixels that the mask or the limits leave out anyway; dead : those found to be dead
+    """
+    lines = []
+    broken = way.rule.broken & ~masked
+    if broken.any():
+        lines.append(f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way)}): never used")
+    dead = dead & ~masked & ~broken
+    if dead.any():
+        lines.append(
+            f"{int(dead.sum())} pixels ({_percent(dead)}) are 0 in all patterns as no others there: never used"
+        )
+    negative = float(found.negative.sum())
+    if negative:
+        part = 100 * negative / (len(found.negative) * max(1, int(way.used.sum())))
+        what = "taken for 0" if way.rule.counts else "taken for readout noise about zero, as they are"
+        lines.append(f"{negative:.0f} values ({part:.2g} %) are negative: {what}")
+    return lines
+
+
+def _codes(way: Pass) -> str:
+    """Return what stands for no value."""
+    dtype, codes = way.stack.dataset.dtype, [f"{code:.0f}" for code in way.rule.codes]
+    if dtype.kind == "f":
+        return ", ".join(["not finite", *codes])
+    return ", ".join(dict.fromkeys([*codes, f"{np.iinfo(dtype).max}"]))
+
+
+def _percent(pixels: NDArray[np.bool_]) -> str:
+    """Return the part of pixels that are true."""
+    return f"{100 * float(pixels.mean()):.2g} %"

@@ -3,57 +3,110 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import files
-from spilegate.formats.pixels import blocks
-from spilegate.records import MERGE_ONLY, NEVER, USE, Float64, UInt8
+from spilegate.formats.pixels import blocks, of_panels
+from spilegate.records import MERGE_ONLY, NEVER, USE, Bool, Float64, UInt8
 
 MASK, BACKGROUND = "mask", "background"
+# What a mask may mean: Dragonfly's levels, or 1 for good pixels.
+Means = Literal["levels", "good"]
+# A pixel that shows nothing is dead if that happens by chance in one of so many detectors.
+CHANCE = 1e-12
 
 
-def read_mask(file: h5py.File, path: Path, panel_shape: tuple[int, int, int]) -> UInt8 | None:
+def read_mask(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], means: Means = "levels") -> UInt8 | None:
     """Return the level of every pixel, (panels, y, x) uint8, None if the file has no mask.
 
-    Levels are Dragonfly's (Ayyer et al., J. Appl. Cryst. 49:1320, 2016): 0 use, 1 merge only, 2 never.
+    Levels are Dragonfly's (Ayyer et al., J. Appl. Cryst. 49:1320, 2016): 0 use, 1 merge only, 2 never; what is true in
+    a mask of truth values is masked. If the mask `means` which pixels are good, 1 or true is used and 0 or false never.
     Raises InputError for another shape or any other level.
     """
-    if MASK not in file:
+    if not files.holds(file, MASK):
         return None
     expected = f"levels 0 (use), 1 (merge only) or 2 (never), shape {panel_shape}, as the patterns have"
-    found = files.dataset(file, MASK, path, expected)
+    if means == "good":
+        expected = f"1 for good and 0 for bad pixels (prepare.mask=good), shape {panel_shape}, as the patterns have"
+    found = files.dataset(file, MASK, path, expected, kinds="iufb")
     where = f"{path}: dataset {MASK!r}"
-    if found.shape != panel_shape:
+    values = of_panels(found, panel_shape)
+    if values is None:
         raise InputError(f"{where}: shape {found.shape}; expected {expected}")
-    values = found[()]
-    wrong = ~np.isin(values, (0, 1, 2))
+    wrong = ~np.isin(values, (0, 1) if means == "good" else (0, 1, 2))
     if wrong.any():
         raise InputError(
             f"{where}: {int(wrong.sum())} pixels of other levels, such as {values[wrong][0]}; expected {expected}"
         )
+    if means == "good":
+        return np.where(values == 1, np.uint8(USE), np.uint8(NEVER))
     levels: UInt8 = values.astype(np.uint8)
-    return levels
+    return levels * np.uint8(NEVER) if found.dtype.kind == "b" else levels
+
+
+def exchanged(levels: UInt8, alive: Float64, means: Means) -> str | None:
+    """Return that a mask seems to have its levels exchanged, and what to do, in words; None if it does not.
+
+    levels, alive : (panels, y, x), of the mask, and in how many patterns a pixel holds anything
+    """
+    good, bad = (levels == USE), (levels != USE)
+    if alive[good].any() or not good.any() or not alive[bad].any():
+        return None
+    other = "levels" if means == "good" else "good"
+    names = ("1", "0") if means == "good" else ("0", "1")
+    return (
+        f"the pixels of level {names[0]} hold nothing, those of level {names[1]} do: the other way round? expected "
+        f"patterns where the mask lets them be used; --set prepare.mask={other} reads it the other way round"
+    )
+
+
+def dead(alive: Float64, q_length: Float64, used: Bool, count: int) -> Bool:
+    """Return which pixels (panels, y, x) are 0 in all `count` patterns though others at the same |q| are not.
+
+    alive : (panels, y, x), in how many patterns a pixel holds anything; q_length : |q| [1/angstrom]
+    used : (panels, y, x), pixels that may be used
+
+    Over many orientations all pixels at one |q| see the same; so nothing at one of them is a matter of chance alone.
+    """
+    result = np.zeros(alive.shape, np.bool_)
+    candidates = used & (alive == 0)
+    if not candidates.any() or candidates.sum() == used.sum():
+        return result
+    number = max(4, int(np.sqrt(used.sum() / np.pi)))
+    first, last = float(q_length[used].min()), float(q_length[used].max())
+    shell = np.minimum(((q_length - first) / max(last - first, 1e-30) * number).astype(np.int64), number - 1)
+    filled, living = (np.bincount(shell[used], of, number) for of in (None, alive[used]))
+    expected = living / np.maximum(filled, 1)
+    # In the shadow of a beam stop nothing tells, but no particle is dark there.
+    lit = int(np.argmax(expected > 0))
+    expected[:lit] = expected[lit]
+    with np.errstate(divide="ignore"):
+        log_chance = count * np.log1p(-np.minimum(expected / count, 1.0))
+    result[candidates] = log_chance[shell[candidates]] < np.log(CHANCE / used.sum())
+    return result
 
 
 def read_background(
     file: h5py.File, path: Path, panel_shape: tuple[int, int, int], mask: UInt8 | None
 ) -> Float64 | None:
-    """Return the background, (panels, y, x) float64 [counts per pattern], None if the file has none.
+    """Return the background, (panels, y, x) float64 [as in the file, per pattern], None if the file has none.
 
     mask : levels (panels, y, x); pixels never used may hold anything and get 0
     Raises InputError for another shape, or for values of other pixels that are negative or not finite.
     """
-    if BACKGROUND not in file:
+    if not files.holds(file, BACKGROUND):
         return None
     expected = f"mean counts per pattern that are not the particle's, not negative, shape {panel_shape}"
     found = files.dataset(file, BACKGROUND, path, expected)
     where = f"{path}: dataset {BACKGROUND!r}"
-    if found.shape != panel_shape:
+    raw = of_panels(found, panel_shape)
+    if raw is None:
         raise InputError(f"{where}: shape {found.shape}; expected {expected}")
-    values: Float64 = found[()].astype(np.float64)
+    values: Float64 = raw.astype(np.float64)
     if mask is not None:
         values[mask == NEVER] = 0
     wrong = ~(np.isfinite(values) & (values >= 0))
@@ -94,7 +147,8 @@ def limited(mask: UInt8, q: Float64, q_min: float, q_max: float | None, path: Pa
     if not (levels == USE).any():
         raise InputError(
             f"{path}: dataset {MASK!r}: no pixel of level 0 from q_min = {q_min:g} to q_max = {q_max}, after binning; "
-            "expected pixels to match patterns on; change the mask, the limits or the binning"
+            "expected pixels to match patterns on; change the mask (if 1 stands for good pixels in it: "
+            "--set prepare.mask=good), the limits or the binning"
         )
     return levels
 

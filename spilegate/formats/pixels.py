@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -51,12 +51,21 @@ def read_positions(file: h5py.File, path: Path, panel_shape: tuple[int, int, int
 def _components_last(
     found: h5py.Dataset, panel_shape: tuple[int, int, int], components: int, path: Path, expected: str
 ) -> NDArray[np.generic]:
-    """Read a dataset whose components lie along the first or the last axis; return them along the last."""
+    """Read a dataset whose components lie along the first or the last axis; return them along the last.
+
+    A single panel need not have an axis of its own.
+    """
     if found.shape == (*panel_shape, components):
         last: NDArray[np.generic] = found[()]
         return last
     if found.shape == (components, *panel_shape):
         return np.moveaxis(found[()], 0, -1)
+    if (1, *found.shape) == (*panel_shape, components):
+        only: NDArray[np.generic] = found[()][None]
+        return only
+    if panel_shape[0] == 1 and found.shape == (components, *panel_shape[1:]):
+        one: NDArray[np.generic] = np.moveaxis(found[()], 0, -1)[None]
+        return one
     name = found.name.removeprefix("/")
     raise InputError(f"{path}: dataset {name!r}: shape {found.shape}; expected {expected}, as the patterns have")
 
@@ -79,12 +88,20 @@ def _checked_wavelength(q: Float64, where: str) -> float:
     return wavelength
 
 
+def of_panels(found: h5py.Dataset, panel_shape: tuple[int, int, int]) -> NDArray[Any] | None:
+    """Read one value for each pixel, (panels, y, x), or (y, x) of a single panel; None for another shape."""
+    if panel_shape not in {found.shape, (1, *found.shape)}:
+        return None
+    values: NDArray[Any] = found[()]
+    return values.reshape(panel_shape)
+
+
 def read_index_map(file: h5py.File, path: Path, panel_shape: tuple[int, int, int]) -> Int64:
     """Return (row, column) of every pixel in the assembled picture, (panels, y, x, 2) int64.
 
     Made up if the file has none: panels stacked. Raises InputError for another shape or for values that are no indices.
     """
-    if INDEX_MAP not in file:
+    if not files.holds(file, INDEX_MAP):
         panel, row, column = np.indices(panel_shape, np.int64)
         return np.stack([panel * panel_shape[1] + row, column], axis=-1)
     expected = f"(row, column) of the pixels, shape {(*panel_shape, 2)} or {(2, *panel_shape)}"

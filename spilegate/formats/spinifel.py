@@ -3,36 +3,29 @@
 Datasets: `intensities` (N_IMG, panels, y, x); `pixel_position_reciprocal` (panels, y, x, 3) or (3, panels, y, x) [1/m];
 `pixel_index_map` (panels, y, x, 2), optional; the truth, optional: `orientations` (N_IMG, 1, 4) or (N_IMG, 4),
 (w, x, y, z), particle to laboratory; `volume` (M, M, M). Ours has the volume's `voxel_angstrom` as its attribute, and
-may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern].
+may have `mask` (panels, y, x), levels 0 to 2, and `background` (panels, y, x) [counts per pattern]. A single panel
+needs no axis of its own. What values are is decided by the values, see `values`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from spilegate.errors import InputError
-from spilegate.formats import files, masks, pixels, truth
-from spilegate.formats.faults import EMPTY, faults_of, problem_of
+from spilegate.formats import faults, files, masks, pixels, truth
+from spilegate.formats.patterns import EXPECTED
+from spilegate.formats.reading import INTENSITIES, Layout, Options, Patterns, layout_of, read_patterns, stack_of
 from spilegate.formats.truth import Truth
-from spilegate.kernels.events import events
-from spilegate.kernels.workers import Here, Rows, Threads, Workers, tiles
-from spilegate.records import NEVER, USE, Bool, Dataset, Float32, Float64, Int64, UInt8
+from spilegate.formats.values import EMPTY
+from spilegate.kernels.workers import Threads, Workers
+from spilegate.records import NEVER, Dataset, Float32, Float64, Int64, UInt8
 
-EXPECTED = "patterns in SpiniFEL's HDF5 layout"
-INTENSITIES = "intensities"
 # Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
 FEWEST_PATTERNS = 20
-# Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
-BLOCK_BYTES = 32 << 20
-# Patterns are held as lists of photons where these are shorter than the patterns by this factor.
-SPARSE_GAIN = 2
 
 
 class Measured(Protocol):
@@ -91,140 +84,57 @@ class Measured(Protocol):
         """What else is true."""
 
 
-def read(
-    path: Path,
-    *,
-    binning: int = 1,
-    q_min: float = 0.0,
-    q_max: float | None = None,
-    workers: Workers | None = None,
-) -> Dataset:
+def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Dataset:
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
-    binning : blocks of binning x binning pixels are summed into one
-    q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
     workers : every one of them reads its own patterns; this process's one thread if left out
+    options : of `reading.Options`
+        binning : blocks of binning x binning pixels are summed into one
+        q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
+        mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
+        broken_pixels : never used are those without a value in all patterns ("always") or in any ("ever")
 
     Pixels of level 2 may hold anything in the file; they are set to 0.
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
     """
-    path = Path(path)
-    workers = workers or Threads(1)
-    with files.open_hdf5(path, EXPECTED) as file:
-        images = _intensities(file, path)
-        if len(images) < FEWEST_PATTERNS:
-            raise InputError(f"{path}: {len(images)} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
-        shape = pixels.binned_shape(images.shape[1:], binning, path)
-        raw_q, wavelength = pixels.read_positions(file, path, images.shape[1:])
-        index_map = pixels.bin_index_map(pixels.read_index_map(file, path, images.shape[1:]), binning)
-        q = pixels.bin_positions(raw_q, binning, wavelength).reshape(-1, 3)
-        levels = masks.read_mask(file, path, images.shape[1:])
-        raw_background = masks.read_background(file, path, images.shape[1:], levels)
-        binned = masks.bin_mask(np.zeros(images.shape[1:], np.uint8) if levels is None else levels, binning).ravel()
-        mask = masks.limited(binned, q, q_min, q_max, path)
-        counts = images.dtype.kind in "iu"
-        photons = _most_photons(images, mask, binning, workers) if counts else mask.size
-        result, faults, digests = _read_patterns(
-            images, binning, mask, photons if photons * SPARSE_GAIN <= mask.size else None, workers
-        )
-    if problem := problem_of(faults):
-        raise InputError(f"{path}: dataset {INTENSITIES!r}: {problem}")
-    digest = hashlib.sha256(np.ascontiguousarray(raw_q).data)
-    digest.update(digests.data)
-    background = None
-    if levels is not None:
-        digest.update(masks.MASK.encode() + levels.tobytes())
-    if raw_background is not None:
-        digest.update(masks.BACKGROUND.encode() + raw_background.tobytes())
-        background = np.where(mask == NEVER, 0.0, masks.bin_background(raw_background, binning).ravel())
-    return Dataset(result, q, mask, shape, index_map.reshape(-1, 2), digest.hexdigest(), str(path), counts, background)
+    path, how = Path(path), Options(**options)
+    with files.opened(path, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            layout = layout_of(file, path, how.mask)
+        count, *panels = layout.stack.shape
+        if count < FEWEST_PATTERNS:
+            raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
+        shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
+        patterns = read_patterns(file, layout, how, workers or Threads(1), keep=True)
+    if patterns.problem:
+        raise InputError(f"{path}: dataset {INTENSITIES!r}: {patterns.problem}")
+    mask, background = patterns.way.mask, patterns.background
+    if background is not None:
+        background = np.where(mask == NEVER, 0.0, masks.bin_background(background, how.binning).ravel())
+    return Dataset(
+        patterns.found.images,
+        pixels.bin_positions(layout.q, how.binning, layout.wavelength).reshape(-1, 3),
+        mask,
+        shape,
+        pixels.bin_index_map(layout.index_map, how.binning).reshape(-1, 2),
+        _digest(layout, patterns),
+        str(path),
+        patterns.way.rule.counts,
+        background,
+        faults.taken_for(patterns.way),
+        patterns.remarks,
+    )
 
 
-def _most_photons(images: h5py.Dataset, mask: UInt8, binning: int, workers: Workers) -> int:
-    """Return the largest number of photons in a pattern of whole counts; at least 1."""
-    never = mask == NEVER
-
-    def count_tile(here: Here, part: slice) -> tuple[Any]:  # noqa: ARG001 - the signature of every body
-        try:
-            values = _masked(_binned(images[part], binning), never)
-        except (OSError, RuntimeError):
-            # Whoever reads the patterns in earnest says so.
-            return (np.zeros(part.stop - part.start),)
-        return (values.sum(1, dtype=np.float64),)
-
-    (totals,) = workers.run(count_tile, len(images), [Rows((), np.float64)], tile=_tile(images), on_host=True)
-    return max(1, int(np.max(totals)))
-
-
-def _read_patterns(
-    images: h5py.Dataset, binning: int, mask: UInt8, n_event: int | None, workers: Workers
-) -> tuple[Any, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return patterns, spread over the workers, and faults and digests of each.
-
-    n_event : None for patterns (N_IMG, N_PIX) float32, else for lists (N_IMG, N_EVENT) int32 of their photons
-    """
-    count, never = len(images), mask == NEVER
-
-    def read_tile(here: Here, part: slice) -> tuple[Any, Any, Any, Any]:
-        size = part.stop - part.start
-        try:
-            block = np.ascontiguousarray(images[part])
-        except (OSError, RuntimeError):
-            none = np.zeros((size, *outputs[0].shape), outputs[0].dtype)
-            return here.array(none), np.zeros(size, np.uint8), np.zeros((size, 32), np.uint8), np.ones(size, np.bool_)
-        # Before masked values are set to 0: that may be done in place.
-        digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
-        values = _masked(_binned(block, binning), never)
-        faults = faults_of(values, ~never)
-        kept = values if n_event is None else events(np.where(faults[:, None] == 0, values, 0), n_event)
-        return here.array(kept), faults, np.stack(digests), np.zeros(size, np.bool_)
-
-    patterns = Rows((len(mask),), np.float32, split=True) if n_event is None else Rows((n_event,), np.int32, split=True)
-    outputs = [
-        patterns,
-        Rows((), np.uint8),
-        Rows((32,), np.uint8),
-        Rows((), np.bool_),
-    ]
-    result, faults, digests, unreadable = workers.run(read_tile, count, outputs, tile=_tile(images), on_host=True)
-    if unreadable.any():
-        # Once more, here, so that every process of a run meets the same error in the same place.
-        bad = int(np.argmax(unreadable))
-        _ = images[bad : bad + 1]
-        raise OSError(f"pattern {bad} cannot be read")
-    return result, faults, digests
-
-
-def _intensities(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Return the dataset of patterns, checked but not read."""
-    expected = "patterns, shape (patterns, panels, y, x)"
-    images = files.dataset(file, INTENSITIES, path, expected)
-    if images.ndim != 4 or 0 in images.shape:
-        raise InputError(f"{path}: dataset {INTENSITIES!r}: shape {images.shape}; expected {expected}")
-    return images
-
-
-def _tile(images: h5py.Dataset) -> int:
-    """Return how many patterns to read at once: whole HDF5 chunks of about BLOCK_BYTES."""
-    chunk = int(images.chunks[0]) if images.chunks else 1
-    chunk_bytes: int = images.dtype.itemsize * math.prod(images.shape[1:]) * chunk
-    return max(1, BLOCK_BYTES // chunk_bytes) * chunk
-
-
-def _binned(block: NDArray[Any], binning: int) -> Float32:
-    """Return a block of patterns (n, panels, y, x) of any type as (n, N_PIX) float32, summed over blocks of pixels."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        values: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
-        if binning > 1:
-            values = pixels.blocks(values, binning).sum((2, 4))
-    return values.reshape(len(block), -1)
-
-
-def _masked(values: Float32, never: Bool) -> Float32:
-    """Return patterns (n, N_PIX), changed in place, with 0 on pixels never (N_PIX,) used, whatever they held."""
-    if never.any():
-        values[:, never] = 0
-    return values
+def _digest(layout: Layout, patterns: Patterns) -> str:
+    """Return the SHA-256 of patterns, positions, mask and background."""
+    digest = hashlib.sha256(np.ascontiguousarray(layout.q).data)
+    digest.update(patterns.found.digests.data)
+    if layout.levels is not None:
+        digest.update(masks.MASK.encode() + layout.levels.tobytes())
+    if patterns.background is not None:
+        digest.update(masks.BACKGROUND.encode() + patterns.background.tobytes())
+    return digest.hexdigest()
 
 
 def read_truth(path: Path) -> Truth:
@@ -234,53 +144,61 @@ def read_truth(path: Path) -> Truth:
     """
     path = Path(path)
     with files.open_hdf5(path, EXPECTED) as file:
-        shape = _intensities(file, path).shape
-        return truth.read(file, path, shape[1:], shape[0])
+        count, *shape = stack_of(file, path).shape
+        return truth.read(file, path, (shape[0], shape[1], shape[2]), count)
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path, **options: Any) -> dict[str, Any]:
     """Return what a file holds, for `spilegate inspect`: sizes, units in the names, and under "usable" yes or why not.
 
+    options : as for `read`
     Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
     """
-    path = Path(path)
-    with files.open_hdf5(path, EXPECTED) as file:
-        images = _intensities(file, path)
-        q, wavelength = pixels.read_positions(file, path, images.shape[1:])
-        mask = masks.read_mask(file, path, images.shape[1:])
-        background = masks.read_background(file, path, images.shape[1:], mask)
-        levels = np.zeros(images.shape[1:], np.uint8) if mask is None else mask
-        never = levels.ravel() == NEVER
-        totals, faults = np.empty(len(images)), np.empty(len(images), np.uint8)
-        for part in tiles(0, len(images), _tile(images)):
-            values = _masked(_binned(images[part], 1), never)
-            totals[part] = values.sum(1, dtype=np.float64)
-            faults[part] = faults_of(values, ~never)
-        known = ", ".join(truth.names_in(file))
-        dtype, shape = str(images.dtype), images.shape
-    nowhere = None if (levels == USE).any() else "no pixel of level 0 in the mask; expected pixels to match patterns on"
-    few = f"{shape[0]} patterns; expected at least {FEWEST_PATTERNS}" if shape[0] < FEWEST_PATTERNS else None
-    q_length = np.linalg.norm(q, axis=-1)
-    return {
-        "file": str(path),
-        "size_mib": path.stat().st_size / 2**20,
-        "patterns": shape[0],
-        "panels": shape[1],
-        "pixels": list(shape[2:]),
-        "dtype": dtype,
-        "wavelength_angstrom": wavelength,
-        "q_min_inverse_angstrom": float(q_length.min()),
-        "q_max_inverse_angstrom": float(q_length.max()),
-        "resolution_side_angstrom": 1 / pixels.inscribed_q(q, wavelength),
-        "resolution_corner_angstrom": 1 / float(q_length.max()),
-        "mask": "none" if mask is None else masks.described(mask),
+    path, how = Path(path), Options(**options)
+    with files.opened(path, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            layout = layout_of(file, path, how.mask)
+            known = ", ".join(truth.names_in(file))
+        count, *shape = layout.stack.shape
+        facts = _facts(layout)
+        try:
+            pixels.binned_shape((shape[0], shape[1], shape[2]), how.binning, path)
+            patterns = read_patterns(file, layout, how, Threads(1), keep=False)
+        except InputError as error:
+            # Of the file or of an option; `read` says the same.
+            return facts | {"truth": known or "none", "usable": str(error).removeprefix(f"{path}: ")}
+    few = f"{count} patterns; expected at least {FEWEST_PATTERNS}" if count < FEWEST_PATTERNS else None
+    totals, background = patterns.found.totals, patterns.background
+    return facts | {
         "background_per_pattern": "none" if background is None else float(background.sum()),
+        "taken_for": faults.taken_for(patterns.way),
         "photons_per_pattern_min": float(totals.min()),
         "photons_per_pattern_mean": float(totals.mean()),
         "photons_per_pattern_max": float(totals.max()),
-        "zero_patterns": int((faults == EMPTY).sum()),
+        "zero_patterns": int((patterns.found.faults == EMPTY).sum()),
+        "remarks": "; ".join(patterns.remarks) or "none",
         "truth": known or "none",
-        "usable": nowhere or problem_of(faults) or few or "yes",
+        "usable": patterns.problem or few or "yes",
+    }
+
+
+def _facts(layout: Layout) -> dict[str, Any]:
+    """Return what a file says of its pixels."""
+    images, q_length = layout.stack.dataset, np.linalg.norm(layout.q, axis=-1)
+    count, panels, *size = layout.stack.shape
+    return {
+        "file": str(layout.path),
+        "size_mib": layout.path.stat().st_size / 2**20,
+        "patterns": count,
+        "panels": panels,
+        "pixels": size,
+        "dtype": str(images.dtype),
+        "wavelength_angstrom": layout.wavelength,
+        "q_min_inverse_angstrom": float(q_length.min()),
+        "q_max_inverse_angstrom": float(q_length.max()),
+        "resolution_side_angstrom": 1 / pixels.inscribed_q(layout.q, layout.wavelength),
+        "resolution_corner_angstrom": 1 / float(q_length.max()),
+        "mask": "none" if layout.levels is None else masks.described(layout.levels),
     }
 
 

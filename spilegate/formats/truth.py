@@ -121,7 +121,7 @@ def read(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], count: 
             f"densities in '{GROUP}/volumes'"
         )
     return Truth(
-        _quaternions(file, path, count) if "orientations" in file else None,
+        _quaternions(file, path, count) if files.holds(file, "orientations") else None,
         volume,
         voxel_of_volumes if voxel is None else voxel,
         None if state is None else state.astype(np.int64),
@@ -141,7 +141,7 @@ def _is_state(values: Float64) -> Bool:
 def _numbers(file: h5py.File, path: Path, name: str, shape: tuple[int, ...], meaning: str, good: Any) -> Float64 | None:
     """Return a dataset of the truth's group, float64, None if it is not there; its values finite and `good`."""
     name = f"{GROUP}/{name}"
-    if name not in file:
+    if not files.holds(file, name):
         return None
     expected = f"{meaning}, shape {shape}"
     found = files.dataset(file, name, path, expected)
@@ -160,7 +160,7 @@ def _numbers(file: h5py.File, path: Path, name: str, shape: tuple[int, ...], mea
 def _hot_pixels(file: h5py.File, path: Path, count: int, n_pixel: int) -> Int64 | None:
     """Return the values known to be hot, None if the file does not say."""
     name, expected = f"{GROUP}/hot_pixels", f"(pattern, pixel), shape (n, 2), below {count} and {n_pixel}"
-    if name not in file:
+    if not files.holds(file, name):
         return None
     found = files.dataset(file, name, path, expected)
     if found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind not in "iu":
@@ -173,7 +173,7 @@ def _hot_pixels(file: h5py.File, path: Path, count: int, n_pixel: int) -> Int64 
 
 def _volumes(file: h5py.File, path: Path, name: str, axes: int, expected: str) -> tuple[Float32 | None, float | None]:
     """Return true densities and their voxel [angstrom], None where not known."""
-    if name not in file:
+    if not files.holds(file, name):
         return None, None
     found = files.dataset(file, name, path, expected)
     if found.ndim != axes or len(set(found.shape[-3:])) != 1 or 0 in found.shape:

@@ -88,13 +88,15 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
 
 
 def input_figures(run: Run) -> dict[str, Any]:
-    """Return which patterns were reconstructed, and how many pixels of them were used."""
+    """Return which patterns were reconstructed, how they were read, and how many pixels of them were used."""
     return {
         "file": str(run.data),
         "digest": run.dataset.digest,
         "patterns": len(run.dataset.images),
         "pixels": int((run.dataset.mask == 0).sum()),
         "panel_shape": list(run.dataset.panel_shape),
+        "taken_for": run.dataset.taken_for,
+        "remarks": list(run.dataset.remarks),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spilegate.errors import InputError
-from spilegate.formats import maps, results, spinifel
+from spilegate.formats import maps, patterns, results, spinifel
 from spilegate.simulation.experiment import detector_q
 
 COUNT, PIXELS = 24, 6
@@ -69,7 +69,7 @@ def change(name: str, function: Callable[[np.ndarray], object]) -> Damage:
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "no intensities": (lambda content: content.pop(INTENSITIES), "'intensities': not in the file"),
     "no positions": (lambda content: content.pop(POSITION), "'pixel_position_reciprocal': not in the file"),
-    "3-D intensities": (change(INTENSITIES, lambda values: values[:, 0]), "(24, 6, 6)"),
+    "2-D intensities": (change(INTENSITIES, lambda values: values[:, 0, 0]), "(24, 6)"),
     "no patterns": (change(INTENSITIES, lambda values: values[:0]), "(0, 1, 6, 6)"),
     "few patterns": (change(INTENSITIES, lambda values: values[:19]), "19 patterns"),
     "scalar": (change(INTENSITIES, lambda _: 3.0), "()"),
@@ -81,7 +81,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "inf": (put(INTENSITIES, (slice(7, 9), 0, 1, 1), np.inf), "2 of the patterns (the first: number 7"),
     "two infinities": (put(INTENSITIES, (9, 0, 1, slice(2)), np.array([np.inf, -np.inf])), "not finite"),
     "above float32": (put(INTENSITIES, (7, 0, 1, 1), 1e300), "not finite"),
-    "negative": (put(INTENSITIES, (6, 0, 1, 1), -0.5), "1 of the patterns (the first: number 6, from 0) with negative"),
+    "more negative than positive": (put(INTENSITIES, (6, 0, 1, 1), -5e3), "(the first: number 6, from 0) without any"),
     "one empty": (put(INTENSITIES, 3, 0), "1 of the patterns (the first: number 3, from 0) without"),
     "all empty": (put(INTENSITIES, slice(None), 0), "24 of the patterns (the first: number 0, from 0) without"),
     "other pixels": (change(POSITION, lambda values: values[:, :5]), "(1, 5, 6, 3)"),
@@ -117,7 +117,7 @@ def test_undamaged_patterns_are_read(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_patterns_hold_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spinifel, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(patterns, "BLOCK_BYTES", 1000)
     content = good()
     content[INTENSITIES][[13, 20]] = 0
     path = write(tmp_path / "data.h5", content)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from command_line import SMALL, assert_one_line, content, process, run
 
@@ -99,7 +100,7 @@ BAD = {
     "not HDF5": (["reconstruct", "{text}", "--output", "{new}"], "HDF5"),
     "truncated": (["reconstruct", "{truncated}", "--output", "{new}"], "truncated.h5"),
     "missing dataset": (["reconstruct", "{empty}", "--output", "{new}"], "intensities"),
-    "negative": (["reconstruct", "{negative}", "--output", "{new}"], "negative"),
+    "broken": (["reconstruct", "{broken}", "--output", "{new}"], "prepare.broken_pixels=ever"),
     "a folder": (["reconstruct", "{folder}", "--output", "{new}"], "folder"),
     "output not empty": (["reconstruct", "{data}", "--output", "{folder}"], "--force"),
     "output is a file": (["reconstruct", "{data}", "--output", "{text}"], "text.txt"),
@@ -152,11 +153,11 @@ def places(tmp_path_factory: pytest.TempPathFactory, data: Path, finished: Path)
     (folder / "fake.mrc").write_text("not a map\n")
     (folder / "truncated.h5").write_bytes(data.read_bytes()[:-3000])
     h5py.File(folder / "empty.h5", "w").close()
-    for name in ("negative", "blind"):
+    for name in ("broken", "blind"):
         (folder / f"{name}.h5").write_bytes(data.read_bytes())
-    with h5py.File(folder / "negative.h5", "r+") as file:
+    with h5py.File(folder / "broken.h5", "r+") as file:
         images = file["intensities"][...]
-        images.flat[7] = -1
+        images.flat[7] = np.nan
         del file["intensities"]
         file["intensities"] = images
     with h5py.File(folder / "blind.h5", "r+") as file:
@@ -168,7 +169,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, data: Path, finished: Path)
         "folder": folder / "folder",
         "text": folder / "text.txt",
         "fake_map": folder / "fake.mrc",
-        **{name: folder / f"{name}.h5" for name in ("truncated", "empty", "negative", "blind")},
+        **{name: folder / f"{name}.h5" for name in ("truncated", "empty", "broken", "blind")},
     }
 
 

@@ -51,6 +51,8 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     assert summary["input"]["file"] == str(data)
     assert summary["input"]["patterns"] == 120
     assert len(summary["input"]["digest"]) == 64
+    assert summary["input"]["taken_for"] == "intensities in arbitrary units, not whole numbers of photons"
+    assert summary["input"]["remarks"] == []
     seconds = summary["seconds"]
     assert len(seconds["generations"]) == summary["generations"]
     assert sum(seconds["generations"]) == pytest.approx(sum(seconds["stages"].values()), abs=0.02)
@@ -61,6 +63,7 @@ def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     assert 0 <= evaluation["orientation_error_deg"]["median"] <= 180
     assert evaluation["hand"] in ("same", "mirrored", "inverted")
     log = (finished / "run.log").read_text()
+    assert f"pixels ({summary['input']['taken_for']})" in log
     planned = re.search(r"generation +1/(\d+) ", log)
     assert planned
     # At the full radius it goes on until nothing changes any more.

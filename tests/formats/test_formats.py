@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spilegate.errors import InputError
-from spilegate.formats import files, maps, spinifel
+from spilegate.formats import files, maps, patterns, spinifel
 from spilegate.records import Dataset
 from spilegate.simulation.experiment import Simulation, detector_q
 
@@ -108,7 +108,7 @@ def test_any_type_and_compression_is_read(
     written: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, options: dict[str, object]
 ) -> None:
     # Small blocks, so that several are read and the last one is shorter.
-    monkeypatch.setattr(spinifel, "BLOCK_BYTES", 1500)
+    monkeypatch.setattr(patterns, "BLOCK_BYTES", 1500)
     rewrite(written, "intensities", lambda values: values.astype(dtype), **options)
     dataset = spinifel.read(written)
     assert np.array_equal(dataset.images, panel_simulation().intensities.reshape(24, -1))
@@ -175,7 +175,7 @@ def test_the_digest_tells_patterns_and_positions_apart(written: Path) -> None:
 
 def test_blocks_change_nothing(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = spinifel.read(written)
-    monkeypatch.setattr(spinifel, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(patterns, "BLOCK_BYTES", 500)
     parts = spinifel.read(written)
     assert parts.digest == whole.digest
     assert np.array_equal(parts.images, whole.images)

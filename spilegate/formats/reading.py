@@ -1,0 +1,162 @@
+"""From an open file to patterns: what it says of its pixels, what its values are, and what cannot be used."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.formats import faults, files, masks, pixels
+from spilegate.formats import values as kinds
+from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
+from spilegate.kernels import memory
+from spilegate.kernels.workers import Workers
+from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
+
+INTENSITIES = "intensities"
+# The patterns themselves, and as much again: those of the half-sets, or with values mended.
+COPIES = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """How patterns are read; see `spilegate.formats.spinifel.read`."""
+
+    binning: int = 1
+    q_min: float = 0.0
+    q_max: float | None = None
+    mask: masks.Means = "levels"
+    photon_unit: float | None = None
+    broken_pixels: Literal["always", "ever"] = "always"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file says of its pixels before any pattern is read.
+
+    q : (panels, y, x, 3) [1/angstrom]; index_map : (panels, y, x, 2)
+    levels : (panels, y, x), None if there is no mask
+    """
+
+    path: Path
+    stack: Stack
+    q: Float64
+    wavelength: float
+    index_map: Int64
+    levels: UInt8 | None
+
+    def mask(self, broken: Bool, options: Options) -> UInt8:
+        """Return the levels of pixels after binning (N_PIX,); InputError if none can be used. broken : never used."""
+        shape, binning = self.q.shape[:3], options.binning
+        levels = np.zeros(shape, np.uint8) if self.levels is None else self.levels
+        binned = masks.bin_mask(np.where(broken, np.uint8(NEVER), levels), binning).ravel()
+        q = pixels.bin_positions(self.q, binning, self.wavelength).reshape(-1, 3)
+        return masks.limited(binned, q, options.q_min, options.q_max, self.path)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns as they were read.
+
+    way : how; found : what
+    background : (panels, y, x) [photons or intensity units per pattern], None if not known
+    problem : why they cannot be used, None if they can; remarks : what was done that nobody asked for
+    """
+
+    way: Pass
+    found: Found
+    background: Float64 | None
+    problem: str | None
+    remarks: tuple[str, ...]
+
+
+def stack_of(file: h5py.File, path: Path) -> Stack:
+    """Return the dataset of patterns, checked but not read."""
+    expected = "patterns, shape (patterns, panels, y, x), or (patterns, y, x) of one panel"
+    images = files.dataset(file, INTENSITIES, path, expected)
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise InputError(f"{path}: dataset {INTENSITIES!r}: shape {images.shape}; expected {expected}")
+    return Stack(images, path)
+
+
+def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
+    """Return what a file says of its pixels; raises InputError for anything that cannot be used."""
+    stack = stack_of(file, path)
+    shape = stack.shape[1:]
+    q, wavelength = pixels.read_positions(file, path, shape)
+    index_map = pixels.read_index_map(file, path, shape)
+    return Layout(path, stack, q, wavelength, index_map, masks.read_mask(file, path, shape, means))
+
+
+def read_patterns(file: h5py.File, layout: Layout, options: Options, workers: Workers, *, keep: bool) -> Patterns:
+    """Read all patterns, and what the file says of their background.
+
+    keep : whether the patterns themselves are wanted
+    Raises InputError if they cannot be read, no pixel can be used, or memory does not suffice.
+    """
+    stack, ever = layout.stack, options.broken_pixels == "ever"
+    allowed = np.ones(stack.shape[1:], np.bool_) if layout.levels is None else layout.levels < NEVER
+    first = _first(layout, options, allowed, ever=ever)
+    if keep:
+        _check_memory(first, layout.path, workers)
+    way, found = passed(
+        first,
+        lambda broken: layout.mask(broken, options),
+        workers,
+        ever=ever,
+        given=options.photon_unit is not None,
+        keep=keep,
+    )
+    q_length = np.linalg.norm(layout.q, axis=-1)
+    dead = masks.dead(found.alive, q_length, way.used, len(found.faults))
+    problem = None if layout.levels is None else masks.exchanged(layout.levels, found.alive, options.mask)
+    problem = problem or faults.problem_of(way, found)
+    remarks = faults.remarks(way, found, ~allowed, dead)
+    if dead.any() and problem is None:
+        way = replace(way, mask=layout.mask(way.rule.broken | dead, options))
+        if options.binning > 1:
+            # Their blocks are left out whole.
+            found = way.run(workers, keep=keep)
+    with files.reading(layout.path, "a background"):
+        levels = np.where(allowed & ~way.rule.broken & ~dead, 0, NEVER).astype(np.uint8)
+        background = masks.read_background(file, layout.path, stack.shape[1:], levels)
+    if files.being_written(layout.path):
+        remarks.insert(0, "another program has the file open for writing: read as it is now")
+    return Patterns(way, found, None if background is None else background / way.rule.unit, problem, tuple(remarks))
+
+
+def _first(layout: Layout, options: Options, allowed: Bool, *, ever: bool) -> Pass:
+    """Return how patterns are to be gone through, by a sample of them. allowed : (panels, y, x), not masked."""
+    sample = layout.stack.sample()
+    rule = kinds.guess(sample, allowed, options.photon_unit, ever=ever)
+    first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options))
+    if not rule.counts:
+        return first
+    spare = SPARE if len(sample) < layout.stack.shape[0] else 1.0
+    return replace(first, rule=replace(rule, length=first.listed(np.ceil(spare * first.longest(sample)))))
+
+
+def _check_memory(way: Pass, path: Path, workers: Workers) -> None:
+    """Raise InputError if patterns are larger than the memory of this process's share of them."""
+    count, size = way.stack.shape[0], way.mask.size
+    pattern = 4.0 * (size if way.rule.length is None else way.rule.length)
+    ranks = int(workers.description()["ranks"])
+
+    def check() -> None:
+        memory.check_host(
+            f"{path}: {count} patterns of {size} pixels", COPIES * count * pattern / ranks, divisors(way), way.binning
+        )
+
+    workers.once(check)
+
+
+def divisors(way: Pass) -> list[int]:
+    """Return by which numbers the pixels can be binned, from the least that is more than now."""
+    rows, columns = way.stack.shape[2:]
+    common = math.gcd(rows, columns)
+    return [number for number in range(way.binning + 1, common // 4 + 1) if common % number == 0]

@@ -1,0 +1,156 @@
+"""What the values of patterns are taken for: photons or intensities, in which unit, and which of them are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spilegate.records import Bool
+
+# What is wrong with a pattern, by number: 0 for nothing, the worst the largest.
+EMPTY, BROKEN = 1, 2
+# A unit other than 1 is believed of so many values above 0, of so many sizes, and no fewer.
+FEWEST_VALUES, FEWEST_SIZES = 1000, 3
+# More values tell nothing more of a unit.
+MOST_VALUES = 2_000_000
+# Multiples of a unit that are stored as floating point differ from it by rounding: so many times the type's precision.
+ROUNDINGS = 16
+# Where rounding is this part of a unit, multiples of it cannot be told from other numbers.
+TOLD = 0.05
+# Negative values up to this part of all are accidents, and values without them photons.
+RARE = 1e-3
+# Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
+LARGEST = (2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32)
+# Fewer patterns do not tell a number that stands for no value from a chance; more such numbers are no code.
+FEWEST_ALIKE, MOST_CODES, FEWEST_CODES_SEEN = 10, 8, 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the values of a file are read.
+
+    codes : numbers that stand for no value, beside those that are not finite and the largest of the type
+    broken : (panels, y, x) bool, pixels never used because they lack values
+    unit : what a photon is in the file; 1 where that is not known
+    counts : whether the values are whole numbers of that unit; others are intensities
+    length : of the lists of photons; None for patterns as they are
+    """
+
+    codes: tuple[float, ...]
+    broken: Bool
+    unit: float
+    counts: bool
+    length: int | None = None
+
+
+def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
+    """Return which values of any type stand for none: not finite, the type's largest, or one of some numbers."""
+    if block.dtype.kind == "f":
+        # Beyond single precision nothing can be computed with.
+        largest = min(np.finfo(block.dtype).max, np.finfo(np.float32).max)
+        lost = np.asarray(~(np.abs(block) < largest))
+    else:
+        lost = np.asarray(block == np.iinfo(block.dtype).max)
+    for code in codes:
+        lost |= block == (code if block.dtype.kind == "f" else int(code))
+    return lost
+
+
+def codes_of(sample: NDArray[Any], used: Bool) -> tuple[float, ...]:
+    """Return the numbers, negative or a largest one, that stand for no value in patterns (n, panels, y, x).
+
+    A pixel that has one of them in all patterns tells them, or that no other negative numbers occur than at most two
+    whole ones, always at the same few pixels: readout noise would have many, everywhere.
+    """
+    if len(sample) < FEWEST_ALIKE:
+        return ()
+    with np.errstate(invalid="ignore"):
+        alike = sample[0][(sample == sample[0]).all(0)]
+        found = np.unique(alike[((alike < 0) & (alike % 1 == 0)) | np.isin(alike, LARGEST)])
+        chosen = sample[:, used]
+        below = (chosen < 0) & ~np.isin(chosen, found) & np.isfinite(chosen)
+        other, times = np.unique(chosen[below]), below.sum(0)
+        few = 0 < len(other) <= 2 and bool((other % 1 == 0).all())
+        hit = int((times > 0).sum())
+        if few and times.sum() >= FEWEST_CODES_SEEN and times.sum() >= 2 * hit and 2 * hit <= len(times):
+            found = np.concatenate([found, other])
+    return tuple(float(code) for code in found) if len(found) <= MOST_CODES else ()
+
+
+def precision(dtype: np.dtype[Any]) -> float:
+    """Return the relative precision of values of a type that were computed in single precision at best; 0 if whole."""
+    return max(float(np.finfo(dtype).eps), float(np.finfo(np.float32).eps)) if dtype.kind == "f" else 0.0
+
+
+def unit_of(values: NDArray[Any]) -> float | None:
+    """Return what one photon is among values (n,), none negative: the least step between them; None if there is none.
+
+    1 for whole numbers unless there are many of them, of several sizes, and all are multiples of a larger number, most
+    of whose multiples occur.
+    """
+    eps = precision(values.dtype)
+    values = values[values > 0].astype(np.float64)
+    sizes = np.unique(values)
+    enough = len(values) >= FEWEST_VALUES and len(sizes) >= FEWEST_SIZES
+    if not eps or (sizes % 1 == 0).all():
+        exact = sizes[sizes < 2.0**53].astype(np.int64)
+        step = float(np.gcd.reduce(exact)) if enough and len(exact) == len(sizes) else 1.0
+        return step if step > 1 and _dense(values, step) else 1.0
+    if not enough:
+        return None
+    step = _step(sizes, eps)
+    told = values < TOLD / (ROUNDINGS * eps) * step
+    if told.mean() < 0.5 or len(np.unique(values[told])) < FEWEST_SIZES or not _dense(values, step):
+        return None
+    return step if whole(values / step, eps).all() else None
+
+
+def _dense(values: NDArray[np.float64], step: float) -> bool:
+    """Tell whether most multiples of a step up to the usual value occur, as they do if they are numbers of photons."""
+    number = np.rint(values / step)
+    first, usual = number.min(), np.median(number)
+    return bool(len(np.unique(number[number <= usual])) >= (usual - first + 1) / 2)
+
+
+def _step(sizes: NDArray[np.float64], eps: float) -> float:
+    """Return the least step between values (n,), sorted, that differ by more than rounding."""
+    steps = np.diff(sizes, prepend=0.0)
+    step = float(steps[steps > ROUNDINGS * eps * sizes].min(initial=sizes[0]))
+    # The larger a multiple the more exactly it tells the step, once it is known which multiple it is.
+    for most in (2.0**power for power in range(2, 16)):
+        near = sizes[sizes < most * step]
+        number = np.rint(near / step)
+        if number.any():
+            step = float((near * number).sum() / (number * number).sum())
+    return step
+
+
+def whole(number: NDArray[np.float64], eps: float) -> Bool:
+    """Return which of these are whole numbers, but for rounding; eps : relative precision of the type they came in."""
+    result: Bool = np.abs(number - np.rint(number)) <= ROUNDINGS * eps * np.abs(number)
+    return result
+
+
+def guess(sample: NDArray[Any], used: Bool, photon_unit: float | None, *, ever: bool) -> Rule:
+    """Return how values are read, by some of the patterns (n, panels, y, x).
+
+    used : (panels, y, x), pixels that the mask lets use; photon_unit : what a photon is, if that is given
+    ever : whether pixels are broken that lack a value in any pattern, not in all
+    """
+    codes = codes_of(sample, used)
+    lost = missing(sample, codes)
+    broken = np.asarray(lost.any(0) if ever else lost.all(0))
+    chosen = used & ~broken
+    values = sample[:, chosen]
+    values = values[~lost[:, chosen]]
+    values = values[:: 1 + len(values) // MOST_VALUES]
+    negative = float((values < 0).mean()) if values.size else 0.0
+    unit = unit_of(values[values >= 0]) if negative <= RARE else None
+    if photon_unit is not None:
+        eps = precision(values.dtype)
+        number = values[values >= 0].astype(np.float64) / photon_unit
+        return Rule(codes, broken, photon_unit, negative <= RARE and bool(whole(number, eps).all()))
+    return Rule(codes, broken, 1.0 if unit is None else unit, unit is not None)

@@ -1,0 +1,104 @@
+"""Whether all of a dataset is there: HDF5 fills what it lacks (files, chunks, regions) and says nothing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import h5py
+
+from spilegate.errors import InputError
+
+# Virtual datasets of virtual datasets: no facility nests them deeper, and a circle would have no end.
+DEEPEST = 4
+
+
+def link_of(file: h5py.File, name: str) -> str | None:
+    """Return where a link of the file that leads nowhere points, in words; None if there is no such link."""
+    try:
+        link = file.get(name, getlink=True)
+    except (KeyError, TypeError):
+        return None
+    if isinstance(link, h5py.ExternalLink):
+        where = _beside(Path(file.filename), link.filename)
+        if not where.is_file():
+            return f"a link to {link.path!r} in the file {link.filename}, which is not there; copy it to {where.parent}"
+        return f"a link to {link.path!r} in the file {link.filename}, where there is no such thing; give the right file"
+    if isinstance(link, h5py.SoftLink):
+        return f"a link to {link.path!r}, which is not in the file; copy the whole file"
+    return None
+
+
+def check_whole(found: h5py.Dataset, where: str) -> None:
+    """Raise InputError if HDF5 would make up a part of a dataset because it is nowhere.
+
+    where : file and dataset, for messages
+    """
+    problem = _lack(found, DEEPEST)
+    if problem:
+        raise InputError(f"{where}: {problem}")
+
+
+def _lack(found: h5py.Dataset, depth: int) -> str | None:
+    """Return what a dataset lacks, and what to do, in words; None if it lacks nothing."""
+    if found.shape is None or 0 in found.shape:
+        return None
+    if found.is_virtual:
+        return _lack_of_sources(found, depth)
+    for name, _, _ in found.external or ():
+        if not _beside(Path(found.file.filename), name).is_file():
+            return f"its values are in the file {name}, which is not there; expected it beside this one; copy it there"
+    if found.chunks is not None:
+        chunks = math.prod(-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True))
+        written = found.id.get_num_chunks()
+        if written < chunks:
+            return (
+                f"{chunks - written} of its {chunks} chunks were never written; expected all of them; "
+                "copy the file again once the program that writes it has ended, or cut the dataset where values end"
+            )
+    elif not found.id.get_storage_size():
+        return "was made but never written; expected values; copy the file again once it is complete"
+    return None
+
+
+def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
+    """Return what the sources of a virtual dataset lack in words; None if they lack nothing."""
+    own, covered = Path(found.file.filename), 0
+    for source in found.virtual_sources():
+        covered += source.vspace.get_select_npoints()
+        # Files in a row are numbered from 0; how many there are decides the size of the dataset.
+        name, inner = source.file_name.replace("%b", "0"), source.dset_name.replace("%b", "0")
+        path = own if name == "." else _beside(own, name)
+        if not path.is_file():
+            return (
+                f"a part of it is in the file {name}, which is not there; expected it in {path.parent}; copy it there"
+            )
+        problem = _lack_of_source(found.file if name == "." else path, inner, depth)
+        if problem:
+            return f"a part of it is {inner!r} in the file {name}: {problem}"
+    if covered < found.size and not any(size is None for size in found.maxshape):
+        return (
+            f"{found.size - covered} of its {found.size} values are in no file that it names; expected all of them; "
+            "build it anew from all of its files"
+        )
+    return None
+
+
+def _lack_of_source(place: h5py.File | Path, name: str, depth: int) -> str | None:
+    """Return what a source of a virtual dataset lacks."""
+    if isinstance(place, Path):
+        try:
+            with h5py.File(place, "r", locking=False) as other:
+                return _lack_of_source(other, name, depth)
+        except OSError as error:
+            return f"cannot be read ({' '.join(str(error).split())}); copy it again"
+    inner = place.get(name)
+    if not isinstance(inner, h5py.Dataset):
+        return "no such dataset there; copy that file again"
+    return _lack(inner, depth - 1) if depth else "virtual datasets nested too deeply; expected fewer; copy the values"
+
+
+def _beside(own: Path, name: str) -> Path:
+    """Return where HDF5 looks for a file that another one names: where it says, else beside that one."""
+    path = Path(name)
+    return path if path.is_file() or path.is_absolute() else own.resolve().parent / path
