@@ -13,6 +13,7 @@ from spilegate import steps
 from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align, moved
 from spilegate.evaluation.outlines import corrected_correlation
+from spilegate.geometry.checks import chosen
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.prediction import bands, significance
 from spilegate.preparation import Experiment, prepare
@@ -55,8 +56,9 @@ def half_sets(
     workers = experiment.workers
     options, diameter_angstrom = options_of_halves(settings, experiment), experiment.diameter_angstrom
     experiments, results = [], []
+    used = chosen(dataset, settings.prepare)
     for half in (0, 1):
-        part = replace(dataset, images=workers.take(dataset.images, half, 2))
+        part = replace(dataset, images=workers.take(dataset.images, half, 2), used=used[half::2])
         of_part = prepare(part, options, workers)
         seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
         of_half = None if watcher is None else watcher.half(half + 1)

@@ -9,12 +9,20 @@ import numpy as np
 
 from spilegate.backend import array_module
 from spilegate.errors import InputError
-from spilegate.geometry.calibration import FEW_PHOTONS, calibrate, strangers
+from spilegate.geometry.calibration import FEW_PHOTONS
+from spilegate.geometry.checks import (
+    FEWEST_SPECKLES,
+    check_diameter,
+    check_pixels,
+    chosen,
+    inscribed_radius,
+)
 from spilegate.geometry.detector import Detector, Rings, pixel_spacing, rings
 from spilegate.geometry.diameter import estimate_diameter
+from spilegate.geometry.frames import sorted_out
 from spilegate.geometry.hot_pixels import hot_pixels
 from spilegate.geometry.likelihood import Gaussian, Likelihood, Poisson
-from spilegate.geometry.pair_distances import centre_seen
+from spilegate.geometry.pair_distances import centre_seen, longest
 from spilegate.geometry.response import response
 from spilegate.geometry.sampling import Profile, Sampling, moments, on_pixels, on_rings, radial_profile
 from spilegate.geometry.symmetry import Group, group
@@ -32,8 +40,6 @@ if TYPE_CHECKING:
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
 FEWEST_RINGS = 8
-# From the beam to the edge; fewer say nothing about a shape.
-FEWEST_SPECKLES = 2
 # Inside half a speckle every slice is the same.
 FIRST_RING = 0.5
 # Patterns of more photons are matched by squared distances: as good there, and faster.
@@ -61,6 +67,7 @@ class Experiment:
     soft : whether patterns are assigned to all orientations by probability
     hot_pixels : pixels that are left out because they are hot in all patterns, or many
     mended : values replaced because they are hot in single patterns
+    notes : what the user should know of these patterns before the run, a line each
     laid : the rings laid so far, by radii, spacing and samples; whatever is made by `replace` has the same pixels
     """
 
@@ -82,6 +89,7 @@ class Experiment:
     soft: bool
     hot_pixels: int = 0
     mended: int = 0
+    notes: tuple[str, ...] = ()
     laid: dict[tuple[float, float, float, int], Rings] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, state: State) -> Experiment:
@@ -154,9 +162,11 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     options = settings.prepare
     first = detector_of(dataset, options)
     q_length = np.linalg.norm(dataset.q, axis=-1)
+    check_pixels(first, options.q_max or np.inf, dataset.source)
     q_max = inscribed_radius(dataset.q, first.matched)
     if options.q_max is not None:
         q_max = min(options.q_max, float(q_length[first.matched].max()))
+    check_pixels(first, q_max, dataset.source)
     q_min = float(max(options.q_min, 0.999 * q_length[first.merged].min()))
     if options.background == "file" and dataset.background is None:
         raise InputError(
@@ -166,11 +176,19 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     estimate = options.background == "estimate" or (options.background == "auto" and dataset.background is None)
     mended = without_zingers(dataset, first, options, workers)
     images, sound = mended.images, without(first, mended.broken)
-    weight = np.ones(len(images))
-    if settings.matching.outliers:
-        weight = strangers(images, sound, q_max, workers=workers)
-    scale, detector = calibrate(images, sound, weight, q_max, estimate=estimate, counts=dataset.counts, workers=workers)
-    detector = without_hot_pixels(images, detector, scale, weight, workers, counts=dataset.counts)
+    frames = sorted_out(
+        images,
+        sound,
+        chosen(dataset, options),
+        q_max,
+        outliers=settings.matching.outliers,
+        estimate=estimate,
+        counts=dataset.counts,
+        source=dataset.source,
+        workers=workers,
+    )
+    scale, weight = frames.scale, frames.weight
+    detector = without_hot_pixels(images, frames.detector, scale, weight, workers, counts=dataset.counts)
     spacing = pixel_spacing(dataset.q[detector.matched])
     profile = radial_profile(images, detector, scale, weight, spacing, workers=workers)
     inside = detector.matched & (q_length <= q_max)
@@ -183,12 +201,14 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         )
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
-    if q_max * found < FEWEST_SPECKLES:
-        raise InputError(
-            f"{dataset.source}: the detector ends at 1/q = {1 / q_max:.3g} angstrom, found a particle of "
-            f"{found:.3g} angstrom; expected at least {FEWEST_SPECKLES} speckles (q x diameter >= {FEWEST_SPECKLES}); "
-            "check diameter_angstrom and q_max"
-        )
+    check_diameter(
+        found,
+        q_min=q_min,
+        q_max=q_max,
+        longest=longest(detector),
+        source=dataset.source,
+        given=diameter is not None,
+    )
     statistics = settings.matching.statistics
     if statistics == "auto":
         statistics = "poisson" if dataset.counts and photons < BRIGHT_PHOTONS else "gaussian"
@@ -213,6 +233,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         soft,
         hot_pixels=int((first.merged & ~detector.merged).sum()),
         mended=mended.values,
+        notes=frames.notes,
     )
 
 
@@ -313,18 +334,3 @@ def without_hot_pixels(
     # Scales and backgrounds leave no steps between the means that would tell what a photon is worth.
     count = 1 / float((scale * weight).sum()) if counts else None
     return without(detector, hot_pixels(mean, detector.q, detector.merged, count))
-
-
-def inscribed_radius(q: Float64, usable: Bool) -> float:
-    """Return the largest |q| [1/angstrom] up to which usable pixels surround the beam.
-
-    The directions about the beam are cut into sectors, each as wide as two pixels at the edge of a square detector; the
-    sector that ends first decides. Sectors without pixels (a gap through the beam) do not count.
-    """
-    q_length = np.linalg.norm(q[usable], axis=-1)
-    angle = np.arctan2(q[usable, 1], q[usable, 0])
-    sectors = max(8, int(2 * np.sqrt(len(q_length))))
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * sectors).astype(int) % sectors
-    furthest = np.zeros(sectors)
-    np.maximum.at(furthest, sector, q_length)
-    return float(furthest[furthest > 0].min())

@@ -42,6 +42,7 @@ class Dataset:
     source : the file it came from, for messages
     background : (N_PIX,) float64 [counts per pattern], mean of a common additive background, 0 where the mask is 2;
         None if not known
+    used : (N_IMG,) bool, patterns that are used at all; None if the settings say which
     """
 
     images: Any
@@ -53,6 +54,7 @@ class Dataset:
     source: str
     counts: bool = False
     background: Float64 | None = None
+    used: Bool | None = None
 
 
 @dataclass(frozen=True)

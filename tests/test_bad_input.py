@@ -82,7 +82,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "two infinities": (put(INTENSITIES, (9, 0, 1, slice(2)), np.array([np.inf, -np.inf])), "not finite"),
     "above float32": (put(INTENSITIES, (7, 0, 1, 1), 1e300), "not finite"),
     "negative": (put(INTENSITIES, (6, 0, 1, 1), -0.5), "1 of the patterns (the first: number 6, from 0) with negative"),
-    "one empty": (put(INTENSITIES, 3, 0), "1 of the patterns (the first: number 3, from 0) without"),
     "all empty": (put(INTENSITIES, slice(None), 0), "24 of the patterns (the first: number 0, from 0) without"),
     "other pixels": (change(POSITION, lambda values: values[:, :5]), "(1, 5, 6, 3)"),
     "other panels": (change(POSITION, lambda values: np.concatenate([values, values])), "(2, 6, 6, 3)"),
@@ -112,6 +111,12 @@ def test_damaged_patterns_are_refused(tmp_path: Path, name: str) -> None:
     assert message in refused(lambda: spinifel.read(path), path)
 
 
+def test_some_patterns_without_signal_are_read(tmp_path: Path) -> None:
+    content = good()
+    content[INTENSITIES][[3, 5]] = 0
+    assert not spinifel.read(write(tmp_path / "data.h5", content)).images[[3, 5]].any()
+
+
 def test_undamaged_patterns_are_read(tmp_path: Path) -> None:
     assert spinifel.read(write(tmp_path / "data.h5", good())).images.shape == (COUNT, PIXELS**2)
 
@@ -119,17 +124,17 @@ def test_undamaged_patterns_are_read(tmp_path: Path) -> None:
 def test_the_numbers_of_patterns_hold_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spinifel, "BLOCK_BYTES", 1000)
     content = good()
-    content[INTENSITIES][[13, 20]] = 0
+    content[INTENSITIES][[13, 20]] = -1
     path = write(tmp_path / "data.h5", content)
     assert "2 of the patterns (the first: number 13" in refused(lambda: spinifel.read(path), path)
 
 
 def test_patterns_empty_only_where_they_are_used_are_refused(tmp_path: Path) -> None:
     content = good()
-    content[INTENSITIES][4, 0, 1:5, 1:5] = 0
+    content[INTENSITIES][:, 0, 1:5, 1:5] = 0
     path = write(tmp_path / "data.h5", content)
     inner = float(np.sort(np.linalg.norm(spinifel.read(path).q, axis=1))[11])
-    assert "number 4" in refused(lambda: spinifel.read(path, q_max=inner), path)
+    assert "24 of the patterns" in refused(lambda: spinifel.read(path, q_max=inner), path)
 
 
 @pytest.mark.parametrize(

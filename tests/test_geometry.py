@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from spilegate.geometry import detector, diameter, fourier, orientations, sampling
+from spilegate.geometry.checks import inscribed_radius
 from spilegate.kernels import fft
 from spilegate.kernels.workers import Threads
-from spilegate.preparation import inscribed_radius
 from spilegate.simulation.experiment import detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
 

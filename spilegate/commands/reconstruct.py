@@ -87,6 +87,8 @@ def run(
         out.open_log()
         clock.lap("read")
         out.line(_opening(job, experiment, state))
+        for note in experiment.notes:
+            out.line(note, "yellow")
         _reconstruct(job, dataset, experiment, state, out, clock)
 
 

@@ -12,7 +12,7 @@ EMPTY, NEGATIVE, BROKEN = 1, 2, 3
 ADVICE = {
     BROKEN: "with values that are not finite; expected numbers; set them to 0",
     NEGATIVE: "with negative values; expected photon counts or intensities; subtract less background",
-    EMPTY: "without any signal on the pixels used; expected at least one photon; leave them out",
+    EMPTY: "without any signal on the pixels used; expected photons; check the mask, prepare.q_min, prepare.q_max",
 }
 
 
@@ -30,6 +30,7 @@ def problem_of(faults: NDArray[np.uint8]) -> str | None:
     """Return the worst of all faults in words, None if there is none."""
     for fault, text in ADVICE.items():
         which = np.flatnonzero(faults == fault)
-        if len(which):
+        # Some frames without any signal are nothing to worry about: they are not used.
+        if len(which) and (fault != EMPTY or len(which) == len(faults)):
             return f"{len(which)} of the patterns (the first: number {which[0]}, from 0) {text}"
     return None

@@ -25,8 +25,13 @@ DEGREE = 2
 ROUNDS = 4
 # Shells compared, and standard deviations beyond which a pattern is not worth a closer look.
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
+# Part of the patterns that may be strangers, however bright, and still be something else than the particle.
+FEW_STRANGERS = 0.2
 # A pattern is never taken for darker than this part of the mean.
 DARKEST = 1e-3
+# Patterns of less signal than this part of the usual one's show no particle, nor do those whose signal is not so many
+# standard deviations above the photons of the background, as long as those are no more than that part of the usual one.
+DARK, DARK_DEVIATIONS, DARK_MOST = 0.01, 3.0, 0.3
 # Patterns of fewer photons do not even tell how bright they are. (At 300 photons, where refinement finds the scales
 # anew, starting from the sums as they are gives the better density.)
 FEW_PHOTONS = 200
@@ -61,14 +66,31 @@ def shell_sums(images: Any, detector: Detector, edges: Float64, *, workers: Work
     return np.asarray(sums)
 
 
-def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers) -> Float64:
+def dark(sums: Float64, background: float, weight: Float64, *, counts: bool) -> Bool:
+    """Return which patterns (N_IMG,) are too dark to show a particle.
+
+    sums, weight : (N_IMG,), background : as `scales` takes them; counts : whether the values are numbers of photons
+    The usual signal is that of the pattern from which the middle one of all photons is: most may be dark.
+    """
+    signal = sums - background
+    order = np.sort(np.maximum(signal[weight > 0], 0))
+    reached = np.cumsum(order)
+    usual = float(order[np.searchsorted(reached, reached[-1] / 2)]) if len(order) and reached[-1] > 0 else 0.0
+    noise = DARK_DEVIATIONS * float(np.sqrt(max(background, 0))) if counts else 0.0
+    result: Bool = (signal < DARK * usual + noise * (noise <= DARK_MOST * usual)) | (sums <= 0)
+    return result
+
+
+def strangers(images: Any, detector: Detector, q_max: float, *, among: Bool | None = None, workers: Workers) -> Float64:
     """Return the weights (N_IMG,): 0 for patterns whose mean over rings is nothing like that of the others, else 1.
 
     Whatever its orientation, a pattern of the particle falls off with |q| like all others.
+    among : (N_IMG,), those that are compared, all if left out; others get 0
     """
     q_length = np.linalg.norm(detector.q[detector.matched], axis=-1)
     edges = np.linspace(q_length.min(), q_max, FALL_OFF_SHELLS + 1)
-    sums = shell_sums(images, detector, edges, workers=workers)
+    result = np.ones(len(images)) if among is None else among.astype(np.float64)
+    sums = shell_sums(images, detector, edges, workers=workers)[result > 0]
     sums = sums[:, sums.sum(axis=0) > 0]
     total = sums.sum(axis=1, keepdims=True)
     # Of few photons there may be none on these pixels.
@@ -78,7 +100,12 @@ def strangers(images: Any, detector: Detector, q_max: float, *, workers: Workers
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
-    return inliers(distance, total[:, 0], limit=STRANGE).astype(np.float64)
+    usual = inliers(distance, total[:, 0], limit=STRANGE)
+    # Where most frames show but the background, strangers are what most photons are in: the particle.
+    if (~usual).mean() > FEW_STRANGERS and total[~usual].sum() > total[usual].sum():
+        usual = ~usual
+    result[result > 0] = usual
+    return result
 
 
 def scales(sums: Float64, background: float, weight: Float64) -> Float64:
@@ -130,16 +157,18 @@ def calibrate(
     *,
     estimate: bool,
     counts: bool = False,
+    sums: Float64 | None = None,
     workers: Workers,
 ) -> tuple[Float64, Detector]:
     """Return the scales (N_IMG,) of all patterns and the detector with its background.
 
+    sums : (N_IMG,), their counts on the pixels for matching up to q_max, if they are known
     weight : (N_IMG,), 0 for patterns that are not to be trusted
     estimate : find the background from the patterns; else it is what the detector has
     counts : whether the values are numbers of photons
     """
     used = detector.matched & (np.linalg.norm(detector.q, axis=-1) <= q_max)
-    sums = pattern_sums(images, detector, used, workers=workers)
+    sums = pattern_sums(images, detector, used, workers=workers) if sums is None else sums
     scale = scales(sums, float(detector.background[used].sum()), weight)
     background = detector.background
     for _ in range(ROUNDS if estimate else 0):

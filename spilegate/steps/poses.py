@@ -113,7 +113,9 @@ def settled(
     far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
     weight = state.weight
     if options.outliers and state.generation >= FIRST_WEIGHED:
-        weight = experiment.weight * inliers(distance, experiment.scale, limit=OUTLYING)
+        # What is no pattern at all does not tell how far patterns are from their slices.
+        known, weight = experiment.weight > 0, experiment.weight.copy()
+        weight[known] = inliers(distance[known], experiment.scale[known], limit=OUTLYING)
     good = weight > 0
     figures.update(
         mean_distance=float(distance[good].mean()),
