@@ -10,6 +10,7 @@ import numpy as np
 from spilegate.backend import array_module
 from spilegate.errors import InputError
 from spilegate.geometry.calibration import FEW_PHOTONS
+from spilegate.geometry.centre import differ, doubts, one_sided
 from spilegate.geometry.checks import (
     FEWEST_SPECKLES,
     check_diameter,
@@ -189,15 +190,26 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
     )
     scale, weight = frames.scale, frames.weight
     detector = without_hot_pixels(images, frames.detector, scale, weight, workers, counts=dataset.counts)
+    count = 1 / float((scale * weight).sum()) if dataset.counts else None
     spacing = pixel_spacing(dataset.q[detector.matched])
-    profile = radial_profile(images, detector, scale, weight, spacing, workers=workers)
+    moment = moments(images, detector, scale, weight, workers)
+    profile = radial_profile(images, detector, scale, weight, spacing, found=moment, workers=workers)
     inside = detector.matched & (q_length <= q_max)
     photons = float(profile.at(q_length[inside])[0].sum()) if dataset.counts else np.inf
     diameter = options.diameter_angstrom
-    found = diameter
+    found, alike = diameter, dataset.counts and not differ(*moment, detector, inside, scale, weight)
     if found is None:
         found = estimate_diameter(
-            images, detector, scale, weight, profile, q_max=q_max, noisy=photons < SOFT_PHOTONS, workers=workers
+            images,
+            detector,
+            scale,
+            weight,
+            profile,
+            q_max=q_max,
+            noisy=photons < SOFT_PHOTONS,
+            # Half a detector smears the texture of what it shows.
+            textured=not (alike or (dataset.counts and one_sided(detector, inside))),
+            workers=workers,
         )
         # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
         found = round(found, 1)
@@ -233,7 +245,7 @@ def prepare(dataset: Dataset, settings: Settings, workers: Workers | None = None
         soft,
         hot_pixels=int((first.merged & ~detector.merged).sum()),
         mended=mended.values,
-        notes=frames.notes,
+        notes=(*frames.notes, *doubts(moment[0], detector, found, count, alike=alike)),
     )
 
 

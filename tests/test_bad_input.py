@@ -93,7 +93,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "1/nm": (change(POSITION, lambda values: values / 1e9), "check the unit"),
     "in 1/pm": (change(POSITION, lambda values: values * 1e4), "check the unit"),
     "beam along -z": (change(POSITION, lambda values: values * [1, 1, -1]), "sign of q_z"),
-    "flat Ewald": (change(POSITION, lambda values: values * [1, 1, 0]), "sign of q_z"),
+    "flat Ewald": (change(POSITION, lambda values: values * [1, 1, 0]), "q_z is zero everywhere"),
     "beam along x": (change(POSITION, lambda values: values[..., ::-1]), "off the Ewald sphere"),
     "one pixel off": (put(POSITION, (0, 5, 5, 2), 0), "off the Ewald sphere"),
     "index map shape": (change(INDEX_MAP, lambda values: values[:, :3]), "(1, 3, 6, 2)"),
@@ -258,3 +258,30 @@ def test_a_summary_that_is_no_object_is_refused(tmp_path: Path, text: str) -> No
     path = tmp_path / "summary.json"
     path.write_text(text)
     refused(lambda: results.read_summary(path), path)
+
+
+@pytest.mark.parametrize(("factor", "name"), [(2 * np.pi, "divide them by 2 pi"), (0.5 / np.pi, "multiply")])
+def test_a_factor_of_2_pi_is_told_by_the_wavelength(tmp_path: Path, factor: float, name: str) -> None:
+    content = good()
+    content[POSITION] = content[POSITION] * factor
+    path = write(tmp_path / "data.h5", content)
+    with h5py.File(path, "r+") as file:
+        file.attrs["wavelength_angstrom"] = 1.5
+    assert name in refused(lambda: spinifel.read(path), path)
+
+
+@pytest.mark.parametrize("wavelength", [1.5, 0.0, np.nan, "1.5", [1.5, 1.5], 7.0])
+def test_any_other_wavelength_in_the_file_is_let_pass(tmp_path: Path, wavelength: object) -> None:
+    path = write(tmp_path / "data.h5", good())
+    with h5py.File(path, "r+") as file:
+        file.attrs["wavelength_angstrom"] = wavelength
+    spinifel.read(path)
+
+
+@pytest.mark.parametrize("wavelength", [1e-3, 1.5])
+def test_the_remedy_for_a_flat_sphere_works(tmp_path: Path, wavelength: float) -> None:
+    content = good()
+    q_x, q_y, _ = np.moveaxis(content[POSITION] / 1e10, -1, 0)
+    q_z = (np.sqrt(1 - (wavelength * q_x) ** 2 - (wavelength * q_y) ** 2) - 1) / wavelength
+    content[POSITION] = np.stack([q_x, q_y, q_z], axis=-1) * 1e10
+    spinifel.read(write(tmp_path / "data.h5", content))

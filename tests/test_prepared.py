@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -14,10 +15,11 @@ from photons import blind, measured, settings
 
 from spilegate.errors import InputError
 from spilegate.formats import pixels
+from spilegate.geometry.detector import ewald_wavelength, pixel_spacing
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, prepare
 from spilegate.simulation.experiment import Simulation, simulate
-from spilegate.simulation.particle import built_in_particle
+from spilegate.simulation.particle import built_in_particle, make_particle
 from spilegate.state import NEVER, Dataset
 
 WORKERS = Threads(1)
@@ -230,3 +232,75 @@ def test_lists_of_patterns_that_are_none_are_refused(text: str) -> None:
         return
     with pytest.raises(ValueError, match="numbers of patterns"):
         settings(prepare={"leave_out": text})
+
+
+# --- where the centre is, and whether patterns differ ----------------------------------------------------------------
+
+
+def shifted(dataset: Dataset, x: float, y: float) -> Dataset:
+    """A data set whose positions are off by so many pixels."""
+    wavelength = ewald_wavelength(dataset.q)
+    q = dataset.q[:, :2] + np.array([x, y]) * pixel_spacing(dataset.q)
+    q_z = (np.sqrt(1 - wavelength**2 * (q**2).sum(1)) - 1) / wavelength
+    return replace(dataset, q=np.column_stack([q, q_z]))
+
+
+@pytest.mark.parametrize("off", [(1.0, 0.0), (0.0, -0.5), (-1.5, 2.0)])
+@pytest.mark.parametrize("photons", [20_000.0, None])
+def test_a_centre_that_is_off_is_said_with_the_correction(off: tuple[float, float], photons: float | None) -> None:
+    dataset = blind(bright() if photons else measured(images=100, photons=None))
+    (note,) = prepared(shifted(dataset, *off)).notes
+    found = [float(number) for number in re.findall(r"([+-]\d\.\d) (?:pixels )?along", note)]
+    np.testing.assert_allclose(found, off, atol=0.15)
+    correction = [float(number) for number in re.findall(r"\((\S+), (\S+)\) 1/m", note)[0]]
+    mended = shifted(dataset, *off)
+    q = mended.q.copy()
+    q[:, :2] -= np.array(correction) / 1e10
+    np.testing.assert_allclose(q[:, :2], dataset.q[:, :2], atol=0.2 * pixel_spacing(dataset.q))
+    assert not prepared(shifted(mended, *(-np.array(correction) / 1e10 / pixel_spacing(dataset.q)))).notes
+
+
+@pytest.mark.parametrize("mask", [(), ("cross",), ("beamstop",), ("cross", "beamstop")])
+@pytest.mark.parametrize("photons", [20_000.0, 300.0, None])
+def test_nothing_is_said_of_patterns_as_they_should_be(mask: tuple[str, ...], photons: float | None) -> None:
+    simulation = measured(images=200, photons=photons, mask=mask, scale_decades=0.5, background=0.5)
+    assert not prepared(blind(simulation), diameter_angstrom=62.0).notes
+
+
+@pytest.mark.parametrize("photons", [1000.0, 20_000.0])
+def test_a_ball_has_its_diameter_and_no_orientations(photons: float) -> None:
+    grid = np.arange(-27, 27.1, 2.0)
+    places = np.stack(np.meshgrid(grid, grid, grid), axis=-1).reshape(-1, 3)
+    inside = places[np.linalg.norm(places, axis=1) <= 27]
+    ball = make_particle(inside, ["C"] * len(inside), np.ones(len(inside)), "ball")
+    experiment = prepared(blind(measured(ball, images=200, photons=photons)))
+    assert experiment.diameter_angstrom == pytest.approx(54, rel=0.1)
+    assert [note for note in experiment.notes if "do not differ" in note]
+
+
+def test_a_particle_of_no_size_is_doubted() -> None:
+    dataset = blind(bright())
+    (note,) = prepared(replace(dataset, q=2 * np.pi * dataset.q)).notes
+    assert "2 pi / d" in note
+    assert "diameter" not in note
+
+
+# --- Friedel ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["corner", "half", "off centre"])
+def test_a_direction_is_covered_if_its_opposite_is(part: str) -> None:
+    """The radius used is that of the whole detector, and so is, nearly, the diameter."""
+    dataset = blind(bright())
+    count = dataset.panel_shape[-1]
+    row, column = np.divmod(np.arange(count**2), count)
+    without = {
+        "corner": (row < 0.4 * count) & (column < 0.4 * count),
+        "half": column < 0.45 * count,
+        "off centre": column < 0.25 * count,
+    }[part]
+    whole = prepared(dataset)
+    mask = np.where(without, NEVER, 0).astype(np.uint8)
+    found = prepared(replace(dataset, mask=mask, images=np.where(without, 0, dataset.images)))
+    assert found.q_max == pytest.approx(whole.q_max, rel=0.01)
+    assert found.diameter_angstrom == pytest.approx(whole.diameter_angstrom, rel=0.15)

@@ -100,18 +100,27 @@ def normalised(counts: Any, scale: Any, background: Any, response: Any) -> Any:
 
 
 def radial_profile(
-    images: Any, detector: Detector, scale: Float64, weight: Float64, spacing: float, *, workers: Workers
+    images: Any,
+    detector: Detector,
+    scale: Float64,
+    weight: Float64,
+    spacing: float,
+    *,
+    found: tuple[Float64, Float64] | None = None,
+    workers: Workers,
 ) -> Profile:
     """Return mean and variance of patterns (N_IMG, N_PIX) at scale 1 over shells of |q| about `spacing` wide.
 
     Patterns count as much as their scale (N_IMG,) says: the brighter, the less noise; those of weight 0 not at all.
+    found : their moments, where they are known
     """
     usable = detector.merged
     q_length = np.linalg.norm(detector.q[usable], axis=-1)
     first, last = q_length.min(), q_length.max()
     count = max(3, int((last - first) / spacing))
     shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    mean_pixel, square_pixel = (moment[usable] for moment in moments(images, detector, scale, weight, workers))
+    found = moments(images, detector, scale, weight, workers) if found is None else found
+    mean_pixel, square_pixel = (moment[usable] for moment in found)
     number = np.bincount(shell, minlength=count)
     filled = number > 0
     number = number[filled]
