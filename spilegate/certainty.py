@@ -39,7 +39,9 @@ def measure(
         if len(experiment.images) >= 2 * FEWEST_PATTERNS:
             halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
     none = np.empty((0, len(q)))
-    transfer = transfer_function(experiment, state, settings) if settings.resolution.phasings > 1 else none
+    transfer, sound = none, settings.resolution.phasings
+    if sound > 1:
+        transfer, sound = transfer_function(experiment, state, settings)
     return Certainty(
         members=state.members,
         q=q[reached],
@@ -50,12 +52,14 @@ def measure(
         missing="" if halves else missing,
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
         prtf=transfer[:, reached],
-        phasings=settings.resolution.phasings,
+        phasings=sound,
     )
 
 
-def transfer_function(experiment: Experiment, state: State, settings: Settings) -> Float64:
+def transfer_function(experiment: Experiment, state: State, settings: Settings) -> tuple[Float64, int]:
     """Return the phase retrieval transfer function (K, N_SHELL) of the last state's autocorrelations.
+
+    And of how many phasings it is, of the conformation that has the fewest.
 
     Its phasings all start from random densities: those of the run go on from each other and are not independent. Only
     sound ones count, as in the density.
@@ -64,9 +68,10 @@ def transfer_function(experiment: Experiment, state: State, settings: Settings) 
     blank = replace(state, density=np.zeros_like(state.density), support=np.zeros_like(state.support))
     rng = np.random.default_rng([settings.seed, 0])
     phased = steps.phasings(experiment, plan, blank, settings.resolution.phasings, settings.phasing, rng)
-    curves = []
+    curves, fewest = [], settings.resolution.phasings
     for densities, misfit, measured in zip(phased.density, phased.r_factor, state.autocorrelation, strict=True):
         order = np.argsort(misfit)
         sound = order[: max(2, int((misfit <= steps.SOUND_PHASING * misfit.min()).sum()))]
+        fewest = min(fewest, len(sound))
         curves.append(phase_retrieval_transfer(densities[sound], measured, threads=experiment.workers.threads))
-    return np.stack(curves)
+    return np.stack(curves), fewest

@@ -115,6 +115,8 @@ def _reconstruct(
         out.line(_closing(job, summary), "bold green")
         if len(summary["populations"]) > 1:
             out.line(_states(summary["populations"]), "bold")
+            for k in (k for k, part in enumerate(summary["populations"]) if not part):
+                out.line(f"state {k} has lost all patterns and cannot come back: try another --seed, or fewer states")
         out.line(summary["resolution"]["verdict"], "bold")
     except KeyboardInterrupt as error:
         drawing.stop()

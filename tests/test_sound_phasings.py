@@ -1,0 +1,31 @@
+"""The number of phasings that a transfer function is stated to be of, and states that have lost all patterns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spilegate import certainty, steps
+from spilegate.preparation import Experiment
+from spilegate.settings import Settings
+from spilegate.state import State
+
+
+@pytest.mark.parametrize(("times", "number"), [(1.0, 2), (1e9, 4)])
+def test_only_phasings_that_enter_are_counted(
+    experiment: Experiment,
+    true_autocorrelation: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    times: float,
+    number: int,
+) -> None:
+    plan = experiment.plans[-1]
+    volumes = true_autocorrelation[None]
+    state = State(1, plan.voxel_angstrom, *np.empty((7, 0)), volumes, np.zeros_like(volumes), volumes > 0)
+    options = Settings.model_validate({"resolution": {"phasings": 4}, "phasing": {"cycles": 1}})
+    monkeypatch.setattr(steps, "SOUND_PHASING", times)
+    curves, found = certainty.transfer_function(replace(experiment, plans=[plan]), state, options)
+    assert found == number
+    assert curves.shape[0] == 1
