@@ -14,6 +14,7 @@ from spilegate.halves import Reconstruct, half_sets
 from spilegate.preparation import Experiment
 from spilegate.settings import Settings
 from spilegate.state import Certainty, Dataset, Float64, HeldOut, State, Watcher
+from spilegate.streams import Purpose, stream
 
 
 def measure(
@@ -66,7 +67,7 @@ def transfer_function(experiment: Experiment, state: State, settings: Settings) 
     """
     plan = experiment.plans[-1]
     blank = replace(state, density=np.zeros_like(state.density), support=np.zeros_like(state.support))
-    rng = np.random.default_rng([settings.seed, 0])
+    rng = stream(settings.seed, Purpose.TRANSFER)
     phased = steps.phasings(experiment, plan, blank, settings.resolution.phasings, settings.phasing, rng)
     curves, fewest = [], settings.resolution.phasings
     for densities, misfit, measured in zip(phased.density, phased.r_factor, state.autocorrelation, strict=True):

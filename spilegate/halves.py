@@ -19,6 +19,7 @@ from spilegate.prediction import bands, significance
 from spilegate.preparation import Experiment, prepare
 from spilegate.settings import Settings
 from spilegate.state import Dataset, Float64, HeldOut, Reconstruction, State, Watcher
+from spilegate.streams import Purpose, seed_of, stream
 
 Reconstruct = Callable[[Dataset, Settings, Experiment, Watcher | None], Reconstruction]
 
@@ -60,7 +61,7 @@ def half_sets(
     for half in (0, 1):
         part = replace(dataset, images=workers.take(dataset.images, half, 2), used=used[half::2])
         of_part = prepare(part, options, workers)
-        seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
+        seed = seed_of(settings.seed, Purpose.HALF, half)
         of_half = None if watcher is None else watcher.half(half + 1)
         results.append(reconstruct(part, options.model_copy(update={"seed": seed}), of_part, of_half))
         experiments.append(of_part)
@@ -113,7 +114,7 @@ def state_correlations(
                 (first.density[k], second.density[j]),
                 (first.support[k], second.support[j]),
                 partial(moved, alignment=pair, voxel_angstrom=voxel, threads=threads),
-                partial(steps.surrogate, rng=np.random.default_rng([seed, 0, k]), threads=threads),
+                partial(steps.surrogate, rng=stream(seed, Purpose.SURROGATE, k), threads=threads),
                 voxel,
                 diameter_angstrom,
                 threads=threads,
@@ -171,7 +172,7 @@ def held_out(experiments: list[Experiment], models: list[State], settings: Setti
     deviations = np.full(len(compared), np.inf)
     for number, band in enumerate(compared):
         for half, (experiment, model) in enumerate(zip(experiments, models, strict=True)):
-            rng = np.random.default_rng([settings.seed, 0, number, half])
+            rng = stream(settings.seed, Purpose.HELD_OUT, number, half)
             found = significance(experiment, model, band, settings.matching, rng)
             deviations[number] = min(deviations[number], found)
     return HeldOut(

@@ -17,6 +17,7 @@ from spilegate.recording import Recorder
 from spilegate.schedule import Plan
 from spilegate.settings import Settings
 from spilegate.state import Dataset, Reconstruction, State, Watcher
+from spilegate.streams import Purpose, stream
 
 
 def reconstruct(
@@ -38,7 +39,7 @@ def reconstruct(
     record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
     while state is None or not finished(state.history, q_max, settings.convergence):
         plan = experiment.plan(state.generation + 1 if state else 1)
-        rng = np.random.default_rng([settings.seed, plan.number])
+        rng = stream(settings.seed, Purpose.GENERATION, plan.number)
         if state is None:
             state = blind_start(experiment, plan, settings, rng, record)
         else:
