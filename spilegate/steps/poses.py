@@ -28,6 +28,8 @@ WORTH_REFINING = 0.8
 FIRST_WEIGHED = 2
 # Standard deviations beyond which a pattern is one of them.
 OUTLYING = 5.0
+# A pattern of something else is further from its best slice than others by more than that.
+LEAST_OUTLYING = 0.05
 
 
 def match(
@@ -115,7 +117,7 @@ def settled(
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
         known, weight = experiment.weight > 0, experiment.weight.copy()
-        weight[known] = inliers(distance[known], experiment.scale[known], limit=OUTLYING)
+        weight[known] = inliers(distance[known], experiment.scale[known], limit=OUTLYING, least=LEAST_OUTLYING)
     good = weight > 0
     figures.update(
         mean_distance=float(distance[good].mean()),
