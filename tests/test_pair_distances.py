@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from photons import blind, settings
+from scipy.stats import multivariate_normal
 
 from spilegate.commands.reconstruct import Job, _opening
 from spilegate.errors import InputError
-from spilegate.geometry.pair_distances import Curve, centre_seen, mean_curve, radii
+from spilegate.geometry.pair_distances import Curve, _evidence, centre_seen, mean_curve, radii
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, prepare
 from spilegate.simulation.conditions import Conditions
@@ -160,3 +161,16 @@ def test_behind_a_beam_stop_the_mean_does_not_tell_and_the_run_says_so(stopped: 
     assert experiment.diameter_rough == stopped
     opening = _opening(Job(Path("few.h5"), Path("out"), settings()), experiment, None)
     assert ("give --diameter-angstrom" in opening) == stopped
+
+
+@pytest.mark.parametrize(("n", "m"), [(12, 5), (30, 40), (3, 3)])
+def test_one_decomposition_gives_the_evidence_of_all_sizes(n: int, m: int) -> None:
+    """Against the normal density itself, one covariance for each size."""
+    rng = np.random.default_rng(n)
+    curves, flat, measured = rng.standard_normal((n, m)), 10 * rng.standard_normal(n), 5 * rng.standard_normal(n)
+    sizes = np.array([1e-3, 0.3, 1.0, 1e3])
+    found = _evidence(curves, sizes, flat, measured)
+    for size, value in zip(sizes, found, strict=True):
+        covariance = np.eye(n) + size**2 * curves @ curves.T + np.outer(flat, flat)
+        expected = multivariate_normal(np.zeros(n), covariance).logpdf(measured) + n / 2 * np.log(2 * np.pi)
+        assert value == pytest.approx(expected, rel=1e-6)
