@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from spilegate import steps
+from spilegate.errors import InputError
 from spilegate.evaluation.resolution import shells
 from spilegate.evaluation.transfer import phase_retrieval_transfer
 from spilegate.formats.spinifel import FEWEST_PATTERNS
@@ -38,7 +39,11 @@ def measure(
     if settings.resolution.half_sets:
         missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
         if len(experiment.images) >= 2 * FEWEST_PATTERNS:
-            halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
+            try:
+                halves = half_sets(dataset, settings, experiment, state, reconstruct, watcher)
+            except InputError as error:
+                # What all patterns are enough for may be too much to ask of half of them: the run is not lost for it.
+                missing = f"half of the patterns cannot be reconstructed: {error}"
     none = np.empty((0, len(q)))
     transfer, sound = none, settings.resolution.phasings
     if sound > 1:

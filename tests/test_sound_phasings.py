@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from photons import blind, run_simulation
 
-from spilegate import certainty, steps
+from spilegate import certainty, mtip, steps
 from spilegate.preparation import Experiment
 from spilegate.settings import Settings
 from spilegate.state import State
@@ -29,3 +30,19 @@ def test_only_phasings_that_enter_are_counted(
     curves, found = certainty.transfer_function(replace(experiment, plans=[plan]), state, options)
     assert found == number
     assert curves.shape[0] == 1
+
+
+def test_a_half_that_cannot_be_reconstructed_does_not_end_the_run() -> None:
+    """All even patterns but a few are left out."""
+    quick = {
+        "compute": {"threads": 1},
+        "start": {"count": 1, "iterations": 3},
+        "convergence": {"most_generations": 2},
+        "phasing": {"cycles": 1, "starts": 1},
+        "resolution": {"half_sets": True, "phasings": 0},
+        "prepare": {"leave_out": ",".join(str(number) for number in range(0, 50, 2)), "diameter_angstrom": 50.0},
+    }
+    result = mtip.reconstruct(blind(run_simulation()), Settings.model_validate(quick))
+    assert "half of the patterns cannot be reconstructed" in result.certainty.missing
+    assert "patterns left" in result.certainty.missing
+    assert result.state.density.any()
