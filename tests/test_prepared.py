@@ -15,6 +15,7 @@ from photons import blind, measured, settings
 
 from spilegate.errors import InputError
 from spilegate.formats import pixels
+from spilegate.geometry.checks import inscribed_radius
 from spilegate.geometry.detector import ewald_wavelength, pixel_spacing
 from spilegate.kernels.workers import Threads
 from spilegate.preparation import Experiment, prepare
@@ -304,3 +305,14 @@ def test_a_direction_is_covered_if_its_opposite_is(part: str) -> None:
     found = prepared(replace(dataset, mask=mask, images=np.where(without, 0, dataset.images)))
     assert found.q_max == pytest.approx(whole.q_max, rel=0.01)
     assert found.diameter_angstrom == pytest.approx(diameter_angstrom(built_in_particle("demo")), rel=0.2)
+
+
+@pytest.mark.parametrize("first", [0, 5, 14])
+def test_what_inspect_says_of_the_side_is_what_is_used(first: int) -> None:
+    """Columns are missing on one side: the beam is not in the middle, or nearly at the edge."""
+    simulation = bright()
+    q = simulation.pixel_position[:, :, first:]
+    whole = pixels.inscribed_q(simulation.pixel_position, simulation.wavelength_angstrom)
+    assert pixels.inscribed_q(q, simulation.wavelength_angstrom) == pytest.approx(whole)
+    flat = q.reshape(-1, 3)
+    assert inscribed_radius(flat, np.ones(len(flat), np.bool_)) == pytest.approx(whole, rel=0.02)

@@ -154,7 +154,10 @@ def bin_index_map(index_map: Int64, binning: int) -> Int64:
 
 
 def inscribed_q(q: Float64, wavelength: float) -> float:
-    """Return |q| at the middle of the nearest of the detector's four sides [1/angstrom]: the largest circle inside."""
-    across = min(-q[..., 0].min(), q[..., 0].max(), -q[..., 1].min(), q[..., 1].max())
+    """Return |q| at the middle of the further side of the detector, left or right, up or down: the less [1/angstrom].
+
+    By Friedel's law the nearer one shows what the further one does: that far all directions are covered.
+    """
+    across = np.abs(q[..., :2]).reshape(-1, 2).max(axis=0).min()
     # With a the scattering angle: across = sin(a) / wavelength, |q| = 2 sin(a / 2) / wavelength.
     return float(2 * np.sin(np.arcsin(np.clip(wavelength * across, 0, 1)) / 2) / wavelength)
