@@ -20,6 +20,7 @@ from spilegate.records import Dataset, Reconstruction, State, Watcher
 from spilegate.resolution import certainty
 from spilegate.schedule import Plan
 from spilegate.settings import Settings
+from spilegate.streams import Purpose, stream
 from spilegate.watching import Recorder
 
 
@@ -50,7 +51,7 @@ def run(
     record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
     while state is None or not finished(state.history, q_max, settings.convergence):
         plan = experiment.plan(state.generation + 1 if state else 1)
-        rng = np.random.default_rng([settings.seed, plan.number])
+        rng = stream(settings.seed, Purpose.GENERATION, plan.number)
         if state is None:
             state = blind_start(experiment, plan, settings, rng, record)
         else:

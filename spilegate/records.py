@@ -77,6 +77,7 @@ class Findings:
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
     diameter_angstrom : largest diameter, found or given
     photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
+    said : what the user should know of these patterns before the run, in lines
     mean : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured; shown : (n,) int64, patterns that
         pictures show; examples : (n, N_PIX) float32, these. All are of the run's end, and before it empty.
     """
@@ -101,9 +102,15 @@ class Findings:
     diameter_angstrom: float
     photons: float
     hot_pixels: int
+    said: str
     mean: Float64
     shown: Int64
     examples: Float32
+
+    @property
+    def notes(self) -> list[str]:
+        """Return the lines of what is said."""
+        return self.said.splitlines()
 
 
 @dataclass(frozen=True)

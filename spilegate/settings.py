@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 # The options that a reader of patterns needs.
 READING = ("binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels")
@@ -22,6 +22,33 @@ def symmetry_name(text: str) -> str:
     return text.upper()
 
 
+def pattern_list(value: Any) -> Any:
+    """Return numbers and ranges of patterns as one text, `3,10:20`; raises ValueError, saying what is expected."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else [value]
+    text = ",".join(str(part).strip() for part in parts).replace(" ", "")
+    for part in text.split(","):
+        first, colon, last = part.partition(":")
+        whole = all(re.fullmatch(r"[0-9]{1,15}", end, re.ASCII) for end in (first or "0", last or "0"))
+        if not whole or not (first or colon) or (first and last and int(last) <= int(first)):
+            raise ValueError("numbers of patterns and ranges, from 0, such as 3,10:20,500:")
+    return text
+
+
+def pattern_slices(text: str) -> list[slice]:
+    """Return the ranges that a list of patterns, as `pattern_list` returns it, consists of."""
+    result = []
+    for part in filter(None, text.split(",")):
+        first, colon, last = part.partition(":")
+        begin = int(first or 0)
+        result.append(slice(begin, (int(last) if last else None) if colon else begin + 1))
+    return result
+
+
+PatternList = Annotated[str | None, BeforeValidator(pattern_list)]
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,6 +58,12 @@ class PrepareOptions(_Options):
 
     diameter_angstrom: float | None = Field(
         None, gt=0, description="Largest diameter of the particle [angstrom]; estimated from the patterns if left out."
+    )
+    use: PatternList = Field(
+        None, description="Patterns to use, numbered from 0, such as `0:5000`, or a file of numbers; all if left out."
+    )
+    leave_out: PatternList = Field(
+        None, description="Patterns to leave out, such as `3,10:20`, or a file of numbers; they keep their places."
     )
     binning: int = Field(1, ge=1, description="Sum blocks of binning x binning pixels into one.")
     q_min: float = Field(0.0, ge=0, description="Ignore pixels nearer to the beam than this [1/angstrom].")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -19,6 +20,8 @@ MOST_LETTERS = 200
 
 # One option as the user wrote it: its path ("matching.method"), its value, and where it was written.
 Assignment = tuple[str, Any, str]
+# Settings that are numbers of patterns, written out or in a file of their own.
+LISTS = ("prepare.use", "prepare.leave_out")
 
 
 def load_settings(config: Path | None, assignments: Sequence[str], shorthands: Mapping[str, Any]) -> Settings:
@@ -41,6 +44,8 @@ def load_settings(config: Path | None, assignments: Sequence[str], shorthands: M
             raise InputError(f"{source}: {path}: found {value}; expected a finite number")
         if path not in known:
             raise InputError(f"{source}: unknown setting {_shown(path)}; {_suggest(path[:MOST_LETTERS], known)}")
+        if path in LISTS and isinstance(value, str):
+            value = _numbers(value, f"{source}: {path}")
         *stage, key = path.split(".")
         table = tree
         for part in stage:
@@ -98,6 +103,26 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def _numbers(value: str, where: str) -> str:
+    """Return the numbers of patterns that a file holds, in any layout, as one list; what names no file, as it is.
+
+    The list and not the file's name belongs to the run: a checkpoint is to know it, whatever becomes of the file.
+    """
+    path = Path(value)
+    if not re.search(r"[^0-9:,\s]", value) and not path.is_file():
+        return value
+    try:
+        words = path.read_text(encoding="utf-8").replace(",", " ").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{where}: {value!r} cannot be read ({getattr(error, 'strerror', None) or error}); expected numbers and "
+            "ranges of patterns, such as 3,10:20, or a text file of them"
+        ) from error
+    if not words:
+        raise InputError(f"{where}: {value!r} holds no numbers; expected numbers of patterns, from 0; leave it out")
+    return ",".join(words)
 
 
 def _from_text(text: str) -> Assignment:

@@ -24,6 +24,9 @@ MAPS = (".mrc", ".map", ".ccp4")
 MODELS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz")
 PATTERNS = (".h5", ".hdf5")
 
+# Where so many patterns are off by half a turn about the beam, and else by less than that [degrees], they do not tell.
+HALF_TURNED, TOLD = 0.1, 30.0
+
 # The part `evaluation` of the summary before anything is known.
 NOT_EVALUATED: dict[str, Any] = {
     "reference": None,
@@ -183,6 +186,17 @@ def _beside_patterns(path: Path, voxel_angstrom: float) -> Reference:
     return Reference([], voxel_angstrom, truth.quaternions, truth.state)
 
 
+def _orientations(error: dict[str, float]) -> str:
+    """Return the error of orientations in words, as far as patterns can tell these."""
+    # Of patterns that are oriented at random some lie near after half a turn, too: that is nothing to excuse.
+    if error.get("half_turned", 0) < HALF_TURNED or error["median_up_to_half_turn"] > TOLD:
+        return f"orientation error {error['median']:.2f} degrees (median)"
+    return (
+        f"orientation error {error['median_up_to_half_turn']:.2f} degrees (median) up to half a turn about the beam, "
+        f"which these patterns do not tell: {error['half_turned']:.0%} of them are turned"
+    )
+
+
 def _closing(evaluation: dict[str, Any]) -> str:
     """Return the figures in one line."""
     resolution = evaluation["resolution_angstrom"]
@@ -195,7 +209,7 @@ def _closing(evaluation: dict[str, Any]) -> str:
             f"hand {evaluation['hand']}",
         ]
     if error is not None:
-        parts.append(f"orientation error {error['median']:.2f} degrees (median)")
+        parts.append(_orientations(error))
     if evaluation["states"] is not None:
         each = ", ".join(
             f"{state['correlation']:.4f} (true state {state['true_state']})" for state in evaluation["states"]

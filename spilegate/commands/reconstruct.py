@@ -61,8 +61,8 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
         out.line(_opening(job, dataset, experiment, state) + afresh)
-        for remark in dataset.remarks:
-            out.line(remark, "yellow")
+        for note in (*dataset.remarks, *experiment.findings.notes):
+            out.line(note, "yellow")
         for warning in (lock.missing, other_version(notes, job.checkpoint) if resumes else ""):
             if warning:
                 out.line(warning, "yellow")
@@ -93,6 +93,8 @@ def _reconstruct(
         out.line(_closing(job, summary), "bold green")
         if len(summary["populations"]) > 1:
             out.line(_states(summary["populations"]), "bold")
+            for k in (k for k, part in enumerate(summary["populations"]) if not part):
+                out.line(f"state {k} has lost all patterns and cannot come back: try another --seed, or fewer states")
         out.line(summary["resolution"]["verdict"], "bold")
     except KeyboardInterrupt as error:
         enough()

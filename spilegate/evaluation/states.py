@@ -84,17 +84,32 @@ def orientation_figures(
     """Return median and mean error [degrees] and fraction_within_12 of orientations (N, 4), ready for JSON.
 
     Every found state has a particle frame of its own, so each gets the rotation that suits its patterns best; the
-    figures are those of all patterns together, whatever their state.
+    figures are those of all patterns together, whatever their state. And what half a turn about the beam has to do with
+    it: where the Ewald sphere is flat and photons are few, a pattern looks the same after it, and no method can tell.
 
     states : (N,) int64, found state of every pattern; symmetry : as for `orientation_error`
+    Also `half_turned`, the part of the patterns that are nearer to the truth after half a turn about the beam, and
+    `median_up_to_half_turn` [degrees], the median of the lesser of both errors.
     Raises InputError as `orientation_error` does.
     """
-    degrees = np.empty(len(states))
+    degrees, turned = np.empty(len(states)), np.empty((2, len(states)))
     for state in np.unique(states):
         chosen = states == state
-        degrees[chosen] = orientation_error(quaternions[chosen], truth[chosen], symmetry=symmetry).degrees
+        found, true = quaternions[chosen], truth[chosen]
+        degrees[chosen] = orientation_error(found, true, symmetry=symmetry).degrees
+        both = np.concatenate([found, half_turned(found)])
+        error = orientation_error(both, np.concatenate([true, true]), symmetry=symmetry)
+        turned[:, chosen] = error.degrees.reshape(2, -1)
     return {
         "median": float(np.median(degrees)),
         "mean": float(degrees.mean()),
         "fraction_within_12": float(np.mean(degrees <= 12.0)),
+        "half_turned": float(np.mean(turned[1] < turned[0])),
+        "median_up_to_half_turn": float(np.median(turned.min(axis=0))),
     }
+
+
+def half_turned(quaternions: Float64) -> Float64:
+    """Return orientations (N, 4) after half a turn about the beam: (0, 0, 0, 1) times each."""
+    w, x, y, z = quaternions.T
+    return np.stack([-z, -y, x, w], axis=-1)

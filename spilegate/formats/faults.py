@@ -11,7 +11,7 @@ from spilegate.formats.values import BROKEN, EMPTY
 ADVICE = {
     BROKEN: "with values that are none ({codes}) on {pixels} pixels that have values in others; expected values in all "
     "patterns or in none; {remedy}",
-    EMPTY: "without any signal on the pixels used; expected at least one photon; leave them out",
+    EMPTY: "without any signal on the pixels used; expected photons; check the mask, prepare.q_min, prepare.q_max",
 }
 
 
@@ -19,7 +19,8 @@ def problem_of(way: Pass, found: Found) -> str | None:
     """Return the worst of all faults of patterns in words, None if there is none."""
     for fault, text in ADVICE.items():
         which = np.flatnonzero(found.faults == fault)
-        if len(which):
+        # Some frames without any signal are nothing to worry about: they are not used.
+        if len(which) and (fault != EMPTY or len(which) == len(found.faults)):
             pixels, used = (found.lost > 0) & way.used, way.used
             some = f"{int(pixels.sum())} ({_percent(pixels[used])})"
             remedy = "--set prepare.broken_pixels=ever leaves these pixels out"

@@ -18,6 +18,9 @@ Number = TypeVar("Number", bound=np.generic)
 
 POSITION = "pixel_position_reciprocal"
 INDEX_MAP = "pixel_index_map"
+WAVELENGTH = "wavelength_angstrom"
+# A factor of 2 pi is known by the wavelength, but for this part.
+SAME_WAVELENGTH = 0.1
 ANGSTROM_PER_METRE = 1e10
 # A largest |q| outside this range [1/angstrom] is not a diffraction experiment but a wrong unit.
 PLAUSIBLE_Q = (1e-5, 20.0)
@@ -45,7 +48,25 @@ def read_positions(file: h5py.File, path: Path, panel_shape: tuple[int, int, int
             f"{where}: largest |q| {largest * ANGSTROM_PER_METRE:.3g} 1/m; expected {PLAUSIBLE_Q[0] * 1e10:g} to "
             f"{PLAUSIBLE_Q[1] * 1e10:g} 1/m; check the unit, it is 1/metre without 2 pi"
         )
-    return values, _checked_wavelength(values, where)
+    wavelength = _checked_wavelength(values, where)
+    _compare(wavelength, file.attrs.get(WAVELENGTH), where)
+    return values, wavelength
+
+
+def _compare(found: float, known: Any, where: str) -> None:
+    """Raise InputError if positions are 2 pi / d, as the wavelength that a file gives tells by the sphere's curvature.
+
+    found, known : wavelength [angstrom] of the sphere and of the file, which may be anything or None
+    """
+    if not isinstance(known, float | int | np.number) or not np.isfinite(known) or known <= 0:
+        return
+    ratio = float(known) / found
+    for factor, name, remedy in ((2 * np.pi, "2 pi / d", "divide"), (0.5 / np.pi, "1 / (2 pi d)", "multiply")):
+        if abs(ratio / factor - 1) < SAME_WAVELENGTH:
+            raise InputError(
+                f"{where}: the curvature of its Ewald sphere is that of {found:.4g} angstrom, found {WAVELENGTH} = "
+                f"{float(known):.4g}: positions are {name}; expected 1 / d; {remedy} them by 2 pi"
+            )
 
 
 def _components_last(
@@ -80,9 +101,14 @@ def _checked_wavelength(q: Float64, where: str) -> float:
             f"{where}: pixels lie off the Ewald sphere by up to {off:.2g} of the largest |q|; expected at most "
             f"{EWALD_TOLERANCE:g}, q = (s_out - z) / wavelength; check order and sign of the components"
         )
+    if not q[..., 2].any():
+        raise InputError(
+            f"{where}: q_z is zero everywhere, as on a flat sphere; expected q_z = -wavelength |q|^2 / 2; set "
+            "it to (sqrt(1 - (wavelength q_x)^2 - (wavelength q_y)^2) - 1) / wavelength, a short one if it is unknown"
+        )
     if wavelength <= 0:
         raise InputError(
-            f"{where}: q_z is zero or positive, so the beam is not along +z; expected q_z = -wavelength |q|^2 / 2; "
+            f"{where}: q_z is positive, so the beam is not along +z; expected q_z = -wavelength |q|^2 / 2; "
             "change the sign of q_z"
         )
     return wavelength
@@ -145,7 +171,10 @@ def bin_index_map(index_map: Int64, binning: int) -> Int64:
 
 
 def inscribed_q(q: Float64, wavelength: float) -> float:
-    """Return |q| at the middle of the nearest of the detector's four sides [1/angstrom]: the largest circle inside."""
-    across = min(-q[..., 0].min(), q[..., 0].max(), -q[..., 1].min(), q[..., 1].max())
+    """Return |q| at the middle of the further side of the detector, left or right, up or down: the less [1/angstrom].
+
+    By Friedel's law the nearer one shows what the further one does: that far all directions are covered.
+    """
+    across = np.abs(q[..., :2]).reshape(-1, 2).max(axis=0).min()
     # With a the scattering angle: across = sin(a) / wavelength, |q| = 2 sin(a / 2) / wavelength.
     return float(2 * np.sin(np.arcsin(np.clip(wavelength * across, 0, 1)) / 2) / wavelength)

@@ -27,6 +27,8 @@ WORTH_REFINING = 0.8
 FIRST_WEIGHED = 2
 # Standard deviations beyond which a pattern is one of them.
 OUTLYING = 5.0
+# A pattern of something else is further from its best slice than others by more than that.
+LEAST_OUTLYING = 0.05
 
 
 def match(
@@ -112,7 +114,9 @@ def settled(
     far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
     weight = state.weight
     if options.outliers and state.generation >= FIRST_WEIGHED:
-        weight = experiment.weight * inliers(distance, experiment.scale, limit=OUTLYING)
+        # What is no pattern at all does not tell how far patterns are from their slices.
+        known, weight = experiment.weight > 0, experiment.weight.copy()
+        weight[known] = inliers(distance[known], experiment.scale[known], limit=OUTLYING, least=LEAST_OUTLYING)
     good = weight > 0
     figures.update(
         mean_distance=float(distance[good].mean()),

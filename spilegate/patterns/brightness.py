@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spilegate.records import Float64
+from spilegate.records import Bool, Float64
 
 # A pattern is never taken for darker than this part of the mean.
 DARKEST = 1e-3
+# Patterns of less signal than this part of the usual one's show no particle, nor do those whose signal is not so many
+# standard deviations above the photons of the background, as long as those are no more than that part of the usual one.
+DARK, DARK_DEVIATIONS, DARK_MOST = 0.01, 3.0, 0.3
 # Patterns of fewer photons do not even tell how bright they are. (At 300 photons, where refinement finds the scales
 # anew, starting from the sums as they are gives the better density.)
 FEW_PHOTONS = 200
@@ -47,3 +50,18 @@ def brightness(sums: Float64, background: float, weight: Float64, *, counts: boo
     if not counts or signal >= FEW_PHOTONS:
         return scale
     return shrunken(scale, np.maximum(sums, 1) / max(signal, TINY) ** 2, weight)
+
+
+def dark(sums: Float64, background: float, weight: Float64, *, counts: bool) -> Bool:
+    """Return which patterns (N_IMG,) are too dark to show a particle.
+
+    sums, weight : (N_IMG,), background : as `scales` takes them; counts : whether the values are numbers of photons
+    The usual signal is that of the pattern from which the middle one of all photons is: most may be dark.
+    """
+    signal = sums - background
+    order = np.sort(np.maximum(signal[weight > 0], 0))
+    reached = np.cumsum(order)
+    usual = float(order[np.searchsorted(reached, reached[-1] / 2)]) if len(order) and reached[-1] > 0 else 0.0
+    noise = DARK_DEVIATIONS * float(np.sqrt(max(background, 0))) if counts else 0.0
+    result: Bool = (signal < DARK * usual + noise * (noise <= DARK_MOST * usual)) | (sums <= 0)
+    return result

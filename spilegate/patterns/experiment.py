@@ -20,8 +20,6 @@ from spilegate.schedule import Plan
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
 FEWEST_RINGS = 8
-# From the beam to the edge; fewer say nothing about a shape.
-FEWEST_SPECKLES = 2
 # Inside half a speckle every slice is the same.
 FIRST_RING = 0.5
 # Patterns of more photons are matched by squared distances: as good there, and faster.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spilegate.backend import array_module
-from spilegate.patterns.experiment import FEWEST_SPECKLES, SOFT_PHOTONS, Experiment
+from spilegate.patterns.checks import FEWEST_SPECKLES
+from spilegate.patterns.experiment import SOFT_PHOTONS, Experiment
 from spilegate.schedule import START_RING, schedule
 from spilegate.settings import Settings
 from spilegate.stages.matching import BLOCK_ORIENTATIONS

@@ -16,18 +16,22 @@ from spilegate.records import Bool, Float64
 BINS = 12
 # Standard deviation of a Gaussian over its median absolute deviation.
 DEVIATION = 1.4826
+# Distances that scatter by more than this part of themselves, those of patterns without noise, are like lognormal ones:
+# the logarithm's scatter tells, less that.
+WIDE = 0.05
 # Where all patterns are the same, nothing is divided by less than this.
 LEAST = 1e-12
 
 
-def inliers(distance: Float64, brightness: Float64, *, limit: float) -> Bool:
+def inliers(distance: Float64, brightness: Float64, *, limit: float, least: float = 0.0) -> Bool:
     """Return which patterns (N_IMG,) are like the others.
 
     distance : (N_IMG,) >= 0, e.g. to the best slice; brightness : (N_IMG,) > 0, from the counts alone, not from a fit
     limit : standard deviations above the line at which a pattern counts as an outlier
+    least : distance above the line that is none to speak of, however little others scatter
     """
     usual, most = expected(distance, brightness, limit=limit)
-    result: Bool = distance / usual <= most
+    result: Bool = (distance / usual <= most) | (distance - usual <= least)
     return result
 
 
@@ -38,8 +42,12 @@ def expected(distance: Float64, brightness: Float64, *, limit: float) -> tuple[F
     """
     usual = _line(distance, np.median(brightness) / brightness)
     ratio = distance / usual
-    scatter = DEVIATION * np.median(1 - ratio[ratio < 1]) if (ratio < 1).any() else 0.0
-    return usual, 1 + limit * max(float(scatter), 1e-9)
+    below = ratio[ratio < 1]
+    if not len(below):
+        return usual, 1 + limit * 1e-9
+    scatter = DEVIATION * float(np.median(1 - below))
+    wide = -DEVIATION * float(np.log(max(np.median(below), LEAST)))
+    return usual, max(1 + limit * max(scatter, 1e-9), float(np.exp(limit * (wide - WIDE))))
 
 
 def _line(distance: Float64, dimness: Float64) -> Float64:

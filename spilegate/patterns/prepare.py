@@ -19,12 +19,14 @@ from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.likelihood.sampling import Profile
 from spilegate.patterns import zingers
-from spilegate.patterns.background import calibrated
+from spilegate.patterns.centre import differ, doubts, one_sided
+from spilegate.patterns.checks import check_diameter, check_pixels, chosen, inscribed_radius
 from spilegate.patterns.diameter.estimate import estimate_diameter
-from spilegate.patterns.experiment import BRIGHT_PHOTONS, FEWEST_SPECKLES, SOFT_PHOTONS, Experiment
+from spilegate.patterns.diameter.pair_distances import longest
+from spilegate.patterns.experiment import BRIGHT_PHOTONS, SOFT_PHOTONS, Experiment
+from spilegate.patterns.frames import Frames, sorted_out
 from spilegate.patterns.hot_pixels import hot_pixels
 from spilegate.patterns.statistics import Sums, Weighing, moments, radial_profile, shell_sums, shells
-from spilegate.patterns.strangers import strangers
 from spilegate.patterns.zingers import Zingers
 from spilegate.records import Bool, Dataset, Findings, Float64
 from spilegate.schedule import schedule
@@ -78,11 +80,14 @@ class _Search:
         self._outliers = settings.matching.outliers
         self._given = detector_of(dataset, options)
         self._q_length = np.linalg.norm(dataset.q, axis=-1)
-        matched, merged = self._given.matched, self._given.merged
-        self._q_max = inscribed_radius(dataset.q, matched)
+        given = self._given
+        check_pixels(given, options.q_max or np.inf, dataset.source)
+        self._q_max = inscribed_radius(dataset.q, given.matched)
         if options.q_max is not None:
-            self._q_max = min(options.q_max, float(self._q_length[matched].max()))
-        self._q_min = float(max(options.q_min, 0.999 * self._q_length[merged].min()))
+            self._q_max = min(options.q_max, float(self._q_length[given.matched].max()))
+        check_pixels(given, self._q_max, dataset.source)
+        self._q_min = float(max(options.q_min, 0.999 * self._q_length[given.merged].min()))
+        self._wanted = chosen(dataset, options)
         if options.background == "file" and dataset.background is None:
             raise InputError(
                 f"prepare.background: found 'file', but {dataset.source} has no dataset 'background'; expected one; "
@@ -106,17 +111,18 @@ class _Search:
         """Go through the patterns, and return what `known` does."""
         images, detector, added = self._data.images, self._given, None
         sums = self._sums(images, detector)
-        weight, scale, background = self._bright(sums, detector)
+        frames = self._frames(sums, detector)
         hot = Zingers.none(len(self._q_length))
         if self._options.hot_pixels:
-            weighing = Weighing(scale, weight, sums.most)
+            weighing = Weighing(frames.scale, frames.weight, sums.most)
             how: dict[str, Any] = {"counts": self._data.counts, "workers": self._workers}
             hot, added = zingers.find(images, detector, sums, weighing, **how)
         if hot.any:
             images, detector, added = self._mended(hot), without(detector, hot.broken), None
             sums = self._sums(images, detector)
-            weight, scale, background = self._bright(sums, detector)
-        detector = replace(detector, background=background)
+            frames = self._frames(sums, detector)
+        scale, weight = frames.scale, frames.weight
+        detector = replace(detector, background=frames.background)
         of_all = (
             moments(images, detector, scale, weight, workers=self._workers, bound=sums.most)
             if added is None
@@ -131,15 +137,26 @@ class _Search:
         profile = radial_profile(of_all, detector, pixel_spacing(detector.q[detector.matched]))
         inside = detector.matched & (self._q_length <= self._q_max)
         photons = float(profile.at(self._q_length[inside])[0].sum()) if self._data.counts else np.inf
+        alike = self._data.counts and not differ(of_all.mean, of_all.square, detector, inside, scale, weight)
         diameter = self._options.diameter_angstrom
         if diameter is None:
             diameter = estimate_diameter(
                 images, detector, scale, weight, of_all, profile,
-                q_max=self._q_max, noisy=photons < SOFT_PHOTONS, workers=self._workers,
+                q_max=self._q_max, noisy=photons < SOFT_PHOTONS,
+                # Half a detector smears the texture of what it shows.
+                textured=not (alike or (self._data.counts and one_sided(detector, inside))), workers=self._workers,
             )  # fmt: skip
             # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
             diameter = round(diameter, 1)
-        self._check(diameter)
+        check_diameter(
+            diameter,
+            q_min=self._q_min,
+            q_max=self._q_max,
+            longest=longest(detector),
+            source=self._data.source,
+            given=self._options.diameter_angstrom is not None,
+        )
+        notes = (*frames.notes, *doubts(of_all.mean, detector, diameter, count, alike=alike))
         findings = Findings(
             q=self._data.q,
             mask=self._data.mask,
@@ -160,21 +177,13 @@ class _Search:
             q_max=self._q_max,
             diameter_angstrom=diameter,
             photons=photons,
+            said="\n".join(notes),
             hot_pixels=int((self._given.merged & ~detector.merged).sum()),
             mean=np.zeros(0),
             shown=np.zeros(0, np.int64),
             examples=np.zeros((0, len(self._q_length)), np.float32),
         )
         return images, findings, sums if self.estimate else None
-
-    def _check(self, diameter: float) -> None:
-        """Raise InputError if there are too few speckles."""
-        if self._q_max * diameter < FEWEST_SPECKLES:
-            raise InputError(
-                f"{self._data.source}: the detector ends at 1/q = {1 / self._q_max:.3g} angstrom, found a particle of "
-                f"{diameter:.3g} angstrom; expected at least {FEWEST_SPECKLES} speckles (q x diameter >= "
-                f"{FEWEST_SPECKLES}); check diameter_angstrom and q_max"
-            )
 
     def _mended(self, found: Zingers) -> Any:
         return zingers.mended(self._data.images, found, len(self._q_length), workers=self._workers)
@@ -184,11 +193,12 @@ class _Search:
         beyond = zingers.innermost(detector, self._options.hot_beyond, spacing)
         return shell_sums(images, shells(detector, spacing, q_max=self._q_max, beyond=beyond), workers=self._workers)
 
-    def _bright(self, sums: Sums, detector: Detector) -> tuple[Float64, Float64, Float64]:
-        """Return weights and scales (N_IMG,) of the patterns and their background (N_PIX,)."""
-        weight = strangers(sums) if self._outliers else np.ones(len(sums.most))
-        found = calibrated(sums, detector, weight, estimate=self.estimate, counts=self._data.counts)
-        return weight, found.scale, found.background
+    def _frames(self, sums: Sums, detector: Detector) -> Frames:
+        """Return which patterns are used, their brightness and their background."""
+        return sorted_out(
+            sums, detector, self._wanted, outliers=self._outliers, estimate=self.estimate, counts=self._data.counts,
+            source=self._data.source,
+        )  # fmt: skip
 
 
 def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
@@ -211,18 +221,3 @@ def known_background(dataset: Dataset, options: PrepareOptions) -> Float64 | Non
 def without(detector: Detector, pixels: Bool) -> Detector:
     """Return the detector without some of its pixels (N_PIX,)."""
     return replace(detector, matched=detector.matched & ~pixels, merged=detector.merged & ~pixels)
-
-
-def inscribed_radius(q: Float64, usable: Bool) -> float:
-    """Return the largest |q| [1/angstrom] up to which usable pixels surround the beam.
-
-    The directions about the beam are cut into sectors, each as wide as two pixels at the edge of a square detector; the
-    sector that ends first decides. Sectors without pixels (a gap through the beam) do not count.
-    """
-    q_length = np.linalg.norm(q[usable], axis=-1)
-    angle = np.arctan2(q[usable, 1], q[usable, 0])
-    sectors = max(8, int(2 * np.sqrt(len(q_length))))
-    sector = np.floor((angle + np.pi) / (2 * np.pi) * sectors).astype(int) % sectors
-    furthest = np.zeros(sectors)
-    np.maximum.at(furthest, sector, q_length)
-    return float(furthest[furthest > 0].min())

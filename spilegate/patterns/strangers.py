@@ -7,22 +7,27 @@ import numpy as np
 from spilegate.patterns.brightness import DARKEST
 from spilegate.patterns.outliers import inliers
 from spilegate.patterns.statistics import Sums
-from spilegate.records import Float64
+from spilegate.records import Bool, Float64
 
 # Rings compared, and standard deviations beyond which a pattern is not worth a closer look.
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
+# Part of the patterns that may be strangers, however bright, and still be something else than the particle.
+FEW_STRANGERS = 0.2
 
 
-def strangers(sums: Sums) -> Float64:
+def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     """Return the weights (N_IMG,): 0 for patterns whose mean over rings is nothing like that of the others, else 1.
 
     Whatever its orientation, a pattern of the particle falls off with |q| like all others.
+    among : (N_IMG,), those that are compared, all if left out; others get 0
     """
+    result = np.ones(len(sums.most)) if among is None else among.astype(np.float64)
     shells = sums.shells
     used = np.flatnonzero(shells.matched & shells.inside)
     edges = np.linspace(shells.q[used].min(), shells.q[used].max(), FALL_OFF_SHELLS + 1)
     ring = np.minimum(np.searchsorted(edges, shells.q[used], side="right") - 1, FALL_OFF_SHELLS - 1)
     rings = np.stack([sums.over(used[ring == number]) for number in range(FALL_OFF_SHELLS)], axis=1)
+    rings = rings[result > 0]
     rings = rings[:, rings.sum(axis=0) > 0]
     total = rings.sum(axis=1, keepdims=True)
     # Of few photons there may be none on these pixels.
@@ -32,4 +37,9 @@ def strangers(sums: Sums) -> Float64:
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
-    return inliers(distance, total[:, 0], limit=STRANGE).astype(np.float64)
+    alike = inliers(distance, total[:, 0], limit=STRANGE)
+    # Where most frames show but the background, strangers are what most photons are in: the particle.
+    if (~alike).mean() > FEW_STRANGERS and total[~alike].sum() > total[alike].sum():
+        alike = ~alike
+    result[result > 0] = alike
+    return result

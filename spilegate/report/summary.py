@@ -75,6 +75,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "statistics": run.experiment.statistics,
         "assignment": "soft" if run.experiment.soft else "hard",
         "hot_pixels": {"in_all_patterns": found.hot_pixels, "in_single_patterns": len(found.mended_value)},
+        "notes": found.notes,
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
         "scale": scale_figures(result.state.scale, result.state.weight),
         "background": background_of(run),

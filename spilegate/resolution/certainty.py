@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from spilegate.errors import InputError
 from spilegate.evaluation.fsc import shells
 from spilegate.formats.spinifel import FEWEST_PATTERNS
 from spilegate.generation import models
@@ -14,6 +15,7 @@ from spilegate.records import Certainty, Float64, HeldOut, State, Watcher
 from spilegate.resolution.halves import Run, half_sets
 from spilegate.resolution.transfer import phase_retrieval_transfer
 from spilegate.settings import Settings
+from spilegate.streams import Purpose, stream
 
 
 def measure(
@@ -36,9 +38,15 @@ def measure(
     if settings.resolution.half_sets:
         missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
         if len(experiment.images) >= 2 * FEWEST_PATTERNS:
-            halves = half_sets(settings, experiment, state, run, watcher)
+            try:
+                halves = half_sets(settings, experiment, state, run, watcher)
+            except InputError as error:
+                # What all patterns are enough for may be too much to ask of half of them: the run is not lost for it.
+                missing = f"half of the patterns cannot be reconstructed: {error}"
     none = np.empty((0, len(q)))
-    transfer = transfer_function(experiment, state, settings) if settings.resolution.phasings > 1 else none
+    transfer, sound = none, settings.resolution.phasings
+    if sound > 1:
+        transfer, sound = transfer_function(experiment, state, settings)
     return Certainty(
         members=state.members,
         q=q[reached],
@@ -49,23 +57,26 @@ def measure(
         missing="" if halves else missing,
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
         prtf=transfer[:, reached],
-        phasings=settings.resolution.phasings,
+        phasings=sound,
     )
 
 
-def transfer_function(experiment: Experiment, state: State, settings: Settings) -> Float64:
+def transfer_function(experiment: Experiment, state: State, settings: Settings) -> tuple[Float64, int]:
     """Return the phase retrieval transfer function (K, N_SHELL) of the last state's autocorrelations.
+
+    And of how many phasings it is, of the conformation that has the fewest.
 
     Its phasings all start from random densities: those of the run go on from each other and are not independent. Only
     sound ones count, as in the density.
     """
     plan = experiment.plans[-1]
     blank = replace(state, density=np.zeros_like(state.density), support=np.zeros_like(state.support))
-    rng = np.random.default_rng([settings.seed, 0])
+    rng = stream(settings.seed, Purpose.TRANSFER)
     phased = models.phasings(experiment, plan, blank, settings.resolution.phasings, settings.phasing, rng)
-    curves = []
+    curves, fewest = [], settings.resolution.phasings
     for densities, misfit, measured in zip(phased.density, phased.r_factor, state.autocorrelation, strict=True):
         order = np.argsort(misfit)
         sound = order[: max(2, int((misfit <= models.SOUND_PHASING * misfit.min()).sum()))]
+        fewest = min(fewest, len(sound))
         curves.append(phase_retrieval_transfer(densities[sound], measured, threads=experiment.workers.threads))
-    return np.stack(curves)
+    return np.stack(curves), fewest

@@ -12,12 +12,14 @@ from scipy.optimize import linear_sum_assignment
 from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align, moved
 from spilegate.geometry.detector import pixel_spacing
+from spilegate.patterns.checks import check_patterns
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, HeldOut, Reconstruction, State, Watcher
 from spilegate.resolution.held_out import bands, significance
 from spilegate.resolution.outlines import corrected_correlation
 from spilegate.resolution.surrogates import surrogate
 from spilegate.settings import Settings
+from spilegate.streams import Purpose, seed_of, stream
 
 
 class Run(Protocol):
@@ -61,8 +63,9 @@ def half_sets(
     options = options_of_halves(settings)
     experiments, results = [], []
     for half in (0, 1):
+        check_patterns(experiment.weight[half::2], f"half {half + 1}")
         part = experiment.half(half)
-        seed = int(np.random.SeedSequence([settings.seed, half]).generate_state(1)[0])
+        seed = seed_of(settings.seed, Purpose.HALF, half)
         of_half = None if watcher is None else watcher.half(half + 1)
         results.append(run(part, options.model_copy(update={"seed": seed}), watcher=of_half))
         experiments.append(part)
@@ -110,7 +113,7 @@ def state_correlations(
                 (first.density[k], second.density[j]),
                 (first.support[k], second.support[j]),
                 partial(moved, alignment=pair, voxel_angstrom=voxel, threads=threads),
-                partial(surrogate, rng=np.random.default_rng([seed, 0, k]), threads=threads),
+                partial(surrogate, rng=stream(seed, Purpose.SURROGATE, k), threads=threads),
                 voxel,
                 diameter_angstrom,
                 threads=threads,
@@ -168,7 +171,7 @@ def held_out(experiments: list[Experiment], models: list[State], settings: Setti
     deviations = np.full(len(compared), np.inf)
     for number, band in enumerate(compared):
         for half, (experiment, model) in enumerate(zip(experiments, models, strict=True)):
-            rng = np.random.default_rng([settings.seed, 0, number, half])
+            rng = stream(settings.seed, Purpose.HELD_OUT, number, half)
             found = significance(experiment, model, band, settings.matching, rng)
             deviations[number] = min(deviations[number], found)
     return HeldOut(

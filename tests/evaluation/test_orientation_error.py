@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from spilegate.commands.evaluate import _orientations
 from spilegate.errors import InputError
 from spilegate.evaluation.orientations import orientation_error
+from spilegate.evaluation.states import half_turned, orientation_figures
 from spilegate.geometry.orientations import angle_between
 
 
@@ -89,3 +91,30 @@ def test_bad_quaternions_are_refused():
     found[3] = np.nan
     with pytest.raises(InputError, match="1 of 10 found quaternions"):
         orientation_error(found, truth)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.5, 1.0])
+def test_half_turns_about_the_beam_are_told_apart_from_errors(part):
+    """By no global rotation do they become right, but up to half a turn the others are what they are."""
+    found, truth, _, _ = scene(600, 8, spread_deg=3.0)
+    turned = np.arange(600) < part * 600
+    found = np.where(turned[:, None], half_turned(found), found)
+    figures = orientation_figures(found, truth, np.zeros(600, np.int64))
+    assert figures["median_up_to_half_turn"] == pytest.approx(3 * 1.538, rel=0.1)
+    assert figures["half_turned"] == pytest.approx(part, abs=0.02)
+    said = _orientations(figures)
+    assert ("half a turn about the beam" in said) == (part > 0)
+    assert figures["median"] == pytest.approx(3 * 1.538, rel=0.1) or part > 0.1
+
+
+def test_random_orientations_are_not_excused():
+    rng = np.random.default_rng(2)
+    found, truth = (as_array(Rotation.random(500, rng=rng)) for _ in range(2))
+    figures = orientation_figures(found, truth, np.zeros(500, np.int64))
+    assert "half a turn" not in _orientations(figures)
+
+
+def test_half_a_turn_is_a_rotation_of_the_laboratory():
+    found = as_array(Rotation.random(20, rng=np.random.default_rng(1)))
+    expected = Rotation.from_euler("z", 180, degrees=True) * Rotation.from_quat(found, scalar_first=True)
+    np.testing.assert_allclose(angle_between(half_turned(found), as_array(expected)), 0, atol=1e-5)

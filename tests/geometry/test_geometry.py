@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 from spilegate.geometry import detector, fourier, orientations
 from spilegate.kernels import fft
 from spilegate.kernels.workers import Threads
+from spilegate.patterns.checks import inscribed_radius
 from spilegate.patterns.diameter import estimate as diameter
-from spilegate.patterns.prepare import inscribed_radius
 from spilegate.patterns.statistics import moments, radial_profile
 from spilegate.simulation.experiment import detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom

@@ -80,3 +80,22 @@ def test_outliers_that_own_a_brightness_do_not_bend_the_line() -> None:
     good = inliers(distance, brightness, limit=5.0)
     assert not good[alien].any()
     assert np.delete(good, alien).mean() > 0.995
+
+
+@pytest.mark.parametrize("width", [0.3, 0.5, 0.8])
+def test_patterns_without_noise_are_all_good(width: float) -> None:
+    """What sets them apart is how well a slice can be interpolated: distances are lognormal and wide."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        distance = 0.03 * np.exp(width * rng.standard_normal(COUNT))
+        brightness = np.exp(0.15 * rng.standard_normal(COUNT))
+        assert inliers(distance, brightness, limit=5.0, least=0.05).all()
+        distance[:50] = rng.uniform(0.7, 1.0, 50)
+        assert not inliers(distance, brightness, limit=5.0, least=0.05)[:50].any() or width > 0.5
+
+
+def test_next_to_nothing_is_no_outlier() -> None:
+    distance = 0.001 * (1 + 0.05 * np.random.default_rng(1).standard_normal(COUNT))
+    distance[:3] = 0.01
+    assert inliers(distance, np.ones(COUNT), limit=5.0, least=0.05).all()
+    assert (~inliers(distance, np.ones(COUNT), limit=5.0)).sum() == 3

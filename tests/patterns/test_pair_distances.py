@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from photons import blind, settings
+from scipy.stats import multivariate_normal
 
 from spilegate.commands.job import Job
 from spilegate.commands.reconstruct import _opening
 from spilegate.errors import InputError
 from spilegate.kernels.workers import Threads
-from spilegate.patterns.diameter.pair_distances import Curve, centre_seen, mean_curve, radii
+from spilegate.patterns.diameter.pair_distances import Curve, _evidence, centre_seen, mean_curve, radii
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
 from spilegate.patterns.statistics import moments
@@ -161,5 +162,18 @@ def test_behind_a_beam_stop_the_mean_does_not_tell_and_the_run_says_so(stopped: 
     experiment = few_photons("demo", 100.0, mask=("beamstop",) if stopped else ())
     assert centre_seen(experiment.detector) != stopped
     assert experiment.diameter_rough == stopped
-    opening = _opening(Job(Path("few.h5"), Path("out"), settings()), experiment, None)
+    opening = _opening(Job(Path("few.h5"), Path("out"), settings()), blind(simulated("demo", 100.0, 12)), experiment, None)
     assert ("give --diameter-angstrom" in opening) == stopped
+
+
+@pytest.mark.parametrize(("n", "m"), [(12, 5), (30, 40), (3, 3)])
+def test_one_decomposition_gives_the_evidence_of_all_sizes(n: int, m: int) -> None:
+    """Against the normal density itself, one covariance for each size."""
+    rng = np.random.default_rng(n)
+    curves, flat, measured = rng.standard_normal((n, m)), 10 * rng.standard_normal(n), 5 * rng.standard_normal(n)
+    sizes = np.array([1e-3, 0.3, 1.0, 1e3])
+    found = _evidence(curves, sizes, flat, measured)
+    for size, value in zip(sizes, found, strict=True):
+        covariance = np.eye(n) + size**2 * curves @ curves.T + np.outer(flat, flat)
+        expected = multivariate_normal(np.zeros(n), covariance).logpdf(measured) + n / 2 * np.log(2 * np.pi)
+        assert value == pytest.approx(expected, rel=1e-6)

@@ -27,6 +27,8 @@ from spilegate.records import Float32, Float64
 # is fitted where the power, relative to its maximum, is between these bounds: above the noise, near the end.
 EXPONENT = 0.4
 FIT_BOUNDS = (0.03, 0.2)
+# The line ends 0.9 of the displacements' range beyond those it is fitted to; noise makes that 2.
+FURTHEST = 4.0
 # The window of `texture_power` blurs the end outwards by about the half width of its power at half maximum [1 / q_max].
 BLUR = 0.32
 # Displacements beyond the maximum that a line can be fitted to.
@@ -62,6 +64,7 @@ def estimate_diameter(
     *,
     q_max: float,
     noisy: bool = False,
+    textured: bool = True,
     workers: Workers,
 ) -> float:
     """Return the largest diameter [angstrom].
@@ -69,9 +72,10 @@ def estimate_diameter(
     images : (N_IMG, N_PIX), patterns or lists of their photons; scale, weight : (N_IMG,) float64
     moments, profile : of the patterns
     noisy : whether there are so few photons that most of the profile's variance is their noise
+    textured : whether patterns differ from each other, so that there is a texture to tell it by
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
-    if noisy and centre_seen(detector):
+    if (noisy or not textured) and centre_seen(detector):
         return largest_distance(moments, detector, scale, weight, q_max=q_max)
     largest = longest(detector)
     # Two at a time: the second pair is seldom needed.
@@ -101,7 +105,11 @@ def estimate_diameter(
     last = max(int(np.argmax(relative < low)), first + 3)
     if not relative[first] > 0:
         return float(displacement[first])
-    line = np.polyfit(displacement[first:last], relative[first:last] ** EXPONENT, 1)
+    line = _line(displacement[first:last], relative[first:last])
+    # Where nothing but a shallow tail lies between the bounds, the fall before it has to tell.
+    while first and -line[1] / line[0] - displacement[last - 1] > FURTHEST * np.ptp(displacement[first:last]):
+        first, last = first - 1, first + 2
+        line = _line(displacement[first:last], relative[first:last])
     end = (-line[1] / line[0] - BLUR / q_max) * (BIAS_LEFT if noisy else 1)
     return float(np.clip(end, displacement[first], largest))
 
@@ -168,6 +176,12 @@ def texture_power(
     share = np.bincount(ring) * (scale * weight).sum()
     powers = [(np.bincount(ring, total.ravel()) / share)[: half + 1] for total in totals]
     return np.arange(half + 1, dtype=np.float64) * step, powers
+
+
+def _line(displacement: Float64, relative: Float64) -> Float64:
+    """Return slope and offset of the line that the overlap's end is found by."""
+    line: Float64 = np.polyfit(displacement, relative**EXPONENT, 1)
+    return line
 
 
 def _spread(values: Float64) -> float:

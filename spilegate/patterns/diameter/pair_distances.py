@@ -75,7 +75,7 @@ class Curve:
         def of(series: Float64) -> float:
             curves = seen @ (series / np.sqrt(np.mean(series**2, axis=1, keepdims=True))).T / deviation[:, None]
             sizes = highest / np.abs(curves[:, 0]).max() * SIZES
-            return max(_evidence(curves * (size / order**SMOOTHNESS), flat, measured) for size in sizes)
+            return float(_evidence(curves / order**SMOOTHNESS, sizes, flat, measured).max())
 
         return float(np.logaddexp(of(soft), of(abrupt)))
 
@@ -132,11 +132,18 @@ def radii(q: Float64, ring: NDArray[np.intp]) -> Float64:
     return np.array(parts)
 
 
-def _evidence(curves: Float64, flat: Float64, measured: Float64) -> float:
-    """Return the logarithm of a normal density at `measured` (n,) with noise of 1, but for a constant.
+def _evidence(curves: Float64, sizes: Float64, flat: Float64, measured: Float64) -> Float64:
+    """Return logarithms (n_size,) of normal densities at `measured` (n,) with noise of 1, but for a constant.
 
-    curves : (n, m), flat : (n,), each times a standard normal number makes what is measured
+    curves : (n, m) times a size, and flat : (n,), each times a standard normal number make what is measured
+    One decomposition serves all sizes: `1 + f f^T` is divided out, the singular values of what is left of the curves
+    say how much each size adds to the variance along their vectors.
     """
-    root = np.linalg.cholesky(np.eye(len(measured)) + curves @ curves.T + np.outer(flat, flat))
-    white = np.linalg.solve(root, measured)
-    return float(-white @ white / 2 - np.log(np.diag(root)).sum())
+    squared = float(flat @ flat)
+    off = (1 - 1 / np.sqrt(1 + squared)) / max(squared, 1e-300)
+    white, other = measured - off * flat * (flat @ measured), curves - off * np.outer(flat, flat @ curves)
+    vectors, values, _ = np.linalg.svd(other, full_matrices=False)
+    added = (sizes[:, None] * values) ** 2
+    explained = ((vectors.T @ white) ** 2 * added / (1 + added)).sum(axis=1)
+    result: Float64 = (explained - white @ white - np.log1p(added).sum(axis=1) - np.log1p(squared)) / 2
+    return result
