@@ -32,7 +32,7 @@ def run(*arguments: object) -> Result:
 def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `python spilegate/main.py ...` as a process of its own."""
     command = [sys.executable, str(MAIN), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=540)
 
 
 def content(folder: Path) -> dict[str, bytes]:
