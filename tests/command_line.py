@@ -12,6 +12,7 @@ import spilegate
 from spilegate.cli import app
 
 MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
+INTERRUPTED = 130
 # Few and coarse: four speckles from the beam to the edge are enough to go through every stage.
 SMALL = ["--images", "120", "--pixels", "40", "--resolution-angstrom", "18", "--photons", "none", "--seed", "3"]
 QUICK = [
@@ -21,14 +22,17 @@ QUICK = [
 
 
 def run(*arguments: object) -> Result:
-    """Run a command line in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    """Run a command line in this process; Ctrl-C then stops the tests, and is not taken for the command's end."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exit_code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def process(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `python spilegate/main.py ...` as a process of its own."""
     command = [sys.executable, str(MAIN), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=540)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -101,7 +101,7 @@ def examine(cores: int) -> Machine:
     """Look at this environment and this computer; `cores` is the number of threads that a run would use."""
     about = _about_legate()
     networks = re.search(r"^networks\b.*?\"([^\"]*)\"", about, re.MULTILINE)
-    private = Path(sys.prefix) / "libcuda"
+    private = Path(sys.prefix) / "libraries"
     trial = attempt()
     return Machine(
         cores=cores,

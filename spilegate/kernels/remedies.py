@@ -29,7 +29,7 @@ REMEDIES = {
     DRIVER: "install the NVIDIA driver; without a GPU, scripts/setup legate fetches the library from Debian",
     "GPU": "a computer with an NVIDIA GPU and its driver; CUDA_VISIBLE_DEVICES can leave out one that does not work",
     "networking of legate": "legate 25.10.0 (scripts/setup mpi in the repository), or conda's legate",
-    "mpirun or srun": "install openmpi-bin, libopenmpi-dev, libucx0 and libibverbs1 (Debian's names)",
+    "mpirun or srun": "scripts/setup mpi in the repository, which brings Open MPI; else this computer's MPI",
 }
 
 

@@ -1,4 +1,4 @@
-"""What `summary.json` says of a finished run; the README explains every field."""
+"""What `summary.json` says of a finished run; `scripts/REFERENCE.md` explains every field."""
 
 from __future__ import annotations
 

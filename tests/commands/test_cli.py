@@ -1,6 +1,7 @@
 """The command line, end to end: what it does, and how every kind of bad input ends."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -207,3 +208,11 @@ def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) ->
     result = run("inspect", data)
     assert result.exit_code == 1
     assert result.stderr == "spilegate: error: ValueError: two lines (not foreseen; --debug shows where)\n"
+
+
+def test_an_interrupt_of_the_tests_is_not_taken_for_the_end_of_a_command(
+    monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setattr("spilegate.formats.spinifel.describe", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run("inspect", data)

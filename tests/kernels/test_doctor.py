@@ -64,7 +64,7 @@ def part(machine: inventory.Machine, name: str) -> inventory.Part:
 def test_it_says_what_is_here_and_that_numpy_runs() -> None:
     began = time.perf_counter()
     result = run("doctor")
-    assert time.perf_counter() - began < 30
+    assert time.perf_counter() - began < 120
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     for module in ("numpy", "finufft"):
@@ -291,7 +291,7 @@ def run_shown(start: inventory.Start) -> subprocess.CompletedProcess[str]:
     """Run a command just as it is shown, only to print the version."""
     assert not start.obstacles
     words = start.command.replace("reconstruct ...", "--version").split()
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=540)
 
 
 @pytest.mark.launcher

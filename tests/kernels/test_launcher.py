@@ -30,7 +30,7 @@ FOREIGN = ("[0 - ", "[1 - ", "[2 - ")
 def launched(machine: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the program by the launcher; what the runtime itself says about the machine is taken out of the output."""
     command = ["legate", *machine, str(MAIN), *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
     done.stdout, done.stderr = (
         "".join(line for line in text.splitlines(keepends=True) if not line.startswith(FOREIGN) and "UCX" not in line)
         for text in (done.stdout, done.stderr)
@@ -130,7 +130,7 @@ def test_a_run_begun_on_numpy_goes_on_under_the_launcher(
         if line.startswith("generation 2/"):
             break
     running.send_signal(2)
-    running.communicate(timeout=60)
+    running.communicate(timeout=540)
     assert running.returncode == 130
     done = launched(machine, "reconstruct", data, "--output", folder, *QUICK, "--resume")
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ def test_without_the_launcher_nothing_of_it_is_imported(data: Path, tmp_path: Pa
         "except SystemExit as end: assert not end.code, end.code\n"
         "print(sorted(name for name in sys.modules if name.partition('.')[0] in ('legate', 'cupynumeric', 'cupy')))"
     ).format(["reconstruct", str(data), "--output", str(tmp_path / "out"), *QUICK, "--quiet"])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
 
@@ -157,7 +157,7 @@ def test_the_backend_asked_for_has_to_be_there(data: Path, tmp_path: Path) -> No
     environment = {name: value for name, value in os.environ.items() if name != "LEGATE_CONFIG"}
     command = [sys.executable, str(MAIN), "reconstruct", str(data), "--output", str(tmp_path / "out")]
     done = subprocess.run(
-        [*command, "--backend", "legate"], capture_output=True, text=True, check=False, timeout=60, env=environment
+        [*command, "--backend", "legate"], capture_output=True, text=True, check=False, timeout=540, env=environment
     )
     missing = "pip install 'spilegate[legate]'" if find_spec("legate") is None else "legate --cpus 2 --gpus 0"
     assert_one_line(done.returncode, done.stdout, done.stderr, missing)

@@ -79,9 +79,9 @@ def test_a_library_that_hangs_is_a_line_too(tmp_path: Path, monkeypatch: pytest.
     package(tmp_path, "cufinufft", "import time; time.sleep(600)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     began = time.perf_counter()
-    result = trial.attempt(("cupy", "cufinufft"), seconds=2.0)
-    assert time.perf_counter() - began < 20
-    assert result.libraries == (Library("cupy", "7"), Library("cufinufft", None, "it took longer than 2 s"))
+    result = trial.attempt(("cupy", "cufinufft"), seconds=5.0)
+    assert time.perf_counter() - began < 120
+    assert result.libraries == (Library("cupy", "7"), Library("cufinufft", None, "it took longer than 5 s"))
 
 
 def test_a_shared_object_that_lacks_another_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,9 @@ def test_behind_a_beam_stop_the_mean_does_not_tell_and_the_run_says_so(stopped: 
     experiment = few_photons("demo", 100.0, mask=("beamstop",) if stopped else ())
     assert centre_seen(experiment.detector) != stopped
     assert experiment.diameter_rough == stopped
-    opening = _opening(Job(Path("few.h5"), Path("out"), settings()), blind(simulated("demo", 100.0, 12)), experiment, None)
+    opening = _opening(
+        Job(Path("few.h5"), Path("out"), settings()), blind(simulated("demo", 100.0, 12)), experiment, None
+    )
     assert ("give --diameter-angstrom" in opening) == stopped
 
 

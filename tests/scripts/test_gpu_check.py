@@ -14,7 +14,8 @@ LIMIT = 180
 
 def check(tmp_path: Path, *options: str, limit: int = LIMIT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPTS / "gpu_check"), "--output", str(tmp_path), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+    # On a machine that does nothing else.
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3 * limit)
 
 
 def test_all_parts_pass_dry(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_bad_options_end_in_a_line(tmp_path: Path, options: list[str], word: str
 
 @pytest.mark.device
 def test_all_parts_pass_on_a_gpu(tmp_path: Path) -> None:
-    done = check(tmp_path, limit=480)
+    done = check(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The README's commands run, its options exist, and its tables are those of the program."""
+"""The README's commands run, its options exist, and its tables and the reference's are those of the program."""
 
 import json
 import os
@@ -19,13 +19,15 @@ from spilegate.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "scripts" / "REFERENCE.md").read_text(encoding="utf-8")
+MEASURED = (ROOT / "scripts" / "MEASURED.md").read_text(encoding="utf-8")
 # A block after this comment is run as it stands, in an empty folder.
 TESTED = re.findall(r"<!-- tested -->\n```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"^spilegate (.+)$", README, re.MULTILINE)
 
 
 def settings_table() -> str:
-    """The table of all settings, as the README has to have it."""
+    """The table of all settings, as the reference has to have it."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for path, field in setting_paths(Settings):
         default: Any = "none" if field.default is None else str(field.default).lower()
@@ -38,7 +40,7 @@ def test_tested_blocks_run(block: str, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
-        cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=300,
+        cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=540,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -57,14 +59,14 @@ def test_every_command_shown_has_only_options_that_exist(line: str) -> None:
 
 
 def test_the_table_of_settings_is_complete() -> None:
-    found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
+    found = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", REFERENCE, re.DOTALL)
     assert found
     assert found.group(1) == settings_table(), f"put this table there:\n{settings_table()}"
 
 
-def rows_below(heading: str) -> dict[str, str]:
+def rows_below(heading: str, text: str) -> dict[str, str]:
     """The rows of the table below a heading or a line that starts so: first cell to the rest."""
-    table = re.search(r"\n\|.*?\n\n", README[README.index(f"\n{heading}") :], re.DOTALL)
+    table = re.search(r"\n\|.*?\n\n", text[text.index(f"\n{heading}") :] + "\n", re.DOTALL)
     assert table
     lines = table.group().strip().splitlines()[2:]
     return {first.strip(): rest for first, _, rest in (line.strip("| ").partition(" | ") for line in lines)}
@@ -77,7 +79,7 @@ def names_in(cell: str) -> list[str]:
 
 def test_the_table_of_the_summary_is_complete(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    rows = rows_below("### summary.json")
+    rows = rows_below("## summary.json", REFERENCE)
     named = [name for cell in rows for name in names_in(cell)]
     assert len(named) == len(set(named))
     assert set(named) == set(summary)
@@ -87,7 +89,7 @@ def test_the_table_of_the_summary_is_complete(finished: Path) -> None:
 
 
 def test_the_list_of_files_is_complete(finished: Path) -> None:
-    rows = rows_below("**Out**")
+    rows = rows_below("**Out**", README)
     assert set(names_in(rows["`figures/*.png`"])) == set(NAMES)
     named = {name for cell in rows for name in names_in(cell)}
     written = {path.name for path in finished.iterdir() if path.is_file()} - {"run.log"}
@@ -95,6 +97,18 @@ def test_the_list_of_files_is_complete(finished: Path) -> None:
 
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:
-    for name in re.findall(r"scripts/\w+(?:\.py|\.md)?", README):
-        assert os.access(ROOT / name, os.R_OK if name.endswith(".md") else os.X_OK), name
+    for name in re.findall(r"scripts/\w+(?:\.\w+)?", README + MEASURED):
+        assert os.access(ROOT / name, os.R_OK if name.endswith((".md", ".png")) else os.X_OK), name
     assert README.index("scripts/demo") < README.index("## Install")
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 270
+
+
+def test_every_measured_table_stands_under_the_script_that_makes_it() -> None:
+    sections = re.split(r"^## ", MEASURED, flags=re.MULTILINE)[1:]
+    tables = [section for section in sections if re.search(r"^\|---", section, re.MULTILINE)]
+    assert len(tables) >= 6
+    for section in tables:
+        assert re.match(r".*`(scripts/|spilegate )", section), section.partition("\n")[0]

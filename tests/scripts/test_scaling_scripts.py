@@ -26,7 +26,7 @@ import scaling_model as model  # noqa: E402
 
 def printed(*arguments: object) -> str:
     command = [sys.executable, str(SCRIPTS / "scaling_model.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -83,7 +83,7 @@ def test_the_check_prints_model_over_measurement(tmp_path: Path) -> None:
 )
 def test_bad_arguments_end_in_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "scaling_model.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -39,7 +39,7 @@ def requirements(lines: list[str]) -> dict[str, str]:
 
 def test_every_kind_of_script_is_looked_at() -> None:
     names = {str(path.relative_to(ROOT)) for path in SHELL}
-    assert {".ci/run", "scripts/setup", "scripts/test", "scripts/legate", "scripts/fetch_libcuda"} <= names
+    assert {".ci/run", "scripts/setup", "scripts/test", "scripts/legate", "scripts/fetch_library"} <= names
     assert {str(path.relative_to(ROOT)) for path in JOBS} <= names
 
 
@@ -53,9 +53,9 @@ def test_a_script_parses_can_be_run_and_stops_at_errors(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["legat"], "unknown argument 'legat'; expected numpy, legate, mpi or --install-system"),
+        (["legat"], "unknown argument 'legat'; expected numpy, legate or mpi"),
         (["--system"], "unknown argument '--system'"),
-        (["legate", "mpi"], "found environments legate and mpi; expected one"),
+        (["legate", "mpi"], "found 2 arguments; expected one of numpy, legate and mpi"),
     ],
 )
 def test_setup_refuses_bad_arguments(arguments: list[str], message: str) -> None:
@@ -71,12 +71,108 @@ def test_the_launcher_refuses_unknown_environments(arguments: list[str]) -> None
     assert "expected legate or mpi" in stderr
 
 
-def test_without_apt_the_missing_library_is_named_in_one_line(tmp_path: Path) -> None:
-    code, stdout, stderr = end_of(BASH, SCRIPTS / "fetch_libcuda", tmp_path / "libcuda", PATH=str(tmp_path))
+@pytest.mark.parametrize(
+    ("library", "package", "remedy"),
+    [
+        (
+            "libcuda.so.1",
+            "libcuda1",
+            "install it, which the NVIDIA driver brings, on Debian the package libcuda1 of non-free",
+        ),
+        ("libatomic.so.1", "libatomic1", "install it, on Debian the package libatomic1"),
+    ],
+)
+def test_without_apt_the_missing_library_is_named_in_one_line(
+    library: str, package: str, remedy: str, tmp_path: Path
+) -> None:
+    code, stdout, stderr = end_of(
+        BASH, SCRIPTS / "fetch_library", library, package, tmp_path / "libraries", PATH=str(tmp_path)
+    )
     assert (code, stdout, stderr.count("\n")) == (1, "", 1)
-    assert "libcuda.so.1 is missing and there is no apt" in stderr
-    assert "package libcuda1 of non-free" in stderr
-    assert not (tmp_path / "libcuda").exists()
+    assert f"{library} is missing and there is no apt" in stderr
+    assert stderr.endswith(f"; {remedy}\n")
+    assert not (tmp_path / "libraries").exists()
+
+
+# --- a machine that lacks something ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """What scripts/setup needs of the repository, where nothing is installed yet, and a folder `bin` of programs."""
+    (tmp_path / "repository" / "scripts").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "scripts/setup", "spilegate/__init__.py"):
+        (tmp_path / "repository" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "repository" / name)
+    (tmp_path / "bin").mkdir()
+    for name in ("bash", "dirname", "cat", "sha256sum", "shasum", "cut", "df", "awk", "grep", "id", "flock"):
+        if found := shutil.which(name):
+            (tmp_path / "bin" / name).symlink_to(found)
+    return tmp_path
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    """Put a program there that stands in for what this machine has or does."""
+    path = folder / "bin" / name
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!{BASH}\n{text}\n")
+    path.chmod(0o755)
+
+
+def setup_fails(folder: Path, **environment: str) -> str:
+    """Return the last line that scripts/setup writes before it ends with 1."""
+    path = {"PATH": str(folder / "bin"), **environment}
+    code, stdout, stderr = end_of(BASH, folder / "repository/scripts/setup", **path)
+    assert (code, stdout) == (1, ""), stderr
+    *before, last = stderr.splitlines()
+    assert before in ([], ["scripts/setup: installing into .venv"])
+    return last.removeprefix("scripts/setup: ")
+
+
+def test_without_a_python_the_command_that_installs_one_is_said(fresh: Path) -> None:
+    reason = "no Python of version 3.11 or newer found on the path"
+    assert setup_fails(fresh) == f"{reason}; install one with its modules venv and ensurepip"
+    program(fresh, "id", "echo 1000")
+    program(fresh, "apt-get", "exit 3")
+    program(fresh, "python3", "exit 1")
+    command = "apt-get install --no-install-recommends python3-venv"
+    assert setup_fails(fresh) == f"{reason}; as root, run: {command}"
+
+
+def test_a_python_without_venv_is_told_from_none(fresh: Path) -> None:
+    program(fresh, "id", "echo 1000")
+    program(fresh, "apt-get", "exit 3")
+    program(fresh, "python3.12", f'[[ "$2" != *ensurepip* ]] && exec "{sys.executable}" "$@"')
+    command = "apt-get install --no-install-recommends python3.12-venv"
+    assert setup_fails(fresh) == f"python3.12 cannot make environments; as root, run: {command}"
+
+
+def test_root_installs_the_python_that_is_missing(fresh: Path) -> None:
+    program(fresh, "id", "echo 0")
+    program(fresh, "apt-get", f'echo "$@" >>"{fresh}/called"')
+    code, _, stderr = end_of(BASH, fresh / "repository/scripts/setup", PATH=str(fresh / "bin"))
+    assert code == 1
+    assert "found on the path: apt-get install --no-install-recommends python3-venv\n" in stderr
+    assert stderr.endswith("installed python3-venv, but still found no Python of version 3.11 or newer; install one\n")
+    assert (fresh / "called").read_text().splitlines()[-1].endswith("--no-install-recommends python3-venv")
+
+
+def test_too_little_space_is_said_before_anything_is_fetched(fresh: Path) -> None:
+    program(fresh, "df", 'printf "Filesystem 1048576-blocks Used Available\\n/dev/sda 5000 4000 1000\\n"')
+    where = fresh / "repository"
+    expected = f"the disk is nearly full: .venv needs 2000 MiB in {where} while it is made; free some and run it again"
+    assert setup_fails(fresh) == expected
+    assert not (where / ".venv").exists()
+
+
+def test_without_a_network_setup_says_so_in_one_line(fresh: Path) -> None:
+    (fresh / "bin" / "python3").symlink_to(sys.executable)
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+    said = setup_fails(fresh, PIP_RETRIES="0", PIP_NO_CACHE_DIR="1", **nowhere)
+    assert said.startswith(
+        "PyPI was not reached; connect this machine, or tell pip its proxy or index, and run it again"
+    )
+    assert "setuptools" in (fresh / "repository/.venv/pip.log").read_text()
 
 
 # --- Perlmutter ------------------------------------------------------------------------------------------------------
