@@ -25,6 +25,8 @@ DEGREE = 2
 ROUNDS = 4
 # Shells compared, and standard deviations beyond which a pattern is not worth a closer look.
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
+# The same of the logarithms of their distances: a long particle falls off in as many ways as it can be seen.
+STRANGE_WIDE = 6.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 # A pattern is never taken for darker than this part of the mean.
@@ -100,7 +102,7 @@ def strangers(images: Any, detector: Detector, q_max: float, *, among: Bool | No
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
-    usual = inliers(distance, total[:, 0], limit=STRANGE)
+    usual = inliers(distance, total[:, 0], limit=STRANGE, wide=STRANGE_WIDE)
     # Where most frames show but the background, strangers are what most photons are in: the particle.
     if (~usual).mean() > FEW_STRANGERS and total[~usual].sum() > total[usual].sum():
         usual = ~usual

@@ -151,7 +151,7 @@ def _outliers(material: Material) -> Painted:
     if measured is None or not material.settings.matching.outliers:
         return
     dataset, brightness = measured.dataset, measured.brightness
-    usual, most = expected(state.distance, brightness, limit=OUTLYING)
+    usual, most = expected(state.distance, brightness, limit=OUTLYING, wide=OUTLYING)
     fits = outliers.Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
     middle, chosen = outliers.examples(fits)
     named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
