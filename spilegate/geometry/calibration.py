@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.geometry.detector import Detector
-from spilegate.geometry.inliers import inliers
+from spilegate.geometry.inliers import expected
 from spilegate.kernels.events import dense
 from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes
 from spilegate.state import Bool, Float64
@@ -25,8 +25,9 @@ DEGREE = 2
 ROUNDS = 4
 # Shells compared, and standard deviations beyond which a pattern is not worth a closer look.
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
-# The same of the logarithms of their distances: a long particle falls off in as many ways as it can be seen.
-STRANGE_WIDE = 6.0
+# The same of the logarithms of their distances, as a long particle falls off in as many ways as it can be seen; and how
+# many times as far as is usual the one that counts may be at most.
+STRANGE_WIDE, STRANGEST = 4.5, 25.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 # A pattern is never taken for darker than this part of the mean.
@@ -102,7 +103,9 @@ def strangers(images: Any, detector: Detector, q_max: float, *, among: Bool | No
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
-    usual = inliers(distance, total[:, 0], limit=STRANGE, wide=STRANGE_WIDE)
+    line, most = expected(distance, total[:, 0], limit=STRANGE)
+    _, wide = expected(distance, total[:, 0], limit=0, wide=STRANGE_WIDE)
+    usual = distance / line <= max(most, min(wide, STRANGEST))
     # Where most frames show but the background, strangers are what most photons are in: the particle.
     if (~usual).mean() > FEW_STRANGERS and total[~usual].sum() > total[usual].sum():
         usual = ~usual
