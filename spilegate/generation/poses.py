@@ -116,7 +116,8 @@ def settled(
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
         known, weight = experiment.weight > 0, experiment.weight.copy()
-        weight[known] = inliers(distance[known], experiment.scale[known], limit=OUTLYING, least=LEAST_OUTLYING)
+        limits = {"limit": OUTLYING, "wide": OUTLYING, "least": LEAST_OUTLYING}
+        weight[known] = inliers(distance[known], experiment.scale[known], **limits)
     good = weight > 0
     figures.update(
         mean_distance=float(distance[good].mean()),

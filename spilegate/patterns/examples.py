@@ -59,7 +59,7 @@ def fits(state: State, brightness: Float64, limit: float) -> Fits:
 
     brightness : (N_IMG,), by the counts alone; limit : as `inliers` takes it
     """
-    usual, most = expected(state.distance, brightness, limit=limit)
+    usual, most = expected(state.distance, brightness, limit=limit, wide=limit)
     return Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
 
 

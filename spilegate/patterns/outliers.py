@@ -23,31 +23,34 @@ WIDE = 0.05
 LEAST = 1e-12
 
 
-def inliers(distance: Float64, brightness: Float64, *, limit: float, least: float = 0.0) -> Bool:
+def inliers(distance: Float64, brightness: Float64, *, limit: float, least: float = 0.0, wide: float = 0.0) -> Bool:
     """Return which patterns (N_IMG,) are like the others.
 
     distance : (N_IMG,) >= 0, e.g. to the best slice; brightness : (N_IMG,) > 0, from the counts alone, not from a fit
     limit : standard deviations above the line at which a pattern counts as an outlier
+    wide : the same of their logarithms, which the further one of both counts for
     least : distance above the line that is none to speak of, however little others scatter
     """
-    usual, most = expected(distance, brightness, limit=limit)
+    usual, most = expected(distance, brightness, limit=limit, wide=wide)
     result: Bool = (distance / usual <= most) | (distance - usual <= least)
     return result
 
 
-def expected(distance: Float64, brightness: Float64, *, limit: float) -> tuple[Float64, float]:
+def expected(distance: Float64, brightness: Float64, *, limit: float, wide: float = 0.0) -> tuple[Float64, float]:
     """Return the distance (N_IMG,) usual at each pattern's brightness, and how many times as large an inlier's may be.
 
-    distance, brightness, limit : as `inliers` takes them
+    distance, brightness, limit, wide : as `inliers` takes them
     """
     usual = _line(distance, np.median(brightness) / brightness)
     ratio = distance / usual
     below = ratio[ratio < 1]
     if not len(below):
         return usual, 1 + limit * 1e-9
-    scatter = DEVIATION * float(np.median(1 - below))
-    wide = -DEVIATION * float(np.log(max(np.median(below), LEAST)))
-    return usual, max(1 + limit * max(scatter, 1e-9), float(np.exp(limit * (wide - WIDE))))
+    most = 1 + limit * max(DEVIATION * float(np.median(1 - below)), 1e-9)
+    if wide:
+        scatter = -DEVIATION * float(np.log(max(np.median(below), LEAST)))
+        most = max(most, float(np.exp(wide * (scatter - WIDE))))
+    return usual, most
 
 
 def _line(distance: Float64, dimness: Float64) -> Float64:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from spilegate.patterns.brightness import DARKEST
-from spilegate.patterns.outliers import inliers
+from spilegate.patterns.outliers import expected
 from spilegate.patterns.statistics import Sums
 from spilegate.records import Bool, Float64
 
 # Rings compared, and standard deviations beyond which a pattern is not worth a closer look.
 FALL_OFF_SHELLS, STRANGE = 8, 20.0
+# The same of the logarithms of their distances, as a long particle falls off in as many ways as it can be seen; and how
+# many times as far as is usual the one that counts may be at most.
+STRANGE_WIDE, STRANGEST = 4.5, 25.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 
@@ -37,7 +40,9 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
-    alike = inliers(distance, total[:, 0], limit=STRANGE)
+    line, most = expected(distance, total[:, 0], limit=STRANGE)
+    _, wide = expected(distance, total[:, 0], limit=0, wide=STRANGE_WIDE)
+    alike = distance / line <= max(most, min(wide, STRANGEST))
     # Where most frames show but the background, strangers are what most photons are in: the particle.
     if (~alike).mean() > FEW_STRANGERS and total[~alike].sum() > total[alike].sum():
         alike = ~alike

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from command_line import MAIN, QUICK, assert_one_line, content, run
 from conftest import records
-from test_results import made_up_state
+from made_up import made_up_state
 
 from spilegate.commands.stopping import heeded
 from spilegate.kernels import launch

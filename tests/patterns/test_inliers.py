@@ -89,9 +89,9 @@ def test_patterns_without_noise_are_all_good(width: float) -> None:
         rng = np.random.default_rng(seed)
         distance = 0.03 * np.exp(width * rng.standard_normal(COUNT))
         brightness = np.exp(0.15 * rng.standard_normal(COUNT))
-        assert inliers(distance, brightness, limit=5.0, least=0.05).all()
+        assert inliers(distance, brightness, limit=5.0, least=0.05, wide=5.0).all()
         distance[:50] = rng.uniform(0.7, 1.0, 50)
-        assert not inliers(distance, brightness, limit=5.0, least=0.05)[:50].any() or width > 0.5
+        assert not inliers(distance, brightness, limit=5.0, least=0.05, wide=5.0)[:50].any() or width > 0.5
 
 
 def test_next_to_nothing_is_no_outlier() -> None:
