@@ -15,7 +15,7 @@ from pathlib import Path
 import scipy.fft
 
 from spilegate.errors import InputError
-from spilegate.kernels.device import room_of
+from spilegate.kernels.device import MOST_ROOM, room_of
 from spilegate.kernels.fft import fast_size
 from spilegate.kernels.workers import SCRATCH
 
@@ -36,9 +36,8 @@ SPECTRUM_BYTES, VECTOR_BYTES = 40, 96
 # Float32 arrays as large as all slices. Searched: slices, what is correlated and what is summed, harmonics, and one
 # that comes and goes. Softly: slices and harmonics, a product, and in double precision two sums and their rounding.
 SEARCHED_COPIES, SOFT_COPIES = 5, 10
-# A point of a pattern that is merged, as tiles are measured by; and one of an expected slice, all of which are merged
-# at once: coordinates, value and weight in double precision, the strength, and what it is made by or sorted by.
-POINT_BYTES, EXPECTED_POINT_BYTES = 256, 96
+# A point of a pattern that is merged, as tiles are measured by.
+POINT_BYTES = 256
 LEAST_SCRATCH = 2**26
 # Views whose harmonics are made together.
 TILE_VIEWS = 128
@@ -48,13 +47,12 @@ TILE_VIEWS = 128
 class Needs:
     """Memory that a generation takes on every device [bytes].
 
-    slices : model slices of all states and what is made of them; points : those of slices that are merged themselves
+    slices : model slices that are searched at once, of all states, and what is made of them
     grids : of the NUFFTs' plans; merging : normal equations and conjugate gradients; phasing : of one volume
     copies : of patterns that lie on the device, made for half sets; scratch : of the smallest tile
     """
 
     slices: float
-    points: float
     grids: float
     merging: float
     phasing: float
@@ -76,7 +74,7 @@ def needs(
 ) -> Needs:
     """Return what a generation takes.
 
-    size : voxels along an edge, M; n_slices : of all states, held at once; n_samples : points of a slice
+    size : voxels along an edge, M; n_slices : of all states; n_samples : points of a slice
     n_phi : in-plane angles; n_pixel : pixels of a pattern; copies : see `Needs` [bytes]
     soft : whether patterns are assigned by probability, and the expected slices merged
     """
@@ -84,8 +82,8 @@ def needs(
     samples = float(n_slices) * n_samples
     row = POINT_BYTES * n_pixel + 24.0 * n_slices + 64.0 * n_slices * n_phi * soft
     return Needs(
-        slices=4.0 * (SOFT_COPIES if soft else SEARCHED_COPIES) * samples,
-        points=EXPECTED_POINT_BYTES * samples / states if soft else 0.0,
+        # A search takes as many views at once as there is room for.
+        slices=4.0 * SOFT_COPIES * samples if soft else min(4.0 * SEARCHED_COPIES * samples, states * MOST_ROOM),
         # One sum in double precision, and evaluations of one volume and of two at once.
         grids=KEPT * GRID_COPIES * (DOUBLE * _grid(2 * size - 1) + 3 * SINGLE * _grid(size)),
         merging=(SUM_BYTES + STATE_SUM_BYTES * states) * kernel + SPECTRUM_BYTES * padded + VECTOR_BYTES * volume,

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from spilegate.kernels import fft, nufft
+from spilegate.kernels import fft, nufft, plans
 
 TOLERANCES = [(np.float32, 1e-4), (np.float64, 1e-9)]
 
@@ -142,3 +142,20 @@ def test_ffts_have_the_same_bits_for_any_number_of_threads(size):
         lambda threads: fft.ifftn(volumes + 0j, threads=threads),
     ):
         same_bits(work)
+
+
+def test_sums_onto_large_volumes_are_as_exact_on_their_coarser_grid(monkeypatch):
+    points, volume = make(np.float64, 11)
+    strengths = volume.ravel()[: points.shape[1]].copy()
+    fine = nufft.adjoint(strengths, points, 11, tolerance=1e-6)
+    monkeypatch.setattr(plans, "COARSE_SIZE", 10)
+    plans._idle.cache_clear()
+    coarse = nufft.adjoint(strengths, points, 11, tolerance=1e-6)
+    plans._idle.cache_clear()
+    axis = np.arange(11) - 5
+    x = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
+    exact = (np.exp(1j * (x.T @ points)) @ strengths).reshape(11, 11, 11)
+    for found in (fine, coarse):
+        assert np.linalg.norm(found - exact) < 5e-6 * np.linalg.norm(exact)
+    assert not np.array_equal(fine, coarse)
+    assert plans.grid_bytes(11) < 16 * (11**3 + 22**3)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -171,3 +172,15 @@ def test_hosts_of_gpus_use_all_cores(workers: Workers, monkeypatch: pytest.Monke
     monkeypatch.setattr("spilegate.kernels.tasks.available_cores", lambda: 77)
     made = type(workers)(None, 10**9)
     assert made.threads == (77 if gpus else max(1, workers.processors // workers.description()["ranks"]))
+
+
+def test_the_memory_of_texture_does_not_grow_with_the_patterns_of_a_tile() -> None:
+    rng, peaks = np.random.default_rng(1), []
+    points = rng.uniform(-1, 1, (2, 400)).astype(np.float32)
+    for count in (16, 128):
+        values = rng.standard_normal((count, 400)).astype(np.float32)
+        tracemalloc.start()
+        diameter._power(Here(np, 1), values, points, 201)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
