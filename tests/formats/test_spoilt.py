@@ -108,6 +108,7 @@ def test_intensities_without_noise_have_no_unit(tmp_path: Path, dtype: str) -> N
     for values in (
         rng.gamma(1, 1, (COUNT, *SHAPE)),
         np.exp(-20 * rng.random((COUNT, *SHAPE))),
+        1e8 * (1 + rng.random((COUNT, *SHAPE))).astype(np.float32),
         good()["intensities"] + 0.25,
     ):
         found = read(tmp_path, good() | {"intensities": values.astype(dtype)})
