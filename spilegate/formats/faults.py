@@ -25,7 +25,7 @@ def problem_of(way: Pass, found: Found) -> str | None:
             some = f"{int(pixels.sum())} ({_percent(pixels[used])})"
             remedy = "--set prepare.broken_pixels=ever leaves these pixels out"
             if pixels.sum() > used.sum() / 2:
-                remedy = "leave these patterns out"
+                remedy = "write the file without these patterns"
             text = text.format(codes=_codes(way), pixels=some, remedy=remedy)
             return f"{len(which)} of the patterns (the first: number {which[0]}, from 0) {text}"
     return None
@@ -50,9 +50,7 @@ def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np
         lines.append(f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way)}): never used")
     dead = dead & ~masked & ~broken
     if dead.any():
-        lines.append(
-            f"{int(dead.sum())} pixels ({_percent(dead)}) are 0 in all patterns as no others there: never used"
-        )
+        lines.append(f"{int(dead.sum())} pixels ({_percent(dead)}) are 0 in all patterns, others there not: never used")
     negative = float(found.negative.sum())
     if negative:
         part = 100 * negative / (len(found.negative) * max(1, int(way.used.sum())))

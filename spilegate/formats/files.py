@@ -212,7 +212,7 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         if being_written(path):
-            problem, remedy = "being written by another program", "wait until that has ended, or has flushed the file"
+            problem, remedy = "being written by another program", "wait until that has ended"
         elif "h5clear" in reason:
             problem, remedy = "never closed by the program that wrote it", f"h5clear -s {path} marks it as closed"
         else:

@@ -13,7 +13,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import faults, files, masks, pixels
 from spilegate.formats import values as kinds
-from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
+from spilegate.formats.patterns import EXPECTED, SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
 from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
@@ -102,6 +102,9 @@ def read_patterns(file: h5py.File, layout: Layout, options: Options, workers: Wo
     stack, ever = layout.stack, options.broken_pixels == "ever"
     allowed = np.ones(stack.shape[1:], np.bool_) if layout.levels is None else layout.levels < NEVER
     first = _first(layout, options, allowed, ever=ever)
+    with files.reading(layout.path, EXPECTED):
+        levels = np.where(allowed & ~first.rule.broken, 0, NEVER).astype(np.uint8)
+        background = masks.read_background(file, layout.path, stack.shape[1:], levels)
     if keep:
         _check_memory(first, layout.path, workers)
     way, found = passed(
@@ -122,9 +125,6 @@ def read_patterns(file: h5py.File, layout: Layout, options: Options, workers: Wo
         if options.binning > 1:
             # Their blocks are left out whole.
             found = way.run(workers, keep=keep)
-    with files.reading(layout.path, "a background"):
-        levels = np.where(allowed & ~way.rule.broken & ~dead, 0, NEVER).astype(np.uint8)
-        background = masks.read_background(file, layout.path, stack.shape[1:], levels)
     if files.being_written(layout.path):
         remarks.insert(0, "another program has the file open for writing: read as it is now")
     return Patterns(way, found, None if background is None else background / way.rule.unit, problem, tuple(remarks))

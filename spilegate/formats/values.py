@@ -18,8 +18,8 @@ FEWEST_VALUES, FEWEST_SIZES = 1000, 3
 MOST_VALUES = 2_000_000
 # Multiples of a unit that are stored as floating point differ from it by rounding: so many times the type's precision.
 ROUNDINGS = 16
-# Where rounding is this part of a unit, multiples of it cannot be told from other numbers.
-TOLD = 0.05
+# Where rounding is this part of a unit, multiples of it cannot be told from other numbers; nor whole ones from halves.
+TOLD, HALF = 0.05, 0.5
 # Negative values up to this part of all are accidents, and values without them photons.
 RARE = 1e-3
 # Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
@@ -95,6 +95,9 @@ def unit_of(values: NDArray[Any]) -> float | None:
     values = values[values > 0].astype(np.float64)
     sizes = np.unique(values)
     enough = len(values) >= FEWEST_VALUES and len(sizes) >= FEWEST_SIZES
+    if len(values) and np.median(values) * eps > HALF:
+        # Floating point of that size is always whole.
+        return None
     if not eps or (sizes % 1 == 0).all():
         exact = sizes[sizes < 2.0**53].astype(np.int64)
         step = float(np.gcd.reduce(exact)) if enough and len(exact) == len(sizes) else 1.0

@@ -73,7 +73,7 @@ def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
             return (
                 f"a part of it is in the file {name}, which is not there; expected it in {path.parent}; copy it there"
             )
-        problem = _lack_of_source(found.file if name == "." else path, inner, depth)
+        problem = _lack_of_source(found.file if name == "." else path, inner, depth, swmr=found.file.swmr_mode)
         if problem:
             return f"a part of it is {inner!r} in the file {name}: {problem}"
     if covered < found.size and not any(size is None for size in found.maxshape):
@@ -84,14 +84,16 @@ def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
     return None
 
 
-def _lack_of_source(place: h5py.File | Path, name: str, depth: int) -> str | None:
-    """Return what a source of a virtual dataset lacks."""
+def _lack_of_source(place: h5py.File | Path, name: str, depth: int, *, swmr: bool) -> str | None:
+    """Return what a source of a virtual dataset lacks. swmr : whether its file is read while it may be written."""
     if isinstance(place, Path):
         try:
-            with h5py.File(place, "r", locking=False) as other:
-                return _lack_of_source(other, name, depth)
+            # As HDF5 opens it: where that fails, for a lock as well, it fills.
+            with h5py.File(place, "r", swmr=swmr) as other:
+                return _lack_of_source(other, name, depth, swmr=swmr)
         except OSError as error:
-            return f"cannot be read ({' '.join(str(error).split())}); copy it again"
+            reason = " ".join(str(error).split())
+            return f"cannot be read ({reason}); wait until no program writes it any more, or copy it again"
     inner = place.get(name)
     if not isinstance(inner, h5py.Dataset):
         return "no such dataset there; copy that file again"

@@ -108,6 +108,7 @@ def test_intensities_without_noise_have_no_unit(tmp_path: Path, dtype: str) -> N
     for values in (
         rng.gamma(1, 1, (COUNT, *SHAPE)),
         np.exp(-20 * rng.random((COUNT, *SHAPE))),
+        1e8 * (1 + rng.random((COUNT, *SHAPE))).astype(np.float32),
         good()["intensities"] + 0.25,
     ):
         found = read(tmp_path, good() | {"intensities": values.astype(dtype)})
@@ -399,6 +400,18 @@ def test_a_file_that_another_program_writes(tmp_path: Path, version: str, swmr: 
         else:
             assert "never closed by the program that wrote it" in (message := refused(lambda: spinifel.read(path)))
             assert f"h5clear -s {path}" in message
+
+
+def test_a_source_that_another_program_writes_is_named(tmp_path: Path) -> None:
+    upper, _ = virtual(tmp_path, good())
+    command = [sys.executable, "-c", WRITER, str(upper), "earliest", "plain", "alive"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        text = refused(lambda: spinifel.read(tmp_path / "data.h5"))
+        assert "in the file upper.h5: cannot be read" in text
+        assert "wait until no program writes it" in text
+    assert spinifel.read(tmp_path / "data.h5").counts
 
 
 # --- One panel, memory, errors of the computation --------------------------------------------------------------------

@@ -56,6 +56,21 @@ def test_patterns_survive_being_lists(counts: np.ndarray, spare: int) -> None:
     np.testing.assert_array_equal(found, counts)
 
 
+@given(Patterns, st.integers(0, 2**24))
+def test_patterns_with_smaller_counts_need_no_more_room(counts: np.ndarray, most: int) -> None:
+    smaller = np.minimum(counts, most)
+    lists = events(smaller, int(np.frexp(counts)[1].sum(1).max()))
+    np.testing.assert_array_equal(dense(lists, counts.shape[1]), smaller)
+
+
+def test_a_hot_pixel_takes_few_entries() -> None:
+    counts = np.zeros((1, 50))
+    counts[0, 7] = 3_000_001
+    assert entries(counts) <= 22
+    np.testing.assert_array_equal(dense(events(counts, 22), 50), counts)
+    assert np.isinf(entries(counts * 1e6))
+
+
 def test_counts_are_no_lists() -> None:
     counts = np.zeros((3, 7), np.float32)
     assert dense(counts, 7) is counts
