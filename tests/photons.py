@@ -25,7 +25,7 @@ PHOTONS = 2000.0
 
 def settings(**options: object) -> Settings:
     """Settings of a quick run: one start, no half-sets."""
-    quick = {"compute": {"threads": 1}, "start": {"count": 1}, "resolution": {"half_sets": False, "phasings": 0}}
+    quick = {"compute": {"threads": 2}, "start": {"count": 1}, "resolution": {"half_sets": False, "phasings": 0}}
     return Settings.model_validate(quick | options)
 
 

@@ -123,7 +123,8 @@ def test_two_states_tell_two_particles_apart(simulation, particle):
     sets = [simulate(p, seed=s, **arguments) for s, p in enumerate((particle, other))]
     dataset = as_dataset(sets[0])
     images = np.concatenate([s.intensities.reshape(150, -1) for s in sets])
-    result = reconstruct(replace(dataset, images=images), settings(matching={"states": 2}))
+    quick = {"prepare": {"diameter_angstrom": 70.0, "q_max": 0.06}, "start": {"count": 2}, "phasing": {"starts": 2}}
+    result = reconstruct(replace(dataset, images=images), settings(matching={"states": 2}, **quick))
     assert result.state.density.shape[0] == 2
     truth = np.repeat([0, 1], 150)
     right = (result.state.state == truth).mean()

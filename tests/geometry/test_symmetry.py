@@ -246,7 +246,8 @@ def test_starts_do_not_end_early_with_a_symmetry(small):
 
 
 def reconstructed(whole, simulation, name):
-    settings, experiment = prepared(simulation, whole, name, start={"count": 2})
+    quick = {"phasing": {"starts": 4}, "resolution": {"half_sets": False, "phasings": 0}}
+    settings, experiment = prepared(simulation, whole, name, start={"count": 2}, **quick)
     return reconstruct(as_dataset(simulation), settings, experiment=experiment)
 
 

@@ -84,7 +84,8 @@ def test_two_particles_are_told_apart_behind_a_mask() -> None:
     simulation = measured(others=(stretched(),), images=240, mask=("cross",), scale_decades=0.5)
     assert simulation.hidden is not None
     result = reconstruct(
-        blind(simulation), settings(prepare={"diameter_angstrom": 70.0, "q_max": 0.055}, matching={"states": 2})
+        blind(simulation),
+        settings(prepare={"diameter_angstrom": 70.0, "q_max": 0.055}, matching={"states": 2}, phasing={"starts": 4}),
     )
     right = (result.state.state == simulation.hidden.state).mean()
     assert max(right, 1 - right) > 0.9

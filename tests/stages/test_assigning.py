@@ -110,6 +110,7 @@ def test_few_photons_are_reconstructed_blind() -> None:
     options = settings(
         prepare={"diameter_angstrom": 62.0},
         start={"count": 1, "iterations": 12},
+        phasing={"starts": 4},
         convergence={"most_generations": 4},
         compute={"threads": 2},
     )
