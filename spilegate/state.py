@@ -10,7 +10,9 @@ Glossary of the capital letters in array shapes, used in every docstring of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import mode
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +26,8 @@ UInt8 = NDArray[np.uint8]
 
 # Levels of a mask, Dragonfly's: used throughout; merged but not matched; never used.
 USE, MERGE_ONLY, NEVER = 0, 1, 2
+# What is 1 by construction is so but for this.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,41 @@ class State:
     def members(self) -> Int64:
         """Return how many patterns each conformation has, (K,), outliers left out."""
         return np.bincount(self.state[self.weight > 0], minlength=len(self.density)).astype(np.int64)
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (field, what was found, what is expected) wherever this is no state, shapes before values."""
+        per_pattern = ("quaternions", "state", "scale", "weight", "distance")
+        volumes, count = (
+            ("density", "autocorrelation", "support"),
+            mode(len(getattr(self, name)) for name in per_pattern),
+        )
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(per_pattern, (count,))
+        shapes |= {"quaternions": (count, 4), "history": (max(self.generation - 1, 0), 3)}
+        shapes |= {"background": self.background.shape[:1]}
+        states, *_, size = mode(getattr(self, name).shape for name in volumes)
+        shapes |= dict.fromkeys(volumes, (states, size, size, size))
+        for name, shape in shapes.items():
+            found = getattr(self, name)
+            if found.shape != shape:
+                yield name, f"shape {found.shape}", f"shape {shape}"
+            elif not np.isfinite(found).all():
+                yield name, "values that are no numbers", "finite numbers"
+        kept = self.scale[self.weight > 0]
+        for name, good, expected in (
+            ("generation", self.generation >= 1, "1 or more"),
+            ("voxel_angstrom", 0 < self.voxel_angstrom < np.inf, "a positive length"),
+            ("history", self.history >= [0, -np.inf, 0], "nothing negative but distances"),
+            ("history", self.history[:, 2] <= 1, "parts of the orientations in the last column"),
+            ("quaternions", np.abs(np.hypot.reduce(self.quaternions, axis=1) - 1) < ROUNDING, "unit quaternions"),
+            ("state", (self.state >= 0) & (self.state < states), f"conformations, from 0 to {states - 1}"),
+            ("weight", (self.weight >= 0) & (self.weight <= 1), "0 to 1"),
+            ("scale", not len(kept) or abs(kept.mean() - 1) < ROUNDING, "a mean of 1"),
+            ("density", self.density >= 0, "nothing negative"),
+            ("density", size % 2 == 1, "an odd number of voxels along an edge"),
+        ):
+            if not np.all(good):
+                values = np.asarray(getattr(self, name))
+                yield name, f"shape {values.shape}, {values.min():g} to {values.max():g}", expected
 
 
 @dataclass(frozen=True)

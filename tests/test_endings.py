@@ -21,6 +21,7 @@ from spilegate.commands.stopping import heeded
 from spilegate.kernels import launch
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
+from spilegate.report.files import PART
 from spilegate.report.progress import FILE, Monitor, read_records
 from spilegate.report.terminal import Stream, encodable, printable
 from spilegate.state import Progress
@@ -74,7 +75,7 @@ def test_a_signal_to_end_ends_as_ctrl_c_and_says_the_command_to_go_on(
     assert errors.startswith("spilegate: interrupted; generation ")
     assert errors.count("\n") == 1
     until(lambda: not drawings(folder), 10)
-    assert not list(folder.glob("figures/*.part.png"))
+    assert not list(folder.glob(f"figures/*{PART}"))
     again = shlex.split(errors.partition("to go on: ")[2])
     assert again[-1] == "--resume"
     assert "--force" not in again
@@ -196,16 +197,11 @@ def test_records_and_log_on_a_full_disk_are_said_once(tmp_path: Path, capsys: py
     assert [line.split(": ")[2] for line in said] == [str(tmp_path / FILE), "--log /dev/full"]
 
 
-def test_records_kept_on_resuming_replace_the_others_whole_or_not_at_all(tmp_path: Path) -> None:
-    text = "".join(json.dumps(record) + "\n" for record in records(6, 4))
-    (tmp_path / FILE).write_text(text)
-    # A folder in the way of the new file.
-    (tmp_path / f"{FILE}.partial").mkdir()
-    Monitor(Output(), tmp_path, save=print, draw=print, done=2)
-    assert (tmp_path / FILE).read_text() == text
-    (tmp_path / f"{FILE}.partial").rmdir()
+def test_records_kept_on_resuming_replace_the_others(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("".join(json.dumps(record) + "\n" for record in records(6, 4)))
     Monitor(Output(), tmp_path, save=print, draw=print, done=2)
     assert read_records(tmp_path) == records(6, 2)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_a_stream_that_fails_keeps_the_first_error_and_goes_on(tmp_path: Path) -> None:
@@ -249,7 +245,7 @@ def test_resume_without_a_checkpoint_starts_afresh_but_overwrites_no_results(
     assert again.exit_code == 0
     assert f"no checkpoint in {folder} yet: started afresh" in again.stdout.splitlines()[0]
     assert again.stderr == (
-        f"spilegate: warning: {folder / FILE}: cannot be written (Is a directory); the work goes on without it\n"
+        f"spilegate: warning: {folder / FILE}: found a folder; expected a file name; the work goes on without it\n"
     )
     assert (folder / "checkpoint.h5").is_file()
     assert (folder / "run.log").read_text().startswith(log)

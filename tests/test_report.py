@@ -77,7 +77,7 @@ def assert_shows_something(path: Path) -> None:
     assert rows.shape[0] > 300
     assert rows.shape[1] > 1000
     assert len(np.unique(rows, axis=0)) > 50
-    assert not list(path.parent.glob("*.part.png"))
+    assert not list(path.parent.glob("*.partial"))
 
 
 def test_every_picture_is_a_png_that_shows_something(
@@ -207,7 +207,7 @@ def test_a_state_without_patterns_has_a_picture(tmp_path: Path) -> None:
 
 def test_a_drawing_that_is_stopped_leaves_no_half_picture(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
-    for name in ("density.part.png", "density.png"):
+    for name in (f"density.png.{'0a' * 8}.partial", "density.png"):
         (tmp_path / "figures" / name).touch()
     Drawing(tmp_path, tmp_path / "data.h5").stop()
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["density.png"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spilegate.errors import InputError
 from spilegate.formats import maps, results
+from spilegate.formats.locks import Lock
 from spilegate.state import State
 
 
@@ -36,6 +37,12 @@ def made_up_state(states: int = 1) -> State:
     )
 
 
+def claim(folder: Path, **options: bool) -> None:
+    """Claim a folder for a run that ends at once."""
+    with Lock(folder, "--output") as lock:
+        results.claim_output(folder, lock=lock, **options)
+
+
 def test_results_are_in_the_folder(tmp_path: Path) -> None:
     state = made_up_state(2)
     results.write_results(tmp_path, state, threads=1)
@@ -59,15 +66,16 @@ def test_results_are_in_the_folder(tmp_path: Path) -> None:
 
 def test_a_missing_or_empty_folder_is_claimed(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    results.claim_output(folder, force=False, resume=False)
+    claim(folder, force=False, resume=False)
     assert folder.is_dir()
-    results.claim_output(folder, force=False, resume=False)
+    claim(folder, force=False, resume=False)
 
 
 def test_force_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
-    own = ["density.mrc", "density_12.mrc", "summary.json", "checkpoint.h5", "checkpoint.h5.partial", "figures/fsc.png",
-           "figures/density.part.png", "figures/background.png", "figures/outliers.png", "figures/fsc_1.png",
-           "fsc_half_set_1.csv", "prtf_2.csv"]  # fmt: skip
+    partial = {f"checkpoint.h5.{'0a' * 8}.partial", f"figures/density.png.{'b7' * 8}.partial"}
+    own = ["density.mrc", "density_12.mrc", "summary.json", "checkpoint.h5", "figures/fsc.png",
+           "figures/background.png", "figures/outliers.png", "figures/fsc_1.png",
+           "fsc_half_set_1.csv", "prtf_2.csv", *partial]  # fmt: skip
     others = [
         "data.h5",
         "density_old.mrc",
@@ -75,33 +83,36 @@ def test_force_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
         "run.log",
         "figures/mine.png",
         "figures/outliers_1.png",
+        "mine.partial",
+        "checkpoint.h5.old.partial",
         "sub/density.mrc",
     ]
     for name in own + others:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "density_3.mrc").mkdir()
-    for options in ({"force": False, "resume": False}, {"force": False, "resume": True}):
-        if options["resume"]:
-            results.claim_output(tmp_path, **options)
-        else:
-            with pytest.raises(InputError, match="not empty"):
-                results.claim_output(tmp_path, **options)
-        assert all((tmp_path / name).is_file() for name in own + others)
-    results.claim_output(tmp_path, force=True, resume=False)
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == set(others)
+
+    def left() -> set[str]:
+        return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+
+    with pytest.raises(InputError, match="not empty"):
+        claim(tmp_path, force=False, resume=False)
+    assert left() == {*own, *others}
+    claim(tmp_path, force=False, resume=True)
+    assert left() == {*own, *others} - partial
+    claim(tmp_path, force=True, resume=False)
+    assert left() == set(others)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for options in ({"force": True, "resume": False}, {"force": False, "resume": True}):
         with pytest.raises(InputError, match="expected a folder"):
-            results.claim_output(tmp_path / "file", **options)
+            claim(tmp_path / "file", **options)
     with pytest.raises(InputError, match="resume"):
-        results.claim_output(tmp_path / "nowhere", force=False, resume=True)
+        claim(tmp_path / "nowhere", force=False, resume=True)
     with pytest.raises(InputError, match="cannot be used"):
-        results.claim_output(tmp_path / "file" / "below", force=False, resume=False)
+        claim(tmp_path / "file" / "below", force=False, resume=False)
 
 
 json_values = st.recursive(

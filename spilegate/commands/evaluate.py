@@ -11,6 +11,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import maps, results, spinifel
 from spilegate.formats import summary as summaries
+from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
 from spilegate.report.files import SUMMARY, write_curve
@@ -59,13 +60,16 @@ def run(
     folder: Path, reference: Path, *, assembly: str | None, threads: int | None, quiet: bool, log: Path | None
 ) -> None:
     """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
-    with Output(quiet=quiet, log=log, folder=folder) as out:
+    with Output(quiet=quiet, log=log, folder=folder) as out, Lock(folder, str(folder)) as lock:
         from spilegate.evaluation.states import match_states
         from spilegate.report.pictures import draw_fsc
 
         workers = threads or available_cores()
         if not folder.is_dir():
             raise InputError(f"{folder}: not a folder; expected one written by spilegate reconstruct")
+        lock.take()
+        if lock.missing:
+            out.line(lock.missing)
         known, summary = summaries.read(folder / SUMMARY)
         densities, voxel = results.read_densities(folder)
         truth = load_reference(reference, len(densities[0]), voxel, assembly=assembly, threads=workers)

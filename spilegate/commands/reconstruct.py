@@ -10,10 +10,13 @@ from typing import Any
 from spilegate import __version__, mtip
 from spilegate.commands import Interrupted
 from spilegate.commands.configuration import differences
+from spilegate.commands.resuming import check_state, other_version
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
-from spilegate.formats import record, results, spinifel
+from spilegate.formats import files, record, results, spinifel
 from spilegate.formats import summary as summaries
+from spilegate.formats.locks import Lock
+from spilegate.formats.record import settings_of
 from spilegate.kernels.launch import Backend, start
 from spilegate.preparation import Experiment, check_memory, prepare
 from spilegate.report.console import Output
@@ -63,17 +66,25 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         raise InputError("--resume and --force: found both; expected one; --resume keeps what --force overwrites")
     settings, folder = job.settings, job.folder
     workers = start(backend, settings.compute.threads, settings.compute.split_voxels)
-    with Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out:
+    with (
+        Output(quiet=quiet or not workers.writer, log=log if workers.writer else None, folder=folder) as out,
+        Lock(folder, f"--output {folder}") as lock,
+    ):
+        if resume or force:
+            # Before a checkpoint is read that another run would go on from, and before the user has waited.
+            workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and _can_resume(job)
         limits = settings.prepare
         dataset = spinifel.read(
             job.data, binning=limits.binning, q_min=limits.q_min, q_max=limits.q_max, workers=workers
         )
-        state = _resumed(job, dataset) if resumes else None
+        state, notes = _resumed(job, dataset) if resumes else (None, {})
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers)
         check_memory(experiment, settings)
-        workers.once(lambda: results.claim_output(folder, force=force, resume=resume and folder.is_dir()))
+        if state is not None:
+            check_state(state, experiment, settings, job.checkpoint)
+        workers.once(lambda: results.claim_output(folder, lock=lock, force=force, resume=resume and folder.is_dir()))
         if not workers.writer:
             mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
             return
@@ -81,6 +92,9 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
         out.line(_opening(job, experiment, state) + afresh)
+        for warning in (lock.missing, other_version(notes, job.checkpoint) if resumes else ""):
+            if warning:
+                out.line(warning)
         with Drawing(folder, job.data) as drawing:
             _reconstruct(job, dataset, experiment, state, out, clock, drawing)
 
@@ -111,6 +125,11 @@ def _reconstruct(
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in files.FULL:
+            raise
+        what = files.unwritten(job.folder, error) if isinstance(error, OSError) else error
+        raise InputError(f"{what}; {_how_to_go_on(job, monitor, 'stopped')}") from error
     try:
         problem = drawing.finish()
     except KeyboardInterrupt as error:
@@ -138,21 +157,21 @@ def _can_resume(job: Job) -> bool:
     return False
 
 
-def _resumed(job: Job, dataset: Dataset) -> State:
-    """Load the checkpoint and make sure that it is of the same run."""
+def _resumed(job: Job, dataset: Dataset) -> tuple[State, dict[str, Any]]:
+    """Load the checkpoint with what it says about its run, and make sure that it is the same run."""
     state, attributes = record.load_record(job.checkpoint, State)
     if attributes.get("digest") != dataset.digest:
         raise InputError(
             f"--resume: {job.checkpoint} belongs to other patterns than {job.data} (SHA-256 "
             f"{attributes.get('digest')!s:.12} and {dataset.digest:.12}); give the same file, or a new --output"
         )
-    old, new = json.loads(attributes["settings"]), json.loads(job.settings.model_dump_json())
+    old, new = settings_of(attributes, job.checkpoint), json.loads(job.settings.model_dump_json())
     changed = [f"{path} = {a!r}, now {b!r}" for path, a, b in differences(old, new) if not path.startswith(FREE)]
     if changed:
         raise InputError(
             f"--resume: {job.checkpoint} was made with {'; '.join(changed)}; give the same settings, or a new --output"
         )
-    return state
+    return state, attributes
 
 
 def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
@@ -223,12 +242,12 @@ def _states(populations: list[float]) -> str:
     return f"patterns kept: {', '.join(parts)}"
 
 
-def _how_to_go_on(job: Job, monitor: Monitor) -> str:
-    """Return what is kept after an interruption and how to go on from there."""
+def _how_to_go_on(job: Job, monitor: Monitor, what: str = "interrupted") -> str:
+    """Return what is kept after an interruption, or `what` it was, and how to go on from there."""
     kept = monitor.generation_done
     if job.checkpoint.is_file():
         # The interruption may come between the writing of a checkpoint and the note that it is there.
         kept = record.load_record(job.checkpoint, State)[0].generation
     if not kept:
-        return f"interrupted before the first checkpoint; to start again: {job.again}"
-    return f"interrupted; generation {kept} is kept in {job.checkpoint}; to go on: {job.again}"
+        return f"{what} before the first checkpoint; to start again: {job.again}"
+    return f"{what}; generation {kept} is kept in {job.checkpoint}; to go on: {job.again}"

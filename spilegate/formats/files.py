@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401 - importing it makes its compression filters known to HDF5
@@ -14,6 +20,10 @@ from spilegate.errors import InputError
 
 # Ending of a file that is being written; left behind only by a process that was killed.
 PARTIAL = ".partial"
+# All that its name adds to that of the file it becomes, for `glob`.
+PARTIALS = f".{'[0-9a-f]' * 16}{PARTIAL}"
+# Errors of a disk that holds no more.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -26,24 +36,130 @@ def check_target(path: Path, *, force: bool) -> None:
         raise InputError(f"{path}: folder {path.parent} does not exist; make it or name another file")
 
 
+class Writer:
+    """A file being written, by Python or by HDF5; its first error is kept, and raised by `check`.
+
+    HDF5 writes when it likes, also when a handle is freed, where an exception is lost; and after a write that failed it
+    can neither close its file nor end the process in order. So it is never told.
+    """
+
+    def __init__(self, raw: FileIO) -> None:
+        self.error: OSError | None = None
+        self._raw = raw
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place in the file and return it."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place in the file."""
+        return self._raw.tell()
+
+    def read(self, size: int) -> bytes:
+        """Return so many bytes, fewer at the end."""
+        return self._raw.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; return how many bytes there were."""
+        return self._raw.readinto(buffer)
+
+    def write(self, content: bytes | memoryview) -> int:
+        """Write all bytes, or keep the error, and nothing is written any more."""
+        rest = memoryview(content)
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self._raw.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(content)
+
+    def truncate(self, size: int) -> int:
+        """Make the file end at `size`, or keep the error."""
+        try:
+            self._raw.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+    def check(self) -> None:
+        """Wait until everything is on disk; raise the first OSError that there was."""
+        if self.error is not None:
+            raise self.error
+        os.fsync(self._raw.fileno())
+
+
 @contextmanager
-def replacing(path: Path, *, force: bool) -> Iterator[Path]:
-    """Give the name of a file beside `path` to write to; once it is written and on disk it is renamed to `path`.
+def replacing(path: Path, *, force: bool) -> Iterator[Writer]:
+    """Give a file beside `path` to write to; once it is written and on disk it is renamed to `path`.
 
     So `path` is never half written: after an error or a crash it is what it was before.
     Raises InputError if `path` cannot be written.
     """
     check_target(path, force=force)
-    partial = path.with_name(path.name + PARTIAL)
+    # Nobody else has this name, and it is made, never opened: no other run, no link can be waiting there.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    writer = None
     try:
-        yield partial
-        _flush(partial)
+        with partial.open("x+b", buffering=0) as raw:
+            writer = Writer(raw)
+            yield writer
+            writer.check()
         partial.replace(path)
         _flush(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); check space, permissions") from error
+    except (OSError, RuntimeError) as error:
+        # What HDF5 makes of a file that could not be written is not what is wrong.
+        reason = (writer.error if writer else None) or error
+        if isinstance(reason, OSError):
+            raise InputError(unwritten(path, reason)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace(path: Path, content: bytes, *, force: bool = True) -> None:
+    """Write a file whole or not at all; raises InputError if it cannot be written."""
+    with replacing(path, force=force) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing_hdf5(path: Path, *, force: bool) -> Iterator[h5py.File]:
+    """Give an HDF5 file to fill; it appears at `path` whole or not at all.
+
+    Raises InputError if it cannot be written.
+    """
+    with replacing(path, force=force) as writer, _undisturbed(), h5py.File(writer, "w") as file:
+        yield file
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended: raised where HDF5 calls `Writer`, it would be lost as errors are."""
+    caught: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+    # Handlers run in the main thread only.
+    if threading.current_thread() is threading.main_thread():
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
+    for each in handlers:
+        signal.signal(each, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    for number in dict.fromkeys(caught):
+        signal.raise_signal(number)
+
+
+def unwritten(path: Path, error: OSError) -> str:
+    """Return the message for a file that could not be written."""
+    if error.errno in FULL:
+        return f"{path}: cannot be written: the disk is full, or a quota reached ({error.strerror}); make space"
+    return f"{path}: cannot be written ({error.strerror or error}); check space, permissions"
 
 
 def _flush(path: Path) -> None:

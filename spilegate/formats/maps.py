@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import mrcfile
 import numpy as np
+from mrcfile.mrcinterpreter import MrcInterpreter
 from numpy.typing import NDArray
 
 from spilegate.errors import InputError
@@ -28,14 +30,18 @@ def write_map(path: Path, volume: Float32, voxel_angstrom: float, *, force: bool
     """
     path = Path(path)
     centre = volume.shape[0] // 2
-    with (
-        files.replacing(path, force=force) as partial,
-        mrcfile.new(partial, np.ascontiguousarray(volume.transpose(2, 1, 0), np.float32), overwrite=True) as mrc,
-    ):
-        mrc.voxel_size = voxel_angstrom
-        mrc.header.origin = (-centre * voxel_angstrom,) * 3
-        mrc.nstart = -centre
-        mrc.add_label("spilegate")
+    files.check_target(path, force=force)
+    # Bytes in memory, that it is `files` who writes; the package documents these two steps for streams of one's own.
+    mrc, stream = MrcInterpreter(), BytesIO()
+    mrc._create_default_attributes()
+    mrc._iostream = stream
+    mrc.set_data(np.ascontiguousarray(volume.transpose(2, 1, 0), np.float32))
+    mrc.voxel_size = voxel_angstrom
+    mrc.header.origin = (-centre * voxel_angstrom,) * 3
+    mrc.nstart = -centre
+    mrc.add_label("spilegate")
+    mrc.flush()
+    files.replace(path, stream.getvalue(), force=force)
 
 
 def read_map(path: Path) -> tuple[Float32, float]:

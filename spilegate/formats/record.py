@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -37,7 +38,7 @@ def save_record(path: Path, record: DataclassInstance, attributes: Mapping[str, 
     if reserved := {KIND, KIND_VERSION} & set(attributes):
         raise ValueError(f"attributes {sorted(reserved)} are the record's own")
     path = Path(path)
-    with files.replacing(path, force=True) as partial, h5py.File(partial, "w") as file:
+    with files.replacing_hdf5(path, force=True) as file:
         file.attrs[KIND] = type(record).__name__
         file.attrs[KIND_VERSION] = VERSION
         for name, value in attributes.items():
@@ -50,7 +51,8 @@ def load_record(path: Path, cls: type[Record]) -> tuple[Record, dict[str, Any]]:
     """Read a record of a dataclass and its attributes.
 
     Raises InputError for a missing or damaged file, another kind or version of record, and fields that are missing,
-    unknown, or of another type than the dataclass declares.
+    unknown, or of another type than the dataclass declares; and for what the dataclass itself finds wrong, if it has a
+    method `faults`, which yields (field, what was found, what is expected).
     """
     path = Path(path)
     expected = f"a {cls.__name__} written by spilegate"
@@ -65,7 +67,24 @@ def load_record(path: Path, cls: type[Record]) -> tuple[Record, dict[str, Any]]:
                 raise InputError(f"{path}: field {min(difference)!r} {which}; expected {expected}; start the run again")
         hints = get_type_hints(cls)
         values = {name: _value(file[name], hints[name], f"{path}: field {name!r}") for name in names}
-    return cls(**values), attributes
+    result = cls(**values)
+    for name, found, wanted in getattr(result, "faults", tuple)():
+        raise InputError(f"{path}: field {name!r}: {found}; expected {wanted}; start the run again")
+    return result, attributes
+
+
+def settings_of(attributes: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings that the attributes of a checkpoint tell.
+
+    Raises InputError if they do not.
+    """
+    try:
+        settings = json.loads(attributes["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: no settings; expected those of a run, as JSON; start the run again") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: settings {settings!r:.40}; expected a JSON object; start the run again")
+    return settings
 
 
 def _plain(value: Any) -> Any:

@@ -15,31 +15,36 @@ import numpy as np
 import scipy.fft
 
 from spilegate.errors import InputError
-from spilegate.formats import files
+from spilegate.formats import files, locks
+from spilegate.formats.locks import Lock
 from spilegate.formats.maps import read_map, write_map
 from spilegate.kernels import fft
 from spilegate.state import Bool, Float32, Float64, Int64, State
 
+PARTIAL = rf"(\.[0-9a-f]{{16}})?{re.escape(files.PARTIAL)}"
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
     r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|checkpoint\.h5|summary\.json|progress\.jsonl"
-    rf"|(fsc_(reference|half_set|half_set_plain)|prtf)(_\d+)?\.csv)({re.escape(files.PARTIAL)})?"
+    rf"|(fsc_(reference|half_set|half_set_plain)|prtf)(_\d+)?\.csv)({PARTIAL})?"
 )
 OWN_FIGURES = re.compile(
-    r"((density|intensity|fsc)(_\d+)?|orientations|convergence|patterns|background|outliers)(\.part)?\.png"
+    r"((density|intensity|fsc)(_\d+)?|orientations|convergence|patterns|background|outliers)\.png"
+    rf"({PARTIAL})?"
 )
 FIGURES = "figures"
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 
 
-def claim_output(path: Path, *, force: bool, resume: bool) -> None:
-    """Make sure that a run may write into the folder `path`; make it if it does not exist.
+def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool) -> None:
+    """Make sure that this run alone may write into the folder `path`; make it if it does not exist.
 
+    lock : the folder's; it is taken
     force : remove what an earlier run left there, and nothing else; whatever other files there are stay
-    resume : leave everything as it is; the folder must exist
+    resume : leave everything as it is but files that a killed run was writing; the folder must exist
 
     To be called once all other input has been checked, since `force` loses the earlier results.
-    Raises InputError, with nothing changed, if the folder is not empty without `force`, or cannot be used.
+    Raises InputError, with nothing changed, if the folder is not empty without `force`, another run has the lock, or it
+    cannot be used.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -50,15 +55,15 @@ def claim_output(path: Path, *, force: bool, resume: bool) -> None:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(0, "no permission to write")
-        if resume:
-            return
-        if not force and any(path.iterdir()):
+        lock.take()
+        if not (force or resume) and any(item.name != locks.FILE for item in path.iterdir()):
             raise InputError(
                 f"--output {path}: not empty; expected a new or empty folder; name another one, --force overwrites "
                 "earlier results, --resume continues them"
             )
         for own in list(_own_files(path)):
-            own.unlink()
+            if force or own.name.endswith(files.PARTIAL):
+                own.unlink()
     except OSError as error:
         raise InputError(f"--output {path}: cannot be used ({error.strerror}); check its permissions") from error
 
@@ -114,7 +119,7 @@ def write_orientations(path: Path, state: State, *, force: bool = False) -> None
         "distance": "misfit of the slice: 0 is perfect, 1 no better than the mean of all patterns",
         "state": "conformation, from 0",
     }
-    with files.replacing(Path(path), force=force) as partial, h5py.File(partial, "w") as file:
+    with files.replacing_hdf5(Path(path), force=force) as file:
         for name, text in meaning.items():
             file.create_dataset(name, data=getattr(state, name)).attrs["meaning"] = text
 
@@ -176,9 +181,8 @@ def write_summary(path: Path, mapping: Mapping[str, Any]) -> None:
     Raises InputError if the file cannot be written.
     """
     text = json.dumps(_plain(mapping), indent=2, allow_nan=False, ensure_ascii=False)
-    with files.replacing(Path(path), force=True) as partial:
-        # Bytes of a file name that are no letters become codes, which JSON has too.
-        partial.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    # Bytes of a file name that are no letters become codes, which JSON has too.
+    files.replace(Path(path), f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _plain(value: Any) -> Any:

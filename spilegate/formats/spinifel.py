@@ -297,7 +297,7 @@ def write(path: Path, simulation: Measured, *, force: bool = False) -> None:
     if counts:
         dtype = np.uint16 if images.max() <= np.iinfo(np.uint16).max else np.uint32
         options = {"dtype": dtype, "chunks": (1, *images.shape[1:]), "compression": "gzip", "compression_opts": 1}
-    with files.replacing(path, force=force) as partial, h5py.File(partial, "w") as file:
+    with files.replacing_hdf5(path, force=force) as file:
         file.create_dataset(INTENSITIES, data=images, **options).attrs["unit"] = "photons" if counts else "electrons^2"
         position = simulation.pixel_position * pixels.ANGSTROM_PER_METRE
         file.create_dataset(pixels.POSITION, data=position).attrs["unit"] = "1/m"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats.files import PARTIAL
+from spilegate.formats import files
 from spilegate.state import Float64
 
 CHECKPOINT = "checkpoint.h5"
 FIGURES = "figures"
-# Ending of a picture that is being written.
-PART = ".part.png"
+# What the name of a picture that is being written ends in, for `glob`.
+PART = files.PARTIALS
 SUMMARY = "summary.json"
 # No curve has larger values; they would not fit into a picture either.
 LARGEST = 1e6
@@ -34,30 +33,20 @@ def curve_path(folder: Path, name: str, state: int = 0) -> Path:
 
 
 def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> None:
-    """Write a curve over shells, one of CURVE_FILES, as two columns of text.
+    """Write a curve over shells, one of CURVE_FILES, as two columns of text, replacing an older one.
 
-    Raises InputError if it cannot be written.
+    Raises InputError if the file cannot be written.
     """
-    text = io.StringIO()
-    header = "q_inverse_angstrom,correlation"
-    np.savetxt(text, np.column_stack([q, correlation]), fmt="%.6g", delimiter=",", header=header, comments="")
-    path = curve_path(folder, name, state)
-    try:
-        replace_text(path, text.getvalue())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); check space, permissions") from error
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text in place of what a file held: all of it, or, if that raises OSError, nothing."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    text = BytesIO()
+    np.savetxt(
+        text,
+        np.column_stack([q, correlation]),
+        fmt="%.6g",
+        delimiter=",",
+        header="q_inverse_angstrom,correlation",
+        comments="",
+    )
+    files.replace(curve_path(folder, name, state), text.getvalue())
 
 
 def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float64]]:

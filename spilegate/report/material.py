@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,7 +114,7 @@ def load(folder: Path, data: Path | None) -> Material:
     if not path.is_file():
         raise InputError(f"{path}: not found; expected a folder written by spilegate reconstruct")
     state, attributes = record.load_record(path, State)
-    settings = Settings.model_validate(json.loads(attributes["settings"]))
+    settings = Settings.model_validate(record.settings_of(attributes, path))
     dataset = None
     if data is not None:
         limits = settings.prepare

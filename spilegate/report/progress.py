@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from spilegate.errors import InputError
+from spilegate.formats import files
 from spilegate.report.console import Output
 from spilegate.report.display import Display
-from spilegate.report.files import replace_text
 from spilegate.state import Progress, State
 
 FILE = "progress.jsonl"
@@ -91,8 +92,8 @@ class Monitor:
     def _begin_anew(self) -> None:
         """Write the records that are kept, in place of all there were; after an error those are still there."""
         try:
-            replace_text(self._path, "".join(json.dumps(record) + "\n" for record in self.records))
-        except OSError as error:
+            files.replace(self._path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
+        except InputError as error:
             self._output.warn(str(self._path), error)
 
     def half(self, number: int) -> HalfMonitor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from spilegate.report.files import PART
+from spilegate.formats import files
 
 # Okabe and Ito's palette, dark to light as far as it goes.
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -66,7 +67,10 @@ def few_labels(axis: Axis, low: float, top: float) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG beside its place and rename it, so that a viewer never sees half a picture."""
-    part = path.with_suffix(PART)
-    figure.savefig(part, format="png")
-    part.replace(path)
+    """Write a PNG, whole or not at all, so that a viewer never sees half a picture.
+
+    Raises InputError if the file cannot be written.
+    """
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    files.replace(path, content.getvalue())
