@@ -43,7 +43,7 @@ def drawings(folder: Path) -> list[int]:
     return found
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 300.0) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -70,11 +70,11 @@ def test_a_signal_to_end_ends_as_ctrl_c_and_says_the_command_to_go_on(
     folder = tmp_path / "two  words"
     running = begin(data, folder, "--force", "--quiet")
     running.send_signal(number)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=300)
     assert running.returncode == 128 + number, errors
     assert errors.startswith("spilegate: interrupted; generation ")
     assert errors.count("\n") == 1
-    until(lambda: not drawings(folder), 10)
+    until(lambda: not drawings(folder), 60)
     assert not list(folder.glob(f"figures/*{PART}"))
     again = shlex.split(errors.partition("to go on: ")[2])
     assert again[-1] == "--resume"
@@ -90,13 +90,13 @@ def test_no_drawing_outlives_a_run_that_is_killed_or_fails(data: Path, tmp_path:
     killed = begin(data, tmp_path / "killed")
     killed.kill()
     killed.communicate()
-    until(lambda: not drawings(tmp_path / "killed"), 10)
+    until(lambda: not drawings(tmp_path / "killed"), 60)
     folder = tmp_path / "broken"
     broken = begin(data, folder)
     # A checkpoint that cannot be written ends a run, as it should.
     (folder / "checkpoint.h5").unlink()
     (folder / "checkpoint.h5").mkdir()
-    _, errors = broken.communicate(timeout=60)
+    _, errors = broken.communicate(timeout=300)
     assert broken.returncode == 2, errors
     assert "checkpoint.h5" in errors
     assert not drawings(folder)
@@ -281,3 +281,16 @@ def test_the_command_that_resumes_is_the_one_that_was_given(
     given = "reconstruct 'two  words.h5' --output out --set 'matching.method=\"gemm\"' --resume"
     assert launch.resuming(words) == f"{start} {given}"
     assert launch.resuming([*words, "--resume"]) == f"{start} {given}"
+
+
+def test_a_signal_before_there_is_anything_to_keep_ends_in_a_line_too(tmp_path: Path) -> None:
+    command = [sys.executable, str(MAIN), "simulate", "--images", "200000", "--output", str(tmp_path / "big.h5")]
+    running = subprocess.Popen(
+        [*command, "--log", str(tmp_path / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    # The log is opened as the work begins.
+    until((tmp_path / "log").exists)
+    running.send_signal(signal.SIGTERM)
+    assert running.communicate(timeout=300) == ("", "spilegate: interrupted\n")
+    assert running.returncode == 143
+    assert not (tmp_path / "big.h5").exists()
