@@ -109,8 +109,8 @@ def replacing(path: Path, *, force: bool) -> Iterator[Writer]:
             writer.check()
         partial.replace(path)
         _flush(path.parent)
-    except (OSError, RuntimeError) as error:
-        # What HDF5 makes of a file that could not be written is not what is wrong.
+    except Exception as error:
+        # Whatever HDF5 makes of a file that could not be written is not what is wrong.
         reason = (writer.error if writer else None) or error
         if isinstance(reason, OSError):
             raise InputError(unwritten(path, reason)) from error
