@@ -16,8 +16,10 @@ from gpu_check_report import Report
 from spilegate.geometry import orientations
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels import algebra, cg, events, fft, nufft, polar, resample
+from spilegate.kernels.blocks import GROUP
 from spilegate.kernels.device import Device
-from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers
+from spilegate.kernels.exact import Rows, Total
+from spilegate.kernels.workers import Here, Threads, Workers
 from spilegate.likelihood.statistics import Gaussian, Likelihood, Poisson
 from spilegate.patterns import zingers
 from spilegate.patterns.background import background_of

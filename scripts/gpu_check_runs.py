@@ -23,8 +23,10 @@ from spilegate.evaluation.comparison import compare
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.formats.record import load_record, save_record
 from spilegate.geometry import orientations
+from spilegate.kernels.blocks import GROUP
 from spilegate.kernels.device import Device
-from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Workers
+from spilegate.kernels.exact import Rows
+from spilegate.kernels.workers import Here, Threads, Workers
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Float64, Progress, Reconstruction, State
 from spilegate.settings import Settings

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from spilegate.kernels.workers import GROUP, block_rows
+from spilegate.kernels.blocks import GROUP, block_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 SIMULATION_SEED = 1

@@ -15,9 +15,10 @@ import numpy as np
 from spilegate import schedule
 from spilegate.geometry.detector import FEWEST_NEIGHBOURS
 from spilegate.kernels import fft, nufft
+from spilegate.kernels.blocks import GROUP, block_rows
+from spilegate.kernels.exact import Output, Rows
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.polar import harmonic_order
-from spilegate.kernels.workers import GROUP, Output, Rows, block_rows
 from spilegate.patterns.experiment import FEWEST_RINGS, FIRST_RING, RINGS_PER_SPECKLE
 from spilegate.schedule import Plan
 from spilegate.stages import matching, phasing, refining

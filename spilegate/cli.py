@@ -54,6 +54,13 @@ class Front(TyperGroup):
                 _end(error, f"error: {text}", code, debug="--debug" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Typer itself would end without a word where the command has none for an interruption."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
+
 
 def _message(error: Exception) -> str:
     """Return the text of bad input or of a usage error."""

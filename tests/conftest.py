@@ -16,7 +16,9 @@ from volumes import MODULES
 from spilegate.backend import from_host
 from spilegate.geometry import orientations
 from spilegate.kernels import launch
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers
+from spilegate.kernels.blocks import GROUP
+from spilegate.kernels.exact import Rows
+from spilegate.kernels.workers import Here, Workers
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Progress, State

@@ -18,7 +18,8 @@ from spilegate.formats import values as kinds
 from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Rule
 from spilegate.kernels.events import LONGEST, entries, events
-from spilegate.kernels.workers import Here, Output, Rows, Total, Workers
+from spilegate.kernels.exact import Output, Rows, Total
+from spilegate.kernels.workers import Here, Workers
 from spilegate.records import NEVER, Bool, Float32, Float64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout"

@@ -14,7 +14,8 @@ import numpy as np
 from spilegate.backend import array_module
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
-from spilegate.kernels.workers import Here, Rows
+from spilegate.kernels.exact import Rows
+from spilegate.kernels.workers import Here
 from spilegate.likelihood.sampling import Sampling
 from spilegate.patterns.experiment import BRIGHT_PHOTONS, Experiment
 from spilegate.records import Bool, Float32, Float64, State

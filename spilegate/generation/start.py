@@ -9,7 +9,7 @@ import numpy as np
 from spilegate.generation.models import Figures, merge
 from spilegate.generation.soft import assign, average
 from spilegate.geometry import orientations, symmetry
-from spilegate.kernels.workers import GROUP
+from spilegate.kernels.blocks import GROUP
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, State
 from spilegate.schedule import Plan

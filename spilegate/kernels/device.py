@@ -14,9 +14,11 @@ import numpy as np
 
 from spilegate.backend import to_host
 from spilegate.errors import InputError
+from spilegate.kernels.blocks import SCRATCH, tiles
 from spilegate.kernels.cg import solver_name
+from spilegate.kernels.exact import Output, Total
 from spilegate.kernels.remedies import cuda_of_distributions, remedies
-from spilegate.kernels.workers import SCRATCH, Body, Here, Output, Threads, Total, tiles
+from spilegate.kernels.workers import Body, Here, Threads
 
 # What fills the cache of a core, so many times, fills a device; its own cache still holds it.
 WIDTH = 64

@@ -15,9 +15,9 @@ from pathlib import Path
 import scipy.fft
 
 from spilegate.errors import InputError
+from spilegate.kernels.blocks import SCRATCH
 from spilegate.kernels.device import MOST_ROOM, room_of
 from spilegate.kernels.fft import fast_size
-from spilegate.kernels.workers import SCRATCH
 
 GIB = 2.0**30
 # Where the kernel tells the limits of a container or a job.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import from_host, to_host
-from spilegate.kernels.workers import Output, Total
+from spilegate.kernels.exact import Output, Total
 
 ALIGNMENT = 8
 

@@ -18,8 +18,10 @@ import numpy as np
 
 from spilegate.backend import array_module, from_host
 from spilegate.kernels import fft
+from spilegate.kernels.blocks import SCRATCH
+from spilegate.kernels.exact import Rows
 from spilegate.kernels.shifts import Score, largest_scores
-from spilegate.kernels.workers import SCRATCH, Here, Rows, Workers
+from spilegate.kernels.workers import Here, Workers
 from spilegate.records import Float32, Float64
 
 

@@ -8,15 +8,12 @@ touches no split array is not worth a launch on CPUs: every rank does it by itse
 from __future__ import annotations
 
 import math
-import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import count as counter
-from pathlib import Path
 from typing import Any
 
 import cupynumeric
@@ -27,32 +24,21 @@ from legate.core.task import ADD, InputStore, OutputStore, ReductionStore
 
 from spilegate.errors import InputError
 from spilegate.kernels import stores
+from spilegate.kernels.blocks import SCRATCH, block_rows, tiles
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.device import WIDTH
+from spilegate.kernels.exact import Output, Rows, put
 from spilegate.kernels.launch import available_cores
 from spilegate.kernels.packing import Pack
+from spilegate.kernels.priorities import share_cores
 from spilegate.kernels.tiling import Taking, processor_rows
-from spilegate.kernels.workers import (
-    SCRATCH,
-    Body,
-    Here,
-    Output,
-    Rows,
-    Threads,
-    block_rows,
-    libraries,
-    peak_memory_mib,
-    put,
-    tiles,
-)
+from spilegate.kernels.workers import Body, Here, Threads, libraries, peak_memory_mib
 
 TYPES = {
     np.dtype(name): getattr(legate_types, name)
     for name in ("bool_", "uint8", "int32", "int64", "float32", "float64", "complex64", "complex128")
 }
 
-THREADS_OF_PROCESS = Path("/proc/self/task")
-LOWEST_PRIORITY = 19
 # Longer messages are cut.
 MESSAGE_BYTES = 4096
 
@@ -103,7 +89,7 @@ class LegateWorkers:
         # A task has one core. A limit that is set and lifted by tasks side by side would be lifted too soon.
         libraries().limit(limits=1, user_api="blas")
         if int(runtime.node_count) > 1:
-            _share_cores()
+            share_cores()
 
     @property
     def threads(self) -> int:
@@ -315,33 +301,6 @@ def _launched(
 
 
 @lru_cache(maxsize=1)
-def _share_cores() -> None:
-    """Let the ranks of one computer share its cores.
-
-    Every rank's runtime pins its processors as if it were alone, so that all ranks would work on the same cores: its
-    threads may use all cores the process was given. And threads that never sleep, waiting for messages, get the lowest
-    priority, or they would take half of the cores from the work; on spare cores that changes nothing.
-    """
-    if not THREADS_OF_PROCESS.is_dir():
-        return
-    before, cores = _ticks(), os.sched_getaffinity(0)
-    for thread in before:
-        os.sched_setaffinity(thread, cores)
-    time.sleep(0.1)
-    for thread, ticks in _ticks().items():
-        if thread != os.getpid() and ticks > before.get(thread, ticks):
-            os.setpriority(os.PRIO_PROCESS, thread, LOWEST_PRIORITY)
-
-
-def _ticks() -> dict[int, int]:
-    """Return the clock ticks that every thread of this process has been running."""
-    ticks = {}
-    for thread in THREADS_OF_PROCESS.iterdir():
-        fields = (thread / "stat").read_text().rpartition(")")[2].split()
-        ticks[int(thread.name)] = int(fields[11]) + int(fields[12])
-    return ticks
-
-
 def _is_kept(output: Output) -> bool:
     """Tell whether an output stays where it was made."""
     return isinstance(output, Rows) and output.split

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spilegate.kernels.workers import block_rows
+from spilegate.kernels.blocks import block_rows
 
 
 def processor_rows(count: int, n_pixel: int, processors: int) -> int:

@@ -1,9 +1,8 @@
 """Work on tiles of rows (patterns, views, volumes) by whatever there is to work with: here, the threads of one process.
 
 A body is a function of an array module: it gets the tile's arrays and returns, for every output, either its rows or its
-part of a sum. It never asks where it runs. Sums are exact, so that neither the number of workers nor the order in which
-they finish can change a result: every part is rounded to a multiple of one power of two, so small that nothing is lost
-and so large that the whole sum still fits into the 53 bits of a double (Demmel and Nguyen, IEEE ARITH 21, 163, 2013).
+part of a sum. It never asks where it runs. Sums are exact (see `exact`), so that neither the number of workers nor the
+order in which they finish can change a result.
 """
 
 from __future__ import annotations
@@ -21,18 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from spilegate.backend import array_module, to_host
+from spilegate.backend import array_module
 from spilegate.kernels import host_memory
+from spilegate.kernels.blocks import SCRATCH, tiles
 from spilegate.kernels.cg import solver_name
-
-# Bits of a double less the sign and one for the bound's rounding.
-BITS = 51
-# Patterns that always stay together: whatever is summed over a tile of patterns uses a tile that divides this.
-GROUP = 64
-# Copies of a pattern, in single precision, that a body makes, unless told otherwise.
-SCRATCH = 16
-# Detector pixels of a block of patterns at most; a NUFFT of fewer points is mostly the FFT of its grid.
-BLOCK_POINTS = 4_000_000
+from spilegate.kernels.exact import Output, Total, sums_of
 
 
 @dataclass(frozen=True)
@@ -67,41 +59,6 @@ class Here:
         return self.xp.array(np.ascontiguousarray(host))
 
 
-@dataclass(frozen=True)
-class Rows:
-    """An output with one row of `shape` for each row of the work; kept where it was made if `split`.
-
-    shared : every body may want all of it next; so it stays on the device, where the work is done by one
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    split: bool = False
-    shared: bool = False
-
-
-@dataclass(frozen=True)
-class Total:
-    """An output of `shape`, float64, summed over all rows of the work.
-
-    bound : upper bound of the absolute value of every element of the sum; beyond it sums are merely not exact
-    shared : as for `Rows`
-    """
-
-    shape: tuple[int, ...]
-    bound: float
-    shared: bool = False
-
-    def rounded(self, part: Any) -> Any:
-        """Return a part of the sum, an array of any module, rounded so that adding parts is exact."""
-        step = math.ldexp(1.0, math.frexp(self.bound)[1] - BITS) if self.bound > 0 else 1.0
-        xp = array_module(part)
-        if not hasattr(xp, "rint"):
-            xp, part = np, to_host(part)
-        return xp.rint(xp.asarray(part, dtype=xp.float64) / step) * step
-
-
-Output = Rows | Total
 Body = Callable[..., tuple[Any, ...]]
 
 
@@ -177,43 +134,12 @@ class Workers(Protocol):
         """Call a function in one process of the run; the InputError it raises is raised in all of them."""
 
 
-def block_rows(count: int, n_pixel: int) -> int:
-    """Return how many of `count` patterns make a block: sums of blocks are the same wherever they are made.
-
-    The number of blocks is about a power of two, or the largest that leaves every block GROUP patterns; it depends on
-    the data alone. Large blocks can be halved several times.
-    """
-    blocks = 2 ** math.ceil(math.log2(max(2.0, count * n_pixel / BLOCK_POINTS)))
-    groups = max(1, math.ceil(count / blocks / GROUP))
-    unit = 1 << max(0, groups.bit_length() - 4)
-    return int(math.ceil(groups / unit) * unit * GROUP)
-
-
-def pattern_bytes(n_pixel: int) -> float:
-    """Return the memory that a pattern takes with all that a body usually makes of it."""
-    return 4.0 * SCRATCH * n_pixel
-
-
-def tile_rows(count: int, n_pixel: int, most: float) -> int:
-    """Return how many of `count` patterns make a tile: a block halved until it has at most `most`, or cannot be."""
-    rows = block_rows(count, n_pixel)
-    while rows > most and rows % (2 * GROUP) == 0:
-        rows //= 2
-    return rows
-
-
 @lru_cache(maxsize=1)
 def libraries() -> ThreadpoolController:
     """Return the BLAS libraries of this process, NumPy's and SciPy's; looking for them takes milliseconds."""
     import scipy.linalg  # noqa: F401 - brings a BLAS of its own
 
     return ThreadpoolController()
-
-
-def tiles(begin: int, end: int, tile: int) -> Iterator[slice]:
-    """Yield the tiles of `range(begin, end)`."""
-    for first in range(begin, end, tile):
-        yield slice(first, min(first + tile, end))
 
 
 @dataclass(frozen=True)
@@ -330,23 +256,3 @@ def in_order(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def sums_of(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> list[Any]:
-    """Put the rows of what a body returned for a tile in their places; return its parts of the sums, rounded."""
-    sums = []
-    for output, result, value in zip(outputs, results, values, strict=True):
-        if isinstance(output, Total):
-            sums.append(to_host(output.rounded(value)))
-        else:
-            result[part] = to_host(value)
-    return sums
-
-
-def put(outputs: Sequence[Output], results: Sequence[Any], values: Sequence[Any], part: slice) -> None:
-    """Add what a body returned for a tile to the results: rows in their places, parts to their sums."""
-    for output, result, value in zip(outputs, results, values, strict=True):
-        if isinstance(output, Total):
-            result += output.rounded(value)
-        else:
-            result[part] = to_host(value)

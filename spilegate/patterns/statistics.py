@@ -14,9 +14,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from spilegate.geometry.detector import Detector
+from spilegate.kernels.blocks import GROUP, pattern_bytes
 from spilegate.kernels.events import dense
+from spilegate.kernels.exact import Output, Rows, Total
 from spilegate.kernels.resample import resampled
-from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, Workers, pattern_bytes
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import MODEL_ERROR, Profile
 from spilegate.records import Bool, Float32, Float64, Int64
 

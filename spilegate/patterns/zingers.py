@@ -15,8 +15,10 @@ import numpy as np
 
 from spilegate.backend import from_host, to_host
 from spilegate.geometry.detector import Detector, pixel_spacing
+from spilegate.kernels.blocks import pattern_bytes
 from spilegate.kernels.events import dense, events
-from spilegate.kernels.workers import Here, Output, Rows, Total, Workers, pattern_bytes
+from spilegate.kernels.exact import Output, Rows, Total
+from spilegate.kernels.workers import Here, Workers
 from spilegate.patterns.speckle import NEIGHBOURS, Expected, most_of, nearest
 from spilegate.patterns.statistics import TILE, Added, Sums, Weighing, ring_of
 from spilegate.records import Bool, Float32, Float64, Int64

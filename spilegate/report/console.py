@@ -85,11 +85,12 @@ class Output:
         elif failed.errno != errno.EPIPE:
             raise InputError(f"standard output: cannot be written ({failed.strerror}); give it another place")
 
-    def warn(self, what: str, error: OSError) -> None:
+    def warn(self, what: str, error: OSError | InputError) -> None:
         """Say once that something beside the results cannot be written."""
         if what not in self._said:
             self._said.add(what)
-            complain(f"warning: {what}: cannot be written ({error.strerror or error}); the work goes on without it")
+            reason = f"{what}: cannot be written ({error.strerror or error})" if isinstance(error, OSError) else error
+            complain(f"warning: {reason}; the work goes on without it")
 
     def open_log(self) -> None:
         """Open the log, at its end, and write what had to wait for it."""

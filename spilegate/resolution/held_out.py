@@ -21,7 +21,9 @@ from spilegate.generation import poses
 from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import GROUP, Here, Output, Rows, Total, pattern_bytes
+from spilegate.kernels.blocks import GROUP, pattern_bytes
+from spilegate.kernels.exact import Output, Rows, Total
+from spilegate.kernels.workers import Here
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, Int64, State
 from spilegate.schedule import GROWTH, plan

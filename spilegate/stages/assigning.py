@@ -17,9 +17,11 @@ import scipy.fft
 
 from spilegate.backend import array_module
 from spilegate.geometry import orientations
+from spilegate.kernels.blocks import GROUP, pattern_bytes, tile_rows, tiles
 from spilegate.kernels.elementwise import joined
+from spilegate.kernels.exact import Rows, Total
 from spilegate.kernels.polar import Correlator, pattern_harmonics, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Total, Workers, pattern_bytes, tile_rows, tiles
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.statistics import Likelihood
 from spilegate.records import Float32, Float64, Int64
 

@@ -18,8 +18,10 @@ import numpy as np
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.kernels.algebra import largest
+from spilegate.kernels.blocks import GROUP, pattern_bytes, tiles
+from spilegate.kernels.exact import Rows
 from spilegate.kernels.polar import Correlator, pattern_harmonics, tile_columns, view_harmonics
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.statistics import Likelihood
 from spilegate.records import Float32, Float64, Int64
 

@@ -21,10 +21,12 @@ from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
 from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
+from spilegate.kernels.blocks import block_rows, tile_rows
 from spilegate.kernels.elementwise import elementwise
+from spilegate.kernels.exact import Total
 from spilegate.kernels.loops import scalar
 from spilegate.kernels.plans import grid_bytes
-from spilegate.kernels.workers import Here, Total, Workers, block_rows, tile_rows
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import Sampling
 from spilegate.records import Bool, Float32, Float64, Int64
 from spilegate.settings import MergingOptions

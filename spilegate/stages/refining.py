@@ -18,8 +18,10 @@ from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
+from spilegate.kernels.blocks import GROUP, pattern_bytes, tiles
+from spilegate.kernels.exact import Rows
 from spilegate.kernels.gauss_newton import normal_matrices
-from spilegate.kernels.workers import GROUP, Here, Rows, Workers, pattern_bytes, tiles
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.statistics import Likelihood
 from spilegate.records import Bool, Float32, Float64, Int64
 

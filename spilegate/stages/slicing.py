@@ -8,7 +8,8 @@ import numpy as np
 
 from spilegate.geometry.orientations import rotated_points
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import Here, Rows, Workers
+from spilegate.kernels.exact import Rows
+from spilegate.kernels.workers import Here, Workers
 from spilegate.records import Float32, Float64
 
 # float32 slices: the noise of a pattern is far above 1e-4 of its intensity, and finufft's speed depends on it.

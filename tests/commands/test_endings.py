@@ -22,6 +22,7 @@ from spilegate.kernels import launch
 from spilegate.records import Progress
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
+from spilegate.report.files import PART
 from spilegate.report.progress import FILE, Monitor, read_records
 from spilegate.report.terminal import Stream, encodable, printable
 
@@ -42,7 +43,7 @@ def drawings(folder: Path) -> list[int]:
     return found
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 300.0) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -69,12 +70,12 @@ def test_a_signal_to_end_ends_as_ctrl_c_and_says_the_command_to_go_on(
     folder = tmp_path / "two  words"
     running = begin(data, folder, "--force", "--quiet")
     running.send_signal(number)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=300)
     assert running.returncode == 128 + number, errors
     assert errors.startswith("spilegate: interrupted; generation ")
     assert errors.count("\n") == 1
-    until(lambda: not drawings(folder), 10)
-    assert not list(folder.glob("figures/*.part.png"))
+    until(lambda: not drawings(folder), 60)
+    assert not list(folder.glob(f"figures/*{PART}"))
     again = shlex.split(errors.partition("to go on: ")[2])
     assert again[-1] == "--resume"
     assert "--force" not in again
@@ -89,13 +90,13 @@ def test_no_drawing_outlives_a_run_that_is_killed_or_fails(data: Path, tmp_path:
     killed = begin(data, tmp_path / "killed")
     killed.kill()
     killed.communicate()
-    until(lambda: not drawings(tmp_path / "killed"), 10)
+    until(lambda: not drawings(tmp_path / "killed"), 60)
     folder = tmp_path / "broken"
     broken = begin(data, folder)
     # A checkpoint that cannot be written ends a run, as it should.
     (folder / "checkpoint.h5").unlink()
     (folder / "checkpoint.h5").mkdir()
-    _, errors = broken.communicate(timeout=60)
+    _, errors = broken.communicate(timeout=300)
     assert broken.returncode == 2, errors
     assert "checkpoint.h5" in errors
     assert not drawings(folder)
@@ -196,16 +197,11 @@ def test_records_and_log_on_a_full_disk_are_said_once(tmp_path: Path, capsys: py
     assert [line.split(": ")[2] for line in said] == [str(tmp_path / FILE), "--log /dev/full"]
 
 
-def test_records_kept_on_resuming_replace_the_others_whole_or_not_at_all(tmp_path: Path) -> None:
-    text = "".join(json.dumps(record) + "\n" for record in records(6, 4))
-    (tmp_path / FILE).write_text(text)
-    # A folder in the way of the new file.
-    (tmp_path / f"{FILE}.partial").mkdir()
-    Monitor(Output(), tmp_path, save=print, draw=print, done=2)
-    assert (tmp_path / FILE).read_text() == text
-    (tmp_path / f"{FILE}.partial").rmdir()
+def test_records_kept_on_resuming_replace_the_others(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("".join(json.dumps(record) + "\n" for record in records(6, 4)))
     Monitor(Output(), tmp_path, save=print, draw=print, done=2)
     assert read_records(tmp_path) == records(6, 2)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
 def test_a_stream_that_fails_keeps_the_first_error_and_goes_on(tmp_path: Path) -> None:
@@ -249,7 +245,7 @@ def test_resume_without_a_checkpoint_starts_afresh_but_overwrites_no_results(
     assert again.exit_code == 0
     assert f"no checkpoint in {folder} yet: started afresh" in again.stdout.splitlines()[0]
     assert again.stderr == (
-        f"spilegate: warning: {folder / FILE}: cannot be written (Is a directory); the work goes on without it\n"
+        f"spilegate: warning: {folder / FILE}: found a folder; expected a file name; the work goes on without it\n"
     )
     assert (folder / "checkpoint.h5").is_file()
     assert (folder / "run.log").read_text().startswith(log)
@@ -285,3 +281,16 @@ def test_the_command_that_resumes_is_the_one_that_was_given(
     given = "reconstruct 'two  words.h5' --output out --set 'matching.method=\"gemm\"' --resume"
     assert launch.resuming(words) == f"{start} {given}"
     assert launch.resuming([*words, "--resume"]) == f"{start} {given}"
+
+
+def test_a_signal_before_there_is_anything_to_keep_ends_in_a_line_too(tmp_path: Path) -> None:
+    command = [sys.executable, str(MAIN), "simulate", "--images", "200000", "--output", str(tmp_path / "big.h5")]
+    running = subprocess.Popen(
+        [*command, "--log", str(tmp_path / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    # The log is opened as the work begins.
+    until((tmp_path / "log").exists)
+    running.send_signal(signal.SIGTERM)
+    assert running.communicate(timeout=300) == ("", "spilegate: interrupted\n")
+    assert running.returncode == 143
+    assert not (tmp_path / "big.h5").exists()

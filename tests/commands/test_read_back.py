@@ -127,9 +127,10 @@ def test_drawing_ends_in_one_line_whatever_lies_in_the_folder(finished: Path, tm
     assert draw("convergence").returncode == 0
     done = draw("fsc")
     assert_one_line(done.returncode, done.stdout, done.stderr, "prtf.csv")
-    (tmp_path / "figures" / "convergence.part.png").mkdir()
+    (tmp_path / "figures" / "convergence.png").unlink()
+    (tmp_path / "figures" / "convergence.png").mkdir()
     done = draw("convergence")
-    assert_one_line(done.returncode, done.stdout, done.stderr, "Is a directory")
+    assert_one_line(done.returncode, done.stdout, done.stderr, "found a folder")
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

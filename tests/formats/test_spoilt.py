@@ -18,7 +18,8 @@ from spilegate.errors import InputError
 from spilegate.formats import patterns, spinifel
 from spilegate.kernels import memory
 from spilegate.kernels.events import dense
-from spilegate.kernels.workers import Output, Threads
+from spilegate.kernels.exact import Output
+from spilegate.kernels.workers import Threads
 from spilegate.records import Dataset
 from spilegate.simulation.experiment import detector_q
 

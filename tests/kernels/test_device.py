@@ -20,8 +20,10 @@ from spilegate.backend import to_host
 from spilegate.errors import InputError
 from spilegate.evaluation.comparison import compare
 from spilegate.kernels import launch, plans
+from spilegate.kernels.blocks import SCRATCH
 from spilegate.kernels.device import MOST_ROOM, ROOM_PART, STAY_PART, WIDTH, Device, room_of
-from spilegate.kernels.workers import SCRATCH, Here, Rows, Threads, Total
+from spilegate.kernels.exact import Rows, Total
+from spilegate.kernels.workers import Here, Threads
 from spilegate.mtip import reconstruct
 from spilegate.patterns.prepare import prepare
 from spilegate.settings import Settings

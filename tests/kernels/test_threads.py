@@ -15,7 +15,8 @@ import pytest
 from conftest import as_dataset, assert_same_state
 
 from spilegate.kernels import host_memory
-from spilegate.kernels.workers import Here, Rows, Threads, Total, Workers
+from spilegate.kernels.exact import Rows, Total
+from spilegate.kernels.workers import Here, Threads, Workers
 from spilegate.mtip import blind_start, generation
 from spilegate.patterns.diameter import estimate as diameter
 from spilegate.patterns.prepare import prepare

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spilegate.backend import to_host
+from spilegate.kernels.blocks import GROUP, tiles
 from spilegate.kernels.tiling import Taking, processor_rows
-from spilegate.kernels.workers import GROUP, Workers, tiles
+from spilegate.kernels.workers import Workers
 
 
 @given(

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from spilegate.backend import to_host
 from spilegate.errors import InputError
+from spilegate.kernels.blocks import GROUP, block_rows, tile_rows
+from spilegate.kernels.exact import Rows, Total
 from spilegate.kernels.packing import Pack
-from spilegate.kernels.workers import GROUP, Here, Rows, Threads, Total, Workers, block_rows, tile_rows
+from spilegate.kernels.workers import Here, Threads, Workers
 
 COUNT, WIDTH = 333, 40
 OUTPUTS = [Rows((), np.float32), Rows((2, 3), np.int64), Total((WIDTH,), COUNT), Total((), 10.0 * COUNT * WIDTH)]

@@ -17,7 +17,9 @@ import numpy as np
 
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels import nufft
-from spilegate.kernels.workers import GROUP, Here, Total, Workers, pattern_bytes, tiles
+from spilegate.kernels.blocks import GROUP, pattern_bytes, tiles
+from spilegate.kernels.exact import Total
+from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import Profile, on_pixels
 from spilegate.patterns.diameter.pair_distances import centre_seen, largest_distance, longest
 from spilegate.patterns.statistics import Moments
