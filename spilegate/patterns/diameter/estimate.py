@@ -104,13 +104,13 @@ def estimate_diameter(
     displacement = displacement[peak:]
     low, high = FIT_BOUNDS
     first = int(np.argmax(relative < high))
-    last = max(int(np.argmax(relative < low)), first + 3)
+    last = min(max(int(np.argmax(relative < low)), first + 3), len(displacement))
     if not relative[first] > 0:
         return float(displacement[first])
     line = _line(displacement[first:last], relative[first:last])
     # Where nothing but a shallow tail lies between the bounds, the fall before it has to tell.
     while first and -line[1] / line[0] - displacement[last - 1] > FURTHEST * np.ptp(displacement[first:last]):
-        first, last = first - 1, first + 2
+        first, last = first - 1, min(first + 2, len(displacement))
         line = _line(displacement[first:last], relative[first:last])
     end = (-line[1] / line[0] - BLUR / q_max) * (BIAS_LEFT if noisy else 1)
     return float(np.clip(end, displacement[first], largest))
