@@ -24,6 +24,7 @@ from spilegate.report.style import drawing, save
 from spilegate.stages.slicing import slices
 from spilegate.state import Float64
 from spilegate.steps import OUTLYING
+from spilegate.steps.poses import wide_limit
 
 # Every picture; "fsc" needs a curve.
 NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "background", "outliers", "fsc")
@@ -151,7 +152,7 @@ def _outliers(material: Material) -> Painted:
     if measured is None or not material.settings.matching.outliers:
         return
     dataset, brightness = measured.dataset, measured.brightness
-    usual, most = expected(state.distance, brightness, limit=OUTLYING, wide=OUTLYING)
+    usual, most = expected(state.distance, brightness, limit=OUTLYING, wide=wide_limit(state.distance))
     fits = outliers.Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
     middle, chosen = outliers.examples(fits)
     named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
