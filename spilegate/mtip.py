@@ -41,7 +41,10 @@ def reconstruct(
     """
     experiment = experiment or prepare(dataset, settings)
     result = run(experiment, settings, watcher=watcher, state=state)
-    return replace(result, findings=with_examples(experiment, result.state, poses.OUTLYING))
+    return replace(
+        result,
+        findings=with_examples(experiment, result.state, poses.OUTLYING, poses.wide_limit(result.state.distance)),
+    )
 
 
 def run(

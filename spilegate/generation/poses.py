@@ -29,6 +29,8 @@ FIRST_WEIGHED = 2
 OUTLYING = 5.0
 # A pattern of something else is further from its best slice than others by more than that.
 LEAST_OUTLYING = 0.05
+# Distances that are usually less are those of patterns without noise, and scatter like lognormal ones.
+NOISELESS = 0.1
 
 
 def match(
@@ -116,8 +118,8 @@ def settled(
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
         known, weight = experiment.weight > 0, experiment.weight.copy()
-        limits = {"limit": OUTLYING, "wide": OUTLYING, "least": LEAST_OUTLYING}
-        weight[known] = inliers(distance[known], experiment.scale[known], **limits)
+        apart, bright = distance[known], experiment.scale[known]
+        weight[known] = inliers(apart, bright, limit=OUTLYING, wide=wide_limit(apart), least=LEAST_OUTLYING)
     good = weight > 0
     figures.update(
         mean_distance=float(distance[good].mean()),
@@ -138,6 +140,11 @@ def settled(
         weight=weight,
         distance=distance,
     )
+
+
+def wide_limit(distance: Float64) -> float:
+    """Return how many standard deviations of their logarithms distances (n,) of patterns may be from the usual ones."""
+    return OUTLYING if np.median(distance) < NOISELESS else 0.0
 
 
 def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Shortlist:

@@ -54,21 +54,21 @@ def choose(distance: Float64) -> list[tuple[str, int, float]]:
     return [(name, int(order[place]), float(distance[order[place]])) for name, place in places.items()]
 
 
-def fits(state: State, brightness: Float64, limit: float) -> Fits:
+def fits(state: State, brightness: Float64, limit: float, wide: float) -> Fits:
     """Return how the patterns fit in a state.
 
-    brightness : (N_IMG,), by the counts alone; limit : as `inliers` takes it
+    brightness : (N_IMG,), by the counts alone; limit, wide : as `inliers` takes them
     """
-    usual, most = expected(state.distance, brightness, limit=limit, wide=limit)
+    usual, most = expected(state.distance, brightness, limit=limit, wide=wide)
     return Fits(brightness, state.distance, state.weight > 0, state.scale, usual, most)
 
 
-def with_examples(experiment: Experiment, state: State, limit: float) -> Findings:
+def with_examples(experiment: Experiment, state: State, limit: float, wide: float) -> Findings:
     """Return the findings with the patterns that pictures of a run's last state show, and their mean.
 
-    limit : standard deviations from which on a pattern counts as an outlier
+    limit, wide : from which on a pattern counts as an outlier, as `inliers` takes them
     """
-    middle, outlying = examples(fits(state, experiment.scale, limit))
+    middle, outlying = examples(fits(state, experiment.scale, limit, wide))
     named = [index for _, index, _ in choose(state.distance)]
     shown = np.unique([*named, *outlying, *([] if middle is None else [middle])]).astype(np.int64)
     images, n_pixel = experiment.images, len(experiment.detector.q)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spilegate.errors import InputError
-from spilegate.generation.poses import OUTLYING
+from spilegate.generation.poses import OUTLYING, wide_limit
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.geometry.orientations import matrices
 from spilegate.kernels.workers import Threads
@@ -143,7 +143,7 @@ def _outliers(material: Material) -> Painted:
     found, state = material.findings, material.state
     if found is None or not material.settings.matching.outliers:
         return
-    how = fits(state, found.scale, OUTLYING)
+    how = fits(state, found.scale, OUTLYING, wide_limit(state.distance))
     middle, chosen = examples(how)
     named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
     if named and middle is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spilegate.generation.poses import wide_limit
 from spilegate.patterns.outliers import inliers
 
 COUNT = 1000
@@ -99,3 +100,8 @@ def test_next_to_nothing_is_no_outlier() -> None:
     distance[:3] = 0.01
     assert inliers(distance, np.ones(COUNT), limit=5.0, least=0.05).all()
     assert (~inliers(distance, np.ones(COUNT), limit=5.0)).sum() == 3
+
+
+def test_only_patterns_without_noise_are_judged_by_logarithms() -> None:
+    assert wide_limit(np.full(9, 0.05)) > 0
+    assert wide_limit(np.full(9, 0.3)) == 0
