@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 SYSTEM, GROUP_OF_PROCESSES = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 # The rest is left to results, and to others.
@@ -40,3 +43,20 @@ def _of_group() -> Iterator[float]:
         return
     if limit.isdigit():
         yield max(0.0, float(limit) - float(used))
+
+
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[slice], Any], parts: Sequence[slice], most: int
+) -> Iterator[Any]:
+    """Yield what a function returns for all parts, in order; at most so many are begun and not yet waited for."""
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for part in parts:
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, part))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -72,8 +72,7 @@ def _task(inputs: int, outputs: int) -> _Task:
 class LegateWorkers:
     """The processors of a Legate run: GPUs where there are any, else CPUs.
 
-    threads : for work that every rank does by itself, on its host; if None as many as its CPU processors, or, where
-        GPUs do the rest, as there are cores
+    threads : for work that every rank does on its host; if None its CPU processors, or, beside GPUs, all cores
     split_voxels : volumes with at least as many voxels are arrays split over all processors
     """
 
@@ -189,8 +188,7 @@ class LegateWorkers:
         if not taking.launches:
             return cupynumeric.empty((0, *array.shape[1:]), array.dtype)
         taken = _new((taking.taken, *array.shape[1:]), array.dtype)
-        source, target = (stores.store_of(array), taking.rows), (taken, taking.taken_rows)
-        _submit(launched, taking.launches, [source], [target], 1)
+        _submit(launched, taking.launches, [(stores.store_of(array), taking.rows)], [(taken, taking.taken_rows)], 1)
         return cupynumeric.asarray(taken)
 
     def _rows(self, shape: tuple[int, ...]) -> int:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 import resource
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -188,7 +187,7 @@ class Threads:
         totals = [result for output, result in zip(outputs, results, strict=True) if isinstance(output, Total)]
         # A tile's arrays fit into the cache of its core, so the tiles run in parallel and BLAS inside a tile does not.
         with libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(max(1, at_once)) as pool:
-            for sums in in_order(pool, work, parts, at_once + 1):
+            for sums in host_memory.in_order(pool, work, parts, at_once + 1):
                 for total, own in zip(totals, sums, strict=True):
                     total += own
         return results
@@ -239,20 +238,3 @@ def peak_memory_mib() -> float:
     """Return the largest memory this process has held [MiB]."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[slice], Any], parts: Sequence[slice], most: int
-) -> Iterator[Any]:
-    """Yield what a function returns for all parts, in order; at most so many are begun and not yet waited for."""
-    waiting: deque[Future[Any]] = deque()
-    try:
-        for part in parts:
-            if len(waiting) >= most:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(work, part))
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
