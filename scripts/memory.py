@@ -81,23 +81,23 @@ def stages(experiment: Experiment, settings: Settings) -> list[tuple[str, Callab
         known["state"] = blank(experiment)
 
     def match() -> None:
-        known["found"] = poses.match(experiment, plan, known["state"], settings.matching, rng, {})
+        known["found"], _ = poses.match(experiment, plan, known["state"], settings.matching, rng)
 
     def refine() -> None:
-        known["state"] = poses.refine(experiment, plan, known["state"], known["found"], settings.matching, {})
+        known["state"], _ = poses.refine(experiment, plan, known["state"], known["found"], settings.matching)
 
     def assign() -> None:
-        known["found"] = soft.assign(experiment, plan, known["state"], rng, {})
-        known["state"] = soft.settle(experiment, plan, known["state"], known["found"], settings.matching, {})
+        known["found"], _ = soft.assign(experiment, plan, known["state"], rng)
+        known["state"], _ = soft.settle(experiment, plan, known["state"], known["found"], settings.matching)
 
     def merge() -> None:
-        known["state"] = models.merge(experiment, plan, known["state"], settings.merging, {})
+        known["state"], _ = models.merge(experiment, plan, known["state"], settings.merging)
 
     def average() -> None:
-        known["state"] = soft.average(experiment, plan, known["state"], known["found"], settings.merging, {})
+        known["state"], _ = soft.average(experiment, plan, known["state"], known["found"], settings.merging)
 
     def phase() -> None:
-        known["state"] = models.phase(experiment, plan, known["state"], settings.phasing, rng, {}, last=True)
+        known["state"], _ = models.phase(experiment, plan, known["state"], settings.phasing, rng, last=True)
 
     hard = [("match", match), ("refine", refine), ("merge", merge)]
     return [("start", start), *([("match", assign), ("merge", average)] if experiment.soft else hard), ("phase", phase)]

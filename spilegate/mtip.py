@@ -82,11 +82,11 @@ def blind_start(
     Where there are many patterns, some of them are annealed, and all of them assigned to what came out. A conformation
     that it explains worse than another is started again by itself.
     """
-    with record.stage(plan.number, "start") as figures:
+    with record.stage(plan.number, "start") as note:
         some = start.sample(experiment, settings)
-        state = start.annealed(some, plan, settings, rng, figures)
-        state = restarts.restarted(some, plan, state, settings, rng, figures)
-        return start.for_all(experiment, plan, state, settings.start, rng, figures)
+        state = note(start.annealed(some, plan, settings, rng))
+        state = note(restarts.restarted(some, plan, state, settings, rng))
+        return note(start.for_all(experiment, plan, state, settings.start, rng))
 
 
 def generation(
@@ -94,18 +94,18 @@ def generation(
 ) -> State:
     """Return the next state: match, refine, merge, phase; or assign softly, merge, phase."""
     if experiment.soft:
-        with record.stage(plan.number, "match") as figures:
-            assigned = soft.assign(experiment, plan, state, rng, figures)
-            state = soft.settle(experiment, plan, state, assigned, settings.matching, figures)
-        with record.stage(plan.number, "merge") as figures:
-            state = soft.average(experiment, plan, state, assigned, settings.merging, figures)
+        with record.stage(plan.number, "match") as note:
+            assigned = note(soft.assign(experiment, plan, state, rng))
+            state = note(soft.settle(experiment, plan, state, assigned, settings.matching))
+        with record.stage(plan.number, "merge") as note:
+            state = note(soft.average(experiment, plan, state, assigned, settings.merging))
     else:
-        with record.stage(plan.number, "match") as figures:
-            candidates = poses.match(experiment, plan, state, settings.matching, rng, figures)
-        with record.stage(plan.number, "refine") as figures:
-            state = poses.refine(experiment, plan, state, candidates, settings.matching, figures)
-        with record.stage(plan.number, "merge") as figures:
-            state = models.merge(experiment, plan, state, settings.merging, figures)
-    with record.stage(plan.number, "phase") as figures:
+        with record.stage(plan.number, "match") as note:
+            candidates = note(poses.match(experiment, plan, state, settings.matching, rng))
+        with record.stage(plan.number, "refine") as note:
+            state = note(poses.refine(experiment, plan, state, candidates, settings.matching))
+        with record.stage(plan.number, "merge") as note:
+            state = note(models.merge(experiment, plan, state, settings.merging))
+    with record.stage(plan.number, "phase") as note:
         last = finished(state.history, experiment.q_max, settings.convergence)
-        return models.phase(experiment, plan, state, settings.phasing, rng, figures, last=last)
+        return note(models.phase(experiment, plan, state, settings.phasing, rng, last=last))

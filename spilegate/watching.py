@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import TypeVar
 
 from spilegate.records import Progress, State, Watcher
+
+Result = TypeVar("Result")
+
+
+class Note:
+    """Takes the figures off what a step returns, and notes them."""
+
+    def __init__(self, figures: dict[str, float]) -> None:
+        self._figures = figures
+
+    def __call__(self, returned: tuple[Result, dict[str, float]]) -> Result:
+        """Return what there is besides the figures."""
+        result, figures = returned
+        self._figures.update(figures)
+        return result
 
 
 class Recorder:
@@ -21,11 +37,11 @@ class Recorder:
         self._generations = generations
 
     @contextmanager
-    def stage(self, generation: int, name: str) -> Iterator[dict[str, float]]:
-        """Time the block as stage `name`; what it puts into the yielded dictionary are the stage's figures."""
+    def stage(self, generation: int, name: str) -> Iterator[Note]:
+        """Time the block as stage `name`; the figures of what the yielded function is given are the stage's."""
         begin = perf_counter()
         figures: dict[str, float] = {}
-        yield figures
+        yield Note(figures)
         seconds = perf_counter() - begin
         self.figures.update(figures)
         if self._watcher is not None:

@@ -1,6 +1,6 @@
 """Models: autocorrelations merged from patterns, densities phased from them, and slices of either.
 
-A step takes the state and returns the next one; what it learned about convergence goes into `figures`.
+A step takes the state and returns the next one, with what it learned about convergence.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FIRST_STARTS = 4
 PHASED_PART = np.float32(0.5)
 
 
-def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions, figures: Figures) -> State:
+def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOptions) -> tuple[State, Figures]:
     """Return the state with autocorrelations merged from all patterns at their orientations."""
     start = regridded(state.autocorrelation, plan.size, experiment.workers.threads)
     sampling = experiment.at(state).merged(plan.q_merge)
@@ -61,8 +61,9 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
         )
 
     normals = merging.symmetric_normals(summed, orientations.matrices(state.quaternions), experiment.symmetry)
-    merged = solved(experiment, plan, normals, start, options, figures)
-    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
+    merged, figures = solved(experiment, plan, normals, start, options)
+    state = replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
+    return state, figures
 
 
 def phase(
@@ -71,10 +72,9 @@ def phase(
     state: State,
     options: PhasingOptions,
     rng: np.random.Generator,
-    figures: Figures,
     *,
     last: bool,
-) -> State:
+) -> tuple[State, Figures]:
     """Return the state with densities phased from the autocorrelations.
 
     The first phasing starts from several random densities and keeps the best, the others go on from the density at
@@ -86,7 +86,6 @@ def phase(
     fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else 0
     phased = phasings(experiment, plan, state, fresh, options, rng)
     best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
-    figures.update(phasing_r=float(best.r_factor.max()), phasings=float(phased.r_factor.shape[1]))
     if not last:
         threads = experiment.workers.threads
         model = phasing.autocorrelation(best.density, threads=threads)
@@ -95,7 +94,8 @@ def phase(
         if experiment.soft:
             model = PHASED_PART * model + (1 - PHASED_PART) * state.autocorrelation
         state = replace(state, autocorrelation=model)
-    return replace(state, density=best.density, support=best.support)
+    figures = {"phasing_r": float(best.r_factor.max()), "phasings": float(phased.r_factor.shape[1])}
+    return replace(state, density=best.density, support=best.support), figures
 
 
 def phasings(
@@ -183,8 +183,7 @@ def solved(
     normals: list[merging.Normal | None],
     start: Float32,
     options: MergingOptions,
-    figures: Figures,
-) -> Float32:
+) -> tuple[Float32, Figures]:
     """Return the autocorrelations (K, M, M, M) of all states; a state without patterns keeps the one it has.
 
     Not all of them can be without: every pattern is in one state.
@@ -208,5 +207,4 @@ def solved(
     for k, volume in zip(filled, volumes, strict=True):
         # What no pattern measured is the first guess still, which is resampled, and rounded, in every generation.
         merged[k] = symmetry.permuted_mean(volume, experiment.symmetry.permutations)
-    figures.update(zip(("cg_iterations", "merge_residual"), numbers.max(axis=0).tolist(), strict=True))
-    return merged
+    return merged, dict(zip(("cg_iterations", "merge_residual"), numbers.max(axis=0).tolist(), strict=True))

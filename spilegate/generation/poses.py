@@ -39,8 +39,7 @@ def match(
     state: State,
     options: MatchingOptions,
     rng: np.random.Generator,
-    figures: Figures,
-) -> Candidates:
+) -> tuple[Candidates, Figures]:
     """Return the best orientations of every pattern on a freshly turned search grid."""
     matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
     experiment = experiment.at(state)
@@ -56,10 +55,8 @@ def match(
         highest=plan.highest,
         workers=experiment.workers,
     )
-    figures.update(
-        grid_distance=float(candidates.distance[:, 0].mean()), q_max=plan.q_match, views=len(views), shifts=plan.n_phi
-    )
-    return candidates
+    distance = float(candidates.distance[:, 0].mean())
+    return candidates, {"grid_distance": distance, "q_max": plan.q_match, "views": len(views), "shifts": plan.n_phi}
 
 
 def refine(
@@ -68,8 +65,7 @@ def refine(
     state: State,
     candidates: Candidates,
     options: MatchingOptions,
-    figures: Figures,
-) -> State:
+) -> tuple[State, Figures]:
     """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
     experiment = experiment.at(state)
     state, candidates = _comparable(experiment, state, candidates)
@@ -93,7 +89,6 @@ def refine(
         state.scale * refined.factor,
         refined.distance,
         options,
-        figures,
     )
 
 
@@ -106,8 +101,7 @@ def settled(
     scale: Float64,
     distance: Float64,
     options: MatchingOptions,
-    figures: Figures,
-) -> State:
+) -> tuple[State, Figures]:
     """Return the state with new poses of all patterns, and with what follows from them: outliers, background, history.
 
     quaternions : (N_IMG, 4); labels : (N_IMG,), the conformation of each; scale, distance : (N_IMG,)
@@ -121,16 +115,16 @@ def settled(
         apart, bright = distance[known], experiment.scale[known]
         weight[known] = inliers(apart, bright, limit=OUTLYING, wide=wide_limit(apart), least=LEAST_OUTLYING)
     good = weight > 0
-    figures.update(
-        mean_distance=float(distance[good].mean()),
-        moved=float(far[good].mean()),
-        median_turn_deg=float(np.median(turned[good])),
-        outliers=float((~good).sum()),
-    )
+    figures = {
+        "mean_distance": float(distance[good].mean()),
+        "moved": float(far[good].mean()),
+        "median_turn_deg": float(np.median(turned[good])),
+        "outliers": float((~good).sum()),
+    }
     scale = scale / scale[good].mean()
     background = experiment.background(scale, weight)
     merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
-    return replace(
+    state = replace(
         state,
         history=np.concatenate([state.history, [merits]]),
         quaternions=quaternions,
@@ -140,6 +134,7 @@ def settled(
         weight=weight,
         distance=distance,
     )
+    return state, figures
 
 
 def wide_limit(distance: Float64) -> float:

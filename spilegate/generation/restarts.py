@@ -25,34 +25,35 @@ WORSE = 1.05
 
 
 def restarted(
-    experiment: Experiment, plan: Plan, state: State, settings: Settings, rng: np.random.Generator, figures: Figures
-) -> State:
+    experiment: Experiment, plan: Plan, state: State, settings: Settings, rng: np.random.Generator
+) -> tuple[State, Figures]:
     """Return the state of a start after another try for conformations whose patterns are explained worse than others'.
 
     What explains them better is kept; if anything was, all patterns are assigned anew. Unlike conformations may be
     explained unlike well: then a try costs time and nothing else.
     """
-    models = state.autocorrelation.copy()
+    models, figures = state.autocorrelation.copy(), Figures()
     if len(models) == 1:
-        return state
+        return state, figures
     coldest, worst_first = settings.start.temperature_last, []
     for k in np.flatnonzero(state.members >= FEWEST_MEMBERS):
         own = replace(experiment, weight=experiment.weight * (state.state == k))
         alone = replace(state, autocorrelation=state.autocorrelation[k : k + 1], weight=own.weight)
-        worst_first.append((mean_distance(anneal(own, plan, alone, coldest, rng, {})), int(k), own))
+        worst_first.append((mean_distance(anneal(own, plan, alone, coldest, rng)[0]), int(k), own))
     worst_first.sort(key=lambda found: -found[0])
     better = False
     for distance, number, own in worst_first[:-1]:
         if distance > WORSE * worst_first[-1][0]:
-            again = annealed(own, plan, settings_of_one(settings), rng, {})
+            again, _ = annealed(own, plan, settings_of_one(settings), rng)
             figures["restarts"] = figures.get("restarts", 0) + 1
             if mean_distance(again) < distance:
                 models[number], better = again.autocorrelation[0], True
     if better:
         state = replace(state, autocorrelation=models)
         for _ in range(COLD_ITERATIONS):
-            state = anneal(experiment, plan, state, coldest, rng, figures)
-    return state
+            state, last = anneal(experiment, plan, state, coldest, rng)
+            figures |= last
+    return state, figures
 
 
 def settings_of_one(settings: Settings) -> Settings:

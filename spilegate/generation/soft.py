@@ -52,10 +52,9 @@ def assign(
     plan: Plan,
     state: State,
     rng: np.random.Generator,
-    figures: Figures,
     *,
     temperature: float = 0.0,
-) -> Assigned:
+) -> tuple[Assigned, Figures]:
     """Return the probabilities of all orientations of a freshly turned grid, summed up to expected slices.
 
     temperature : see `assigning.expect`; 0 for what the likelihood itself says
@@ -73,13 +72,13 @@ def assign(
         temperature,
         workers=experiment.workers,
     )
-    figures.update(mean_distance=expected.mean_distance, entropy=expected.entropy, q_max=plan.q_match, views=len(views))
-    return Assigned(views, sampling, expected)
+    figures = {"mean_distance": expected.mean_distance, "entropy": expected.entropy}
+    return Assigned(views, sampling, expected), figures | {"q_max": plan.q_match, "views": len(views)}
 
 
 def settle(
-    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MatchingOptions, figures: Figures
-) -> State:
+    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MatchingOptions
+) -> tuple[State, Figures]:
     """Return the state with every pattern at its most probable orientation, and what follows from that."""
     now, expected = assigned.state(state, plan.n_phi), assigned.expected
     scale = state.scale
@@ -91,7 +90,7 @@ def settle(
             state,
             quaternions=symmetry.nearest_equivalents(state.quaternions, now.quaternions, experiment.symmetry.rotations),
         )
-    return settled(experiment, plan, state, now.quaternions, now.state, scale, now.distance, options, figures)
+    return settled(experiment, plan, state, now.quaternions, now.state, scale, now.distance, options)
 
 
 def scales(expected: assigning.Expectation, sampling: Sampling, weight: Float64) -> Float64:
@@ -107,8 +106,8 @@ def scales(expected: assigning.Expectation, sampling: Sampling, weight: Float64)
 
 
 def average(
-    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MergingOptions, figures: Figures
-) -> State:
+    experiment: Experiment, plan: Plan, state: State, assigned: Assigned, options: MergingOptions
+) -> tuple[State, Figures]:
     """Return the state with autocorrelations merged from the expected slices.
 
     A conformation that no pattern is assigned to keeps what it has.
@@ -130,5 +129,6 @@ def average(
 
     normals = merging.symmetric_normals(summed, views, experiment.symmetry)
     start = regridded(state.autocorrelation, plan.size, experiment.workers.threads)
-    merged = solved(experiment, plan, normals, start, options, figures)
-    return replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
+    merged, figures = solved(experiment, plan, normals, start, options)
+    state = replace(state, generation=plan.number, voxel_angstrom=plan.voxel_angstrom, autocorrelation=merged)
+    return state, figures

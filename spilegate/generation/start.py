@@ -89,31 +89,29 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
         density=np.zeros(shape, np.float32),
         support=np.zeros(shape, bool),
     )
-    return merge(experiment, plan, state, START_MERGING, {})
+    return merge(experiment, plan, state, START_MERGING)[0]
 
 
-def annealed(
-    experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator, figures: Figures
-) -> State:
+def annealed(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> tuple[State, Figures]:
     """Return the best of a few states annealed from random ones."""
     starts: list[State] = []
+    figures = Figures()
     while not enough(starts, settings.start.count, experiment.symmetry):
         state = random_state(experiment, plan, settings, rng)
         for temperature in temperatures(settings.start):
-            state = anneal(experiment, plan, state, temperature, rng, figures)
+            state, figures = anneal(experiment, plan, state, temperature, rng)
         starts.append(state)
     best = min(starts, key=mean_distance)
-    figures.update(mean_distance=mean_distance(best), starts=len(starts))
-    return best
+    return best, figures | {"mean_distance": mean_distance(best), "starts": len(starts)}
 
 
 def anneal(
-    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator, figures: Figures
-) -> State:
+    experiment: Experiment, plan: Plan, state: State, temperature: float, rng: np.random.Generator
+) -> tuple[State, Figures]:
     """Return the state after one soft assignment to a freshly turned grid of views."""
-    assigned = assign(experiment, plan, state, rng, figures, temperature=temperature)
-    state = average(experiment, plan, assigned.state(state, plan.n_phi), assigned, START_MERGING, {})
-    return replace(state, distance=np.full_like(state.distance, assigned.expected.mean_distance))
+    assigned, figures = assign(experiment, plan, state, rng, temperature=temperature)
+    state, _ = average(experiment, plan, assigned.state(state, plan.n_phi), assigned, START_MERGING)
+    return replace(state, distance=np.full_like(state.distance, assigned.expected.mean_distance)), figures
 
 
 def for_all(
@@ -122,11 +120,10 @@ def for_all(
     state: State,
     options: StartOptions,
     rng: np.random.Generator,
-    figures: Figures,
-) -> State:
+) -> tuple[State, Figures]:
     """Return the state of all patterns that follows from the model of some of them: one more soft assignment."""
     count = len(experiment.images)
     if len(state.quaternions) == count:
-        return state
+        return state, Figures()
     state = replace(state, scale=experiment.scale, weight=experiment.weight, distance=np.ones(count))
-    return anneal(experiment, plan, state, options.temperature_last, rng, figures)
+    return anneal(experiment, plan, state, options.temperature_last, rng)

@@ -74,7 +74,7 @@ def significance(
     # What patterns have in common is asked of these patterns, only the structure of the model.
     model = replace(model, background=experiment.detector.background)
     narrow = plan(experiment.diameter_angstrom, 0, band.q_match, band.q_match)
-    candidates = poses.match(experiment, narrow, model, options, rng, {})
+    candidates, _ = poses.match(experiment, narrow, model, options, rng)
     rotations = orientations.matrices(candidates.quaternions[:, 0])
     parts, data, slices = _products(experiment, band, model, candidates.state[:, 0], rotations)
     covariance = parts.sum() - data @ slices / experiment.weight.sum()

@@ -36,7 +36,7 @@ def experiment(simulation: Simulation) -> Experiment:
 @pytest.fixture(scope="module")
 def good(simulation: Simulation, experiment: Experiment) -> State:
     """A start in which both forms are found."""
-    return restarted(experiment, start.annealed(experiment, experiment.plans[0], chosen(), generator(), {}))
+    return restarted(experiment, start.annealed(experiment, experiment.plans[0], chosen(), generator())[0])
 
 
 def chosen() -> Settings:
@@ -48,9 +48,10 @@ def generator() -> np.random.Generator:
 
 
 def restarted(experiment: Experiment, state: State, figures: dict[str, float] | None = None) -> State:
-    return restarts.restarted(
-        experiment, experiment.plans[0], state, chosen(), generator(), {} if figures is None else figures
-    )
+    state, found = restarts.restarted(experiment, experiment.plans[0], state, chosen(), generator())
+    if figures is not None:
+        figures.update(found)
+    return state
 
 
 def errors(simulation: Simulation, state: State) -> list[float]:
@@ -74,7 +75,7 @@ def test_a_conformation_with_bad_orientations_is_started_again(
     simulation: Simulation, experiment: Experiment, good: State
 ) -> None:
     wrong = replace(good, quaternions=orientations.random_quaternions(400, generator()))
-    random = models.merge(experiment, experiment.plans[0], wrong, chosen().merging, {})
+    random, _ = models.merge(experiment, experiment.plans[0], wrong, chosen().merging)
     volumes, k = good.autocorrelation.copy(), rarer(good)
     volumes[k] = random.autocorrelation[k]
     figures: dict[str, float] = {}

@@ -137,8 +137,8 @@ def test_soft_scales_are_those_of_the_pulses_not_of_the_background(dim: Simulati
     assert experiment.estimate_background
     plan, matching = experiment.plans[1], settings().matching
     for seed in range(2):
-        assigned = soft.assign(experiment, plan, state, np.random.default_rng(seed), {})
-        state = soft.settle(experiment, plan, state, assigned, matching, {})
+        assigned, _ = soft.assign(experiment, plan, state, np.random.default_rng(seed))
+        state, _ = soft.settle(experiment, plan, state, assigned, matching)
     slope, _ = np.polyfit(dim.hidden.scale, state.scale, 1)
     assert slope > 0.8
     assert state.scale.min() > 0
@@ -150,12 +150,11 @@ def test_equivalent_orientations_have_not_moved() -> None:
     """From one image of the asymmetric unit into another one is no way at all."""
     experiment, state = known(measured(images=40, photons=300.0), symmetry="C4", matching={"assignment": "soft"})
     plan, matching = experiment.plans[1], settings().matching
-    assigned = soft.assign(experiment, plan, state, np.random.default_rng(0), {})
+    assigned, _ = soft.assign(experiment, plan, state, np.random.default_rng(0))
     elements = group("C4").rotations[np.arange(40) % 4]
     there = orientations.matrices(assigned.state(state, plan.n_phi).quaternions) @ elements
-    figures: dict[str, float] = {}
     state = replace(state, quaternions=orientations.quaternions(there))
-    soft.settle(experiment, plan, state, assigned, matching, figures)
+    _, figures = soft.settle(experiment, plan, state, assigned, matching)
     assert figures["moved"] == 0
     assert figures["median_turn_deg"] == pytest.approx(0, abs=1e-4)
 
@@ -164,11 +163,11 @@ def test_a_state_that_nothing_is_assigned_to_keeps_its_model() -> None:
     experiment, state = known(measured(images=40, photons=100.0))
     plan, both = experiment.plans[1], np.concatenate([state.autocorrelation, 0.5 * state.autocorrelation])
     state = replace(state, autocorrelation=both, density=np.zeros_like(both))
-    assigned = soft.assign(experiment, plan, state, np.random.default_rng(0), {})
+    assigned, _ = soft.assign(experiment, plan, state, np.random.default_rng(0))
     weight = assigned.expected.weight.copy()
     weight[len(weight) // 2 :] = 1e-9
     assigned = replace(assigned, expected=replace(assigned.expected, weight=weight))
-    found = soft.average(experiment, plan, state, assigned, settings().merging, {})
+    found, _ = soft.average(experiment, plan, state, assigned, settings().merging)
     np.testing.assert_allclose(found.autocorrelation[1], both[1], atol=1e-5 * both.max())
     assert np.abs(found.autocorrelation[0] - both[0]).max() > 1e-3 * both.max()
 
@@ -184,7 +183,7 @@ def test_a_pattern_may_have_no_photons_on_the_pixels_for_matching() -> None:
         assert experiment.scale.min() > 0
         plan = experiment.plans[0]
         state = start.random_state(experiment, plan, settings(), np.random.default_rng(0))
-        state = start.anneal(experiment, plan, state, 0.1, np.random.default_rng(1), {})
+        state, _ = start.anneal(experiment, plan, state, 0.1, np.random.default_rng(1))
         assert np.isfinite(state.autocorrelation).all()
 
 

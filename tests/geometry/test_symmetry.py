@@ -196,7 +196,7 @@ def test_few_patterns_merge_better_with_their_symmetry(small, name):
     for given in ("C1", name):
         settings, experiment = prepared(simulation, whole, given)
         plan = experiment.plans[-1]
-        state = models.merge(experiment, plan, state_at(simulation, plan), settings.merging, {})
+        state, _ = models.merge(experiment, plan, state_at(simulation, plan), settings.merging)
         merged.append(state.autocorrelation[0].astype(np.float64))
     box = plan.size * plan.voxel_angstrom
     volume = density(whole, plan.size, plan.voxel_angstrom, threads=2).astype(np.float64)

@@ -257,9 +257,7 @@ def test_merging_and_phasing_with_split_volumes_agree(simulation: Simulation, wo
         plan = experiment.plans[2]
         state = start.random_state(experiment, experiment.plans[1], settings, np.random.default_rng(5))
         state = replace(state, quaternions=simulation.quaternions, scale=np.ones(300), generation=1)
-        figures: dict[str, float] = {}
-        state = models.merge(experiment, plan, state, settings.merging, figures)
-        states.append((state, figures))
+        states.append(models.merge(experiment, plan, state, settings.merging))
     (first, before), (second, after) = states
     largest = np.abs(first.autocorrelation).max()
     # CG stops at 1e-4; both stop after the same iterations or nearly so.

@@ -46,7 +46,7 @@ def at_the_truth(experiment: Experiment, simulation: Simulation) -> State:
     plan, rng = experiment.plans[-1], np.random.default_rng(0)
     state = start.random_state(experiment, plan, OPTIONS, rng)
     state = replace(state, quaternions=simulation.quaternions, scale=np.ones(len(state.scale)), generation=2)
-    return models.merge(experiment, plan, state, MergingOptions(), {})
+    return models.merge(experiment, plan, state, MergingOptions())[0]
 
 
 def test_levels_decide_who_uses_a_pixel(simulation: Simulation, near: np.ndarray) -> None:
@@ -80,10 +80,10 @@ def test_nothing_on_merged_pixels_moves_an_orientation(
     annealed, refined, merged = [], [], []
     for each in (experiment, spoilt):
         rng = np.random.default_rng(2)
-        annealed.append(start.anneal(each, first, random, 0.1, rng, {}))
-        candidates = poses.match(each, last, state, MatchingOptions(candidates=1), rng, {})
-        refined.append(poses.refine(each, last, state, candidates, MatchingOptions(outliers=False), {}))
-        merged.append(models.merge(each, last, state, MergingOptions(), {}).autocorrelation)
+        annealed.append(start.anneal(each, first, random, 0.1, rng)[0])
+        candidates, _ = poses.match(each, last, state, MatchingOptions(candidates=1), rng)
+        refined.append(poses.refine(each, last, state, candidates, MatchingOptions(outliers=False))[0])
+        merged.append(models.merge(each, last, state, MergingOptions())[0].autocorrelation)
     np.testing.assert_array_equal(annealed[0].autocorrelation, annealed[1].autocorrelation)
     for name in ("quaternions", "scale", "distance"):
         np.testing.assert_array_equal(getattr(refined[0], name), getattr(refined[1], name))
