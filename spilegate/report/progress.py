@@ -94,9 +94,7 @@ class Monitor:
         try:
             files.replace(self._path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
         except InputError as error:
-            self._output.warn(
-                str(self._path), error.__cause__ if isinstance(error.__cause__, OSError) else OSError(error)
-            )
+            self._output.warn(str(self._path), error)
 
     def half(self, number: int) -> HalfMonitor:
         """Return the watcher of a half of the patterns."""

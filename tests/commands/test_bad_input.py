@@ -123,7 +123,7 @@ def test_undamaged_patterns_are_read(tmp_path: Path) -> None:
 def test_the_numbers_of_patterns_hold_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "BLOCK_BYTES", 1000)
     content = good()
-    content[INTENSITIES][[13, 20]] = -1
+    put(INTENSITIES, ([13, 20], 0, 1, 1), np.nan)(content)
     path = write(tmp_path / "data.h5", content)
     assert "2 of the patterns (the first: number 13" in refused(lambda: spinifel.read(path), path)
 

@@ -201,7 +201,7 @@ def test_debug_shows_the_traceback(places: dict[str, Path]) -> None:
 
 
 def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
     monkeypatch.setattr("spilegate.formats.spinifel.describe", fails)
@@ -213,6 +213,6 @@ def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) ->
 def test_an_interrupt_of_the_tests_is_not_taken_for_the_end_of_a_command(
     monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
-    monkeypatch.setattr("spilegate.formats.spinifel.describe", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("spilegate.formats.spinifel.describe", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run("inspect", data)
