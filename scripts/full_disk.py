@@ -27,7 +27,7 @@ import numpy as np
 from spilegate import mtip
 from spilegate.cli import app
 from spilegate.commands.configuration import load_settings
-from spilegate.commands.reconstruct import Job
+from spilegate.commands.job import Job
 from spilegate.errors import InputError
 from spilegate.formats import maps, spinifel
 from spilegate.formats.record import load_record, save_record

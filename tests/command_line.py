@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from typer.testing import CliRunner, Result
 
 import spilegate
 from spilegate.cli import app
+from spilegate.formats import maps, results
 
 MAIN = Path(spilegate.__file__).resolve().parent / "main.py"
 INTERRUPTED = 130
@@ -49,3 +51,12 @@ def assert_one_line(code: int, stdout: str, stderr: str, expected: str) -> None:
     assert stderr.endswith("\n")
     assert expected in stderr
     assert "Traceback" not in stderr
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    """Fail unless two runs came to the same result."""
+    for name in ("density.mrc", "autocorrelation.mrc"):
+        one, other = maps.read_map(first / name)[0], maps.read_map(second / name)[0]
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+    one, other = (results.read_orientations(folder / "orientations.h5") for folder in (first, second))
+    np.testing.assert_allclose(other, one, atol=1e-6)

@@ -21,8 +21,8 @@ FEWEST_BEYOND = 1.0
 LEAST_SEEN = 5.0
 # The same of intensities, as a part of what was measured.
 LEAST_PART = 1e-3
-# Patterns that are neither left out nor without the particle.
-FEWEST_GOOD = 10
+# Patterns that are neither left out nor without the particle; of a symmetric one very few will do.
+FEWEST_GOOD = 6
 # Units that lengths come in, in angstrom.
 UNITS = {"pm": 0.01, "nm": 10.0}
 

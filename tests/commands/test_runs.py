@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_line import MAIN, QUICK, SMALL, assert_one_line, content, run
+from command_line import MAIN, QUICK, SMALL, assert_one_line, assert_same_results, content, run
 from made_up import made_up_state
 
 import spilegate
@@ -94,15 +94,6 @@ def test_force_overwrites(finished: Path, data: Path, tmp_path: Path) -> None:
     result = run("simulate", *SMALL, "--seed", 4, "--output", tmp_path / "again.h5", "--force")
     assert result.exit_code == 0
     assert (tmp_path / "again.h5").read_bytes() != first
-
-
-def assert_same_results(first: Path, second: Path) -> None:
-    """Fail unless two runs came to the same result."""
-    for name in ("density.mrc", "autocorrelation.mrc"):
-        one, other = maps.read_map(first / name)[0], maps.read_map(second / name)[0]
-        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
-    one, other = (results.read_orientations(folder / "orientations.h5") for folder in (first, second))
-    np.testing.assert_allclose(other, one, atol=1e-6)
 
 
 def test_an_interrupted_run_resumes_to_the_same_result(finished: Path, data: Path, tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_line import MAIN, QUICK, assert_one_line, run
+from command_line import MAIN, QUICK, assert_one_line, assert_same_results, run
 from conftest import assert_same_state
+from made_up import made_up_state
 from matplotlib.figure import Figure
 from test_formats import panel_simulation
-from test_results import made_up_state
-from test_runs import assert_same_results
 
 from spilegate.errors import InputError
 from spilegate.formats import files, maps, results, spinifel
