@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         state, notes = resumed(job, dataset) if resumes else (None, {})
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)
+        # Where values were mended, the patterns as they were read are not needed any more.
+        dataset = replace(dataset, images=experiment.images)
         check_memory(experiment, settings)
         if state is not None:
             check_state(state, experiment, settings, job.checkpoint)
