@@ -14,6 +14,8 @@ FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # The same of the logarithms of their distances, as a long particle falls off in as many ways as it can be seen; and how
 # many times as far as is usual the one that counts may be at most.
 STRANGE_WIDE, STRANGEST = 4.5, 25.0
+# Times that the brightest pixel's part of a pattern may be what it usually is.
+BRIGHTEST = 2.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 
@@ -42,7 +44,10 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
     line, most = expected(distance, total[:, 0], limit=STRANGE)
     _, wide = expected(distance, total[:, 0], limit=0, wide=STRANGE_WIDE)
-    alike = distance / line <= max(most, min(wide, STRANGEST))
+    # Nor is a pattern unlike others for how it is oriented if a single pixel holds more of it than of them.
+    share = sums.most[result > 0] / total[:, 0]
+    strange = np.where(share <= BRIGHTEST * np.median(share), max(most, min(wide, STRANGEST)), most)
+    alike = distance / line <= strange
     # Where most frames show but the background, strangers are what most photons are in: the particle.
     if (~alike).mean() > FEW_STRANGERS and total[~alike].sum() > total[alike].sum():
         alike = ~alike

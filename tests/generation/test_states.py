@@ -160,7 +160,9 @@ def test_orientations_of_one_state_are_judged_as_ever() -> None:
     truth = Rotation.random(200, rng=np.random.default_rng(0))
     found = truth * Rotation.from_rotvec(np.random.default_rng(1).normal(0, 0.05, (200, 3)))
     pair = found.as_quat(scalar_first=True), truth.as_quat(scalar_first=True)
-    assert orientation_figures(*pair, np.zeros(200, np.int64)) == orientation_error(*pair).figures()
+    found_now = orientation_figures(*pair, np.zeros(200, np.int64))
+    assert orientation_error(*pair).figures().items() <= found_now.items()
+    assert found_now["half_turned"] == 0
 
 
 # --- the truth in files ----------------------------------------------------------------------------------------------

@@ -98,14 +98,13 @@ def test_faults_count_outside_level_two_only(tmp_path: Path) -> None:
         return str(caught.value)
 
     def empty(images: np.ndarray) -> None:
-        images[4] = np.where(content["mask"] == 2, 5, 0)
+        images[:] = np.where(content["mask"] == 2, 5, 0)
 
     def merge_only(images: np.ndarray) -> None:
         images[6, 0, 0, 0] = np.inf
 
     content = good()
-    assert "number 4" in message(empty)
-    assert "without" in message(empty)
+    assert "the other way round" in message(empty)
     assert "number 6" in message(merge_only)
 
 
