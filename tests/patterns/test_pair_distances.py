@@ -144,7 +144,7 @@ def test_any_number_of_photons_is_worked_with() -> None:
 @pytest.mark.parametrize("photons", [100.0, 5000.0])
 def test_a_radius_of_a_few_pixels_is_refused_in_words(photons: float) -> None:
     data = blind(simulated("demo", photons, 60))
-    with pytest.raises(InputError, match="4 pixels to match patterns on.*expected at least 16"):
+    with pytest.raises(InputError, match=r"4 pixels to match patterns on.*expected at least 16"):
         prepare(data, settings(prepare={"q_max": 1.5 * SPACING}), Threads(1))
 
 
