@@ -24,6 +24,8 @@ from spilegate.records import Bool, Float32, Float64, Int64
 
 # A divisor of GROUP; the arrays of a tile are to fit into a core's cache.
 TILE = GROUP // 4
+# So many pixels from the innermost one the mean falls steeply, and a shell is this part of a pixel wide.
+STEEP, PARTS = 12, 4
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ def shells(detector: Detector, spacing: float, *, q_max: float, beyond: float) -
     judged = q > beyond
     ring = np.where(judged, 0, -1 - ((beyond - q) / spacing).astype(np.int64))
     ring[judged] = ring_of(q[judged], spacing)
-    kinds = np.stack([ring, detector.matched[used], q <= q_max, judged], axis=1).astype(np.int64)
+    part = np.where(q - q.min() < STEEP * spacing, (q / spacing * PARTS).astype(np.int64) % PARTS, 0)
+    kinds = np.stack([ring, part, detector.matched[used], q <= q_max, judged], axis=1).astype(np.int64)
     kinds, own = np.unique(kinds, axis=0, return_inverse=True)
     number = np.bincount(own.ravel(), minlength=len(kinds)).astype(np.float64)
     of = np.full(len(detector.q), -1)
     of[used] = own.ravel()
-    return Shells(of, np.bincount(own.ravel(), q) / number, number, *(kinds[:, 1:].T > 0))
+    return Shells(of, np.bincount(own.ravel(), q) / number, number, *(kinds[:, 2:].T > 0))
 
 
 def ring_of(q: Float64, spacing: float) -> Int64:
