@@ -30,7 +30,7 @@ def mixed() -> Simulation:
 
 @pytest.fixture(scope="module")
 def run(mixed: Simulation) -> Reconstruction:
-    return reconstruct(blind(mixed), settings(matching={"states": 2}, phasing={"starts": 4}))
+    return reconstruct(blind(mixed), settings(matching={"states": 2}))
 
 
 def test_patterns_are_in_the_right_state(run: Reconstruction, mixed: Simulation) -> None:
