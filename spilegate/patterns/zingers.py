@@ -113,7 +113,7 @@ def mended(images: Any, zingers: Zingers, n_pixel: int, *, workers: Workers) -> 
         values = np.array(to_host(dense(block, n_pixel)))
         values[zingers.pattern[own] - part.start, zingers.pixel[own]] = zingers.value[own]
         if block.dtype in (xp.float32, xp.float64):
-            return (here.array(values, block.dtype),)
+            return (here.array(values),)
         return (from_host(events(values, shape[0]), block),)
 
     outputs = [Rows(shape, images.dtype, split=True)]

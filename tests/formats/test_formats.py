@@ -205,7 +205,9 @@ def test_describe_says_what_is_in_the_file(written: Path) -> None:
     rewrite(written, "intensities", lambda values: values * (np.arange(24) != 3)[:, None, None, None])
     facts = spinifel.describe(written)
     assert facts["zero_patterns"] == 1
-    assert "number 3" in facts["usable"]
+    assert facts["usable"] == "yes"
+    rewrite(written, "intensities", lambda values: values * 0)
+    assert "24 of the patterns" in spinifel.describe(written)["usable"]
 
 
 def test_describe_finds_the_resolution_of_a_whole_detector(tmp_path: Path) -> None:

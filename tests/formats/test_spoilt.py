@@ -548,7 +548,7 @@ def test_inspect_and_reconstruct_agree(tmp_path: Path, name: str, options: list[
     # A folder that is in use: whatever can be read ends there, before the work begins.
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    tried = run("reconstruct", path, "--output", tmp_path / "out", *options, "--diameter-angstrom", 60)
+    tried = run("reconstruct", path, "--output", tmp_path / "out", *options, "--diameter-angstrom", 25)
     assert tried.exit_code == 2
     lines = dict(line.split(None, 1) for line in inspected.stdout.splitlines())
     if inspected.exit_code:

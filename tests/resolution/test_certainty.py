@@ -234,7 +234,7 @@ def test_a_single_phasing_leaves_the_prtf_out(measured):
     prepared = prepare(dataset, options)
     blank = state_of(volume(1))
     found = certainty.measure(
-        dataset, prepared, blank, options.model_copy(update={"resolution": options.resolution.model_copy(
+        prepared, blank, options.model_copy(update={"resolution": options.resolution.model_copy(
             update={"half_sets": False})}), lambda *_: pytest.fail("no half was asked for"),
     )  # fmt: skip
     assert found.prtf.shape == (0, len(found.q))
