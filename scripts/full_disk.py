@@ -32,7 +32,7 @@ from spilegate.errors import InputError
 from spilegate.formats import maps, spinifel
 from spilegate.formats.record import load_record, save_record
 from spilegate.formats.results import read_summary
-from spilegate.records import Progress, State
+from spilegate.records import Findings, Progress, State
 from spilegate.report.drawing import Drawing
 from spilegate.report.progress import read_records
 
@@ -180,7 +180,10 @@ def unsound(out: Path, whole: Path, kept: Path, least: int) -> list[str]:
         faults.append(f"checkpoint of generation {state.generation}")
     for path in out.rglob("*"):
         name = path.relative_to(out)
-        if path.is_file() and path.name != "checkpoint.h5" and not same(path, whole / name):
+        if path.name == "findings.h5":
+            # That of the beginning has no patterns to show yet.
+            load_record(path, Findings)
+        elif path.is_file() and path.name != "checkpoint.h5" and not same(path, whole / name):
             faults.append(f"{name} is incomplete")
     return faults
 

@@ -87,7 +87,8 @@ def _reconstruct(
         half_sets=job.settings.resolution.half_sets,
     )
     try:
-        record.save_record(job.findings, experiment.findings, attributes)
+        if state is None or not job.findings.is_file():
+            record.save_record(job.findings, experiment.findings, attributes)
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
