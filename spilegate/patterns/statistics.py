@@ -81,6 +81,7 @@ class Sums:
 
     values, squares : (N_IMG, N_SHELL) float64, sums of counts and of their squares over the shell's pixels
     most, least : (N_IMG,) float32, the largest value and the smallest one above 0 (infinite if there is none)
+    second : (N_IMG,) float32, the largest value less than the largest one, of the pixels used
     """
 
     shells: Shells
@@ -88,6 +89,7 @@ class Sums:
     squares: Float64
     most: Float32
     least: Float32
+    second: Float32
 
     def over(self, chosen: Bool) -> Float64:
         """Return the sums (N_IMG,) over some of the shells (N_SHELL,)."""
@@ -96,7 +98,7 @@ class Sums:
 
     def every(self, first: int, step: int) -> Sums:
         """Return those of every step-th pattern."""
-        some = {name: getattr(self, name)[first::step] for name in ("values", "squares", "most", "least")}
+        some = {name: getattr(self, name)[first::step] for name in ("values", "squares", "most", "least", "second")}
         return replace(self, **some)
 
 
@@ -112,12 +114,14 @@ def shell_sums(images: Any, shells: Shells, *, workers: Workers) -> Sums:
         values = dense(block, n_pixel)
         most, seen = xp.max(values, axis=1), values * here.array(used)
         least = xp.min(xp.where(seen > 0, seen, here.array(np.inf, np.float32)), axis=1)
+        top = xp.max(seen, axis=1)
+        second = xp.max(xp.where(seen < top[:, None], seen, here.array(0, np.float32)), axis=1)
         counts = xp.astype(values, xp.float64)
-        return resampled(matrix, counts), resampled(matrix, counts * counts), most, least
+        return resampled(matrix, counts), resampled(matrix, counts * counts), most, least, second
 
     rows, one = Rows((n_shell,), np.float64), Rows((), np.float32)
     found = workers.run(
-        add, len(images), [rows, rows, one, one], tile=TILE, split=[images], row_bytes=pattern_bytes(n_pixel)
+        add, len(images), [rows, rows, one, one, one], tile=TILE, split=[images], row_bytes=pattern_bytes(n_pixel)
     )
     return Sums(shells, *(np.asarray(each) for each in found))
 

@@ -14,8 +14,9 @@ FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # The same of the logarithms of their distances, as a long particle falls off in as many ways as it can be seen; and how
 # many times as far as is usual the one that counts may be at most.
 STRANGE_WIDE, STRANGEST = 4.5, 25.0
-# Times that the brightest pixel's part of a pattern may be what it usually is.
-BRIGHTEST = 2.0
+# A pixel so many times as bright as any other stands alone: beside the middle of a speckle two pixels wide there is
+# 0.4 of it; and of fewer photons that may be chance.
+ALONE, ALONE_PHOTONS = 3.0, 30.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 
@@ -44,12 +45,14 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
     line, most = expected(distance, total[:, 0], limit=STRANGE)
     _, wide = expected(distance, total[:, 0], limit=0, wide=STRANGE_WIDE)
-    # Nor is a pattern unlike others for how it is oriented if a single pixel holds more of it than of them.
-    share = sums.most[result > 0] / total[:, 0]
-    strange = np.where(share <= BRIGHTEST * np.median(share), max(most, min(wide, STRANGEST)), most)
-    alike = distance / line <= strange
+    alike = distance / line <= max(most, min(wide, STRANGEST))
     # Where most frames show but the background, strangers are what most photons are in: the particle.
     if (~alike).mean() > FEW_STRANGERS and total[~alike].sum() > total[alike].sum():
         alike = ~alike
     result[result > 0] = alike
+    # A hot pixel near the beam, which nothing has mended, spoils what is known of its ring in all patterns.
+    alone = (sums.most > ALONE * sums.second) & (sums.most > ALONE_PHOTONS * sums.least) & (result > 0)
+    # One that is hot in many patterns is left out by itself.
+    if alone.sum() <= FEW_STRANGERS * (result > 0).sum():
+        result[alone] = 0
     return result
