@@ -26,6 +26,8 @@ from spilegate.records import Bool, Float32, Float64, Int64
 TILE = GROUP // 4
 # So many pixels from the innermost one the mean falls steeply, and a shell is this part of a pixel wide.
 STEEP, PARTS = 12, 4
+# Of so many photons in one pixel, as many as it has are no chance.
+MANY = 30.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Sums:
 
     values, squares : (N_IMG, N_SHELL) float64, sums of counts and of their squares over the shell's pixels
     most, least : (N_IMG,) float32, the largest value and the smallest one above 0 (infinite if there is none)
-    second : (N_IMG,) float32, the largest value less than the largest one, of the pixels used
+    lead : (N_IMG,) float32, the largest value of the pixels used over the next one; 1 where photons are few
     """
 
     shells: Shells
@@ -89,7 +91,7 @@ class Sums:
     squares: Float64
     most: Float32
     least: Float32
-    second: Float32
+    lead: Float32
 
     def over(self, chosen: Bool) -> Float64:
         """Return the sums (N_IMG,) over some of the shells (N_SHELL,)."""
@@ -98,7 +100,7 @@ class Sums:
 
     def every(self, first: int, step: int) -> Sums:
         """Return those of every step-th pattern."""
-        some = {name: getattr(self, name)[first::step] for name in ("values", "squares", "most", "least", "second")}
+        some = {name: getattr(self, name)[first::step] for name in ("values", "squares", "most", "least", "lead")}
         return replace(self, **some)
 
 
@@ -116,8 +118,9 @@ def shell_sums(images: Any, shells: Shells, *, workers: Workers) -> Sums:
         least = xp.min(xp.where(seen > 0, seen, here.array(np.inf, np.float32)), axis=1)
         top = xp.max(seen, axis=1)
         second = xp.max(xp.where(seen < top[:, None], seen, here.array(0, np.float32)), axis=1)
+        lead = xp.where(top > MANY * least, top / xp.maximum(second, xp.where(top > 0, least, 1.0)), 1.0)
         counts = xp.astype(values, xp.float64)
-        return resampled(matrix, counts), resampled(matrix, counts * counts), most, least, second
+        return resampled(matrix, counts), resampled(matrix, counts * counts), most, least, xp.astype(lead, xp.float32)
 
     rows, one = Rows((n_shell,), np.float64), Rows((), np.float32)
     found = workers.run(

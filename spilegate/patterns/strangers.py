@@ -15,8 +15,8 @@ FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # many times as far as is usual the one that counts may be at most.
 STRANGE_WIDE, STRANGEST = 4.5, 25.0
 # A pixel so many times as bright as any other stands alone: beside the middle of a speckle two pixels wide there is
-# 0.4 of it; and of fewer photons that may be chance.
-ALONE, ALONE_PHOTONS = 3.0, 30.0
+# 0.4 of it.
+ALONE = 3.0
 # Part of the patterns that may be strangers, however bright, and still be something else than the particle.
 FEW_STRANGERS = 0.2
 
@@ -51,7 +51,7 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
         alike = ~alike
     result[result > 0] = alike
     # A hot pixel near the beam, which nothing has mended, spoils what is known of its ring in all patterns.
-    alone = (sums.most > ALONE * sums.second) & (sums.most > ALONE_PHOTONS * sums.least) & (result > 0)
+    alone = (sums.lead > ALONE) & (result > 0)
     # One that is hot in many patterns is left out by itself.
     if alone.sum() <= FEW_STRANGERS * (result > 0).sum():
         result[alone] = 0

@@ -246,7 +246,7 @@ def test_starts_do_not_end_early_with_a_symmetry(small):
 
 
 def reconstructed(whole, simulation, name):
-    quick = {"phasing": {"starts": 4}, "resolution": {"half_sets": False, "phasings": 0}}
+    quick = {"resolution": {"half_sets": False, "phasings": 0}}
     settings, experiment = prepared(simulation, whole, name, start={"count": 2}, **quick)
     return reconstruct(as_dataset(simulation), settings, experiment=experiment)
 
@@ -283,7 +283,7 @@ def test_blind_reconstruction_with_symmetry(blind):
 def test_symmetry_stands_for_patterns_that_are_missing(small):
     """So few patterns are too few without it."""
     whole = symmetric_particle(small, "C4")
-    simulation = patterns(whole, 40, photons=2000)
+    simulation = patterns(whole, 30, photons=2000)
     with_it, without = (
         compared(simulation, reconstructed(whole, simulation, name), name).correlation for name in ("C4", "C1")
     )
