@@ -105,8 +105,8 @@ def forked(task: Callable[[], int], errors: Path) -> Done:
 def command(words: tuple[object, ...], *, pictures: bool) -> int:
     """Run a command line in this process and return its exit code."""
     if not pictures:
-        Drawing.begin_if_idle = Drawing.stop  # type: ignore[method-assign]
-        Drawing.finish = lambda _: ""  # type: ignore[method-assign]
+        Drawing.begin_if_idle = Drawing.stop
+        Drawing.finish = lambda _: ""
     try:
         app([str(word) for word in words])
     except SystemExit as error:

@@ -112,6 +112,52 @@ class Findings:
         """Return the lines of what is said."""
         return self.said.splitlines()
 
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (field, what was found, what is expected) wherever these are no findings, shapes before values."""
+        count, pixels = len(self.scale), len(self.mask)
+        shapes: dict[str, tuple[int, ...]] = {"scale": (count,), "weight": (count,), "q": (pixels, 3)}
+        shapes |= {"pixel_index_map": (pixels, 2), "mean": (pixels * len(self.mean[:1]),)}
+        shapes |= dict.fromkeys(("mask", "matched", "merged", "background"), (pixels,))
+        shapes |= dict.fromkeys(("mended_pattern", "mended_pixel", "mended_value"), self.mended_value.shape[:1])
+        shapes |= dict.fromkeys(("profile_q", "profile_mean", "profile_variance"), self.profile_q.shape[:1])
+        shapes |= {"shown": self.shown.shape[:1], "examples": (*self.shown.shape[:1], pixels)}
+        yield from _misshapen(self, shapes)
+        for name, good, expected in (
+            ("weight", (self.weight == 0) | (self.weight == 1), "0 or 1"),
+            ("scale", self.scale > 0, "nothing but positive numbers"),
+            ("merged", self.merged | ~self.matched, "the pixels for matching among those for merging"),
+            ("matched", self.matched.any(), "some pixels"),
+            ("mended_pattern", (self.mended_pattern >= 0) & (self.mended_pattern < count), "numbers of patterns"),
+            ("mended_pattern", np.diff(self.mended_pattern) >= 0, "an ascending order"),
+            ("mended_pixel", (self.mended_pixel >= 0) & (self.mended_pixel < pixels), "numbers of pixels"),
+            ("profile_q", len(self.profile_q) > 0 and (np.diff(self.profile_q) > 0).all(), "radii that ascend"),
+            ("profile_variance", self.profile_variance > 0, "nothing but positive numbers"),
+            ("q_max", 0 < self.q_min < self.q_max < np.inf, "a radius beyond q_min"),
+            ("diameter_angstrom", 0 < self.diameter_angstrom < np.inf, "a positive length"),
+            ("photons", self.photons >= 0, "a number of photons"),
+            ("shown", (self.shown >= 0) & (self.shown < count), "numbers of patterns"),
+            ("shown", np.diff(self.shown) > 0, "an ascending order"),
+        ):
+            yield from _ill_valued(self, name, good, expected)
+
+
+def _misshapen(record: object, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the faults of a record's arrays that have other shapes than these, or values that are no numbers."""
+    for name, shape in shapes.items():
+        found = getattr(record, name)
+        if found.shape != shape:
+            yield name, f"shape {found.shape}", f"shape {shape}"
+        elif not np.isfinite(found).all():
+            yield name, "values that are no numbers", "finite numbers"
+
+
+def _ill_valued(record: object, name: str, good: Any, expected: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the fault of a field whose values are not all good."""
+    if not np.all(good):
+        values = np.asarray(getattr(record, name))
+        span = f", {values.min():g} to {values.max():g}" if values.size and values.dtype.kind != "b" else ""
+        yield name, f"shape {values.shape}{span}", expected
+
 
 @dataclass(frozen=True)
 class State:
@@ -162,12 +208,7 @@ class State:
         shapes |= {"background": self.background.shape[:1]}
         states, *_, size = mode(getattr(self, name).shape for name in volumes)
         shapes |= dict.fromkeys(volumes, (states, size, size, size))
-        for name, shape in shapes.items():
-            found = getattr(self, name)
-            if found.shape != shape:
-                yield name, f"shape {found.shape}", f"shape {shape}"
-            elif not np.isfinite(found).all():
-                yield name, "values that are no numbers", "finite numbers"
+        yield from _misshapen(self, shapes)
         kept = self.scale[self.weight > 0]
         for name, good, expected in (
             ("generation", self.generation >= 1, "1 or more"),
@@ -181,9 +222,7 @@ class State:
             ("density", self.density >= 0, "nothing negative"),
             ("density", size % 2 == 1, "an odd number of voxels along an edge"),
         ):
-            if not np.all(good):
-                values = np.asarray(getattr(self, name))
-                yield name, f"shape {values.shape}, {values.min():g} to {values.max():g}", expected
+            yield from _ill_valued(self, name, good, expected)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ def known(job: Job, dataset: Dataset) -> Findings | None:
     except InputError:
         return None
     mine = job.attributes(dataset)
-    return None if changed or any(attributes.get(name) != mine[name] for name in ("digest", "version")) else findings
+    same = (len(findings.scale), len(findings.mask)) == (len(dataset.images), len(dataset.mask))
+    same &= all(attributes.get(name) == mine[name] for name in ("digest", "version"))
+    return findings if same and not changed else None
 
 
 def _changed(attributes: Mapping[str, Any], job: Job, path: Path) -> list[str]:

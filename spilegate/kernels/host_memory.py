@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SYSTEM, GROUP_OF_PROCESSES = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+SYSTEM, MEMBERSHIP, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # The rest is left to results, and to others.
 PART = 0.5
 
@@ -22,27 +22,30 @@ def at_once(threads: int, tile_bytes: float) -> int:
 
 
 def available_bytes() -> float:
-    """Return the memory that this process may still take [bytes], infinite where the system does not say."""
-    return min([*_of_system(), *_of_group()], default=math.inf)
+    """Return the memory that this process may still take [bytes], infinite where the system does not say.
+
+    Of the computer, or of the control groups that the process is in, whichever has less.
+    """
+    free = math.inf
+    for line in _lines(SYSTEM):
+        if line.startswith("MemAvailable:"):
+            free = 1024.0 * int(line.split()[1])
+    own = next((line.partition("::")[2] for line in _lines(MEMBERSHIP) if line.startswith("0::")), "/")
+    for folder in {GROUPS / own.lstrip("/"), GROUPS}:
+        limit, used = (next(iter(_lines(folder / name)), "") for name in ("memory.max", "memory.current"))
+        # Files that were read count as used until somebody else wants the memory.
+        kept = (line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith("inactive_file "))
+        if limit.isdigit() and used.isdigit():
+            free = min(free, max(0.0, float(limit) - float(used) + float(next(kept, 0))))
+    return free
 
 
-def _of_system() -> Iterator[float]:
-    """Yield what is left to the computer, if it says so."""
-    if SYSTEM.is_file():
-        for line in SYSTEM.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                yield 1024.0 * int(line.split()[1])
-
-
-def _of_group() -> Iterator[float]:
-    """Yield what is left to this group of processes, if there is a limit."""
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file that the system makes up, none where it does not."""
     try:
-        limit = (GROUP_OF_PROCESSES / "memory.max").read_text().strip()
-        used = (GROUP_OF_PROCESSES / "memory.current").read_text().strip()
-    except OSError:
-        return
-    if limit.isdigit():
-        yield max(0.0, float(limit) - float(used))
+        return path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def in_order(

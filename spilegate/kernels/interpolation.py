@@ -16,6 +16,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from spilegate.kernels.blocks import tiles
 from spilegate.kernels.plans import INTERPOLATION, QUIET, plan_of
 
 # Points interpolated at once: ten milliseconds of work, or this part of the samples of a large grid, through all of
@@ -36,11 +37,6 @@ def in_parallel(work: Callable[[Work], None], parts: Sequence[Work], threads: in
     with ThreadPoolExecutor(min(threads, len(parts))) as pool:
         for _ in pool.map(work, parts):
             pass
-
-
-def blocks(count: int, size: int) -> list[slice]:
-    """Return the blocks of `range(count)`, all but the last of `size`."""
-    return [slice(begin, begin + size) for begin in range(0, count, size)]
 
 
 def fine_size(size: int) -> int:
@@ -90,7 +86,7 @@ def interpolated(
             else:
                 result[:, own] = plan.execute(spectra)
 
-    in_parallel(work, blocks(len(x), block_points(spectra.shape[-1])), threads)
+    in_parallel(work, list(tiles(0, len(x), block_points(spectra.shape[-1]))), threads)
     return result
 
 

@@ -1,8 +1,8 @@
-"""What a reconstruction takes of a GPU's memory, so that a run that would not fit says so before it starts.
+"""What a reconstruction takes of a GPU's memory, and patterns of the host's: what would not fit is said beforehand.
 
-Counted is what cannot be made smaller by working on fewer rows at once. Patterns are not: those that do not fit come
-from the host in blocks. All parts are added, also those of different stages: memory that CuPy keeps to give it out
-again is of no use to cufinufft and to recordings, which keep theirs as well.
+On a GPU counted is what cannot be made smaller by working on fewer rows at once. Patterns are not: those that do not
+fit come from the host in blocks. All parts are added, also those of different stages: memory that CuPy keeps to give it
+out again is of no use to cufinufft and to recordings, which keep theirs as well.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import scipy.fft
 
 from spilegate.errors import InputError
+from spilegate.kernels import host_memory
 from spilegate.kernels.blocks import SCRATCH
 from spilegate.kernels.device import MOST_ROOM, room_of
 from spilegate.kernels.fft import fast_size
 
 GIB = 2.0**30
-# Where the kernel tells the limits of a container or a job.
-CGROUPS = Path("/sys/fs/cgroup")
 DOUBLE, SINGLE = 16, 8  # bytes of a complex number
 # A plan of a NUFFT has a grid, and cuFFT works in as much memory again.
 GRID_COPIES = 2
@@ -158,37 +156,13 @@ def check(
     )
 
 
-def host_free() -> float:
-    """Return the memory that this process may still take [bytes]: of the machine, or of its control group if less."""
-    free = math.inf
-    for line in _lines(Path("/proc/meminfo")):
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            free = 1024.0 * float(value.split()[0])
-    own = next((line.partition("::")[2] for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")), "/")
-    for folder in {CGROUPS / own.lstrip("/"), CGROUPS}:
-        limit, used = (next(iter(_lines(folder / name)), "") for name in ("memory.max", "memory.current"))
-        kept = (line.split()[1] for line in _lines(folder / "memory.stat") if line.startswith("inactive_file "))
-        if limit.isdigit() and used.isdigit():
-            free = min(free, float(limit) - float(used) + float(next(kept, 0)))
-    return free
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a file that the system makes up, none where it does not."""
-    try:
-        return path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-
-
 def check_host(what: str, needed: float, binnings: Sequence[int], binning: int) -> None:
     """Raise InputError if patterns do not fit into the memory of the host, with the least binning that makes them fit.
 
     what : the patterns, for messages; needed : what they take [bytes], binned by `binning`
     binnings : by which the pixels can be binned instead
     """
-    free = host_free()
+    free = host_memory.available_bytes()
     if needed <= free:
         return
     fits = next((other for other in binnings if needed * (binning / other) ** 2 <= free), None)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from spilegate.backend import array_module, from_host, to_host
 from spilegate.kernels import interpolation
-from spilegate.kernels.interpolation import blocks, in_parallel
+from spilegate.kernels.blocks import tiles
+from spilegate.kernels.interpolation import in_parallel
 from spilegate.kernels.plans import QUIET, library_of, load_cufinufft, plan_of, where
 from spilegate.kernels.workers import Here
 
@@ -136,7 +137,7 @@ def between_points(sources: Real, strengths: Complex, targets: Real, *, toleranc
             *sources, strengths, *targets[:, own], eps=tolerance, isign=-1, nthreads=1, upsampfac=2.0, **QUIET
         )
 
-    in_parallel(work, blocks(targets.shape[1], BLOCK_TARGETS), threads)
+    in_parallel(work, list(tiles(0, targets.shape[1], BLOCK_TARGETS)), threads)
     return result
 
 
@@ -156,5 +157,5 @@ def adjoint_pictures(strengths: Any, points: Any, size: int, *, tolerance: float
     def work(own: slice) -> None:
         pictures[own] = finufft.nufft2d1(x, y, values[own], (size, size), nthreads=1, **options, **QUIET)
 
-    in_parallel(work, blocks(len(values), BLOCK_PICTURES), threads)
+    in_parallel(work, list(tiles(0, len(values), BLOCK_PICTURES)), threads)
     return from_host(pictures, strengths)

@@ -44,10 +44,8 @@ def calibrated(sums: Sums, detector: Detector, weight: Float64, *, estimate: boo
     estimate : find the background from the patterns; else it is what the detector has
     counts : whether the values are numbers of photons
     """
-    shells = sums.shells
-    used = shells.matched & shells.inside
-    pixels = (shells.of >= 0) & used[shells.of]
-    totals, background = sums.over(used), detector.background
+    used = sums.shells.compared
+    pixels, totals, background = sums.shells.pixels(used), sums.over(used), detector.background
     scale = scales(totals, float(background[pixels].sum()), weight)
     for _ in range(ROUNDS if estimate else 0):
         found = background_of(sums, detector, scale, weight)

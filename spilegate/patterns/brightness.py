@@ -6,7 +6,7 @@ import numpy as np
 
 from spilegate.records import Bool, Float64
 
-# A pattern is never taken for darker than this part of the mean.
+# A pattern is never taken for darker than this part of the usual one.
 DARKEST = 1e-3
 # Patterns of less signal than this part of the usual one's show no particle, nor do those whose signal is not so many
 # standard deviations above the photons of the background, as long as those are no more than that part of the usual one.

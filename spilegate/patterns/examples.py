@@ -73,7 +73,8 @@ def with_examples(experiment: Experiment, state: State, limit: float, wide: floa
     shown = np.unique([*named, *outlying, *([] if middle is None else [middle])]).astype(np.int64)
     images, n_pixel = experiment.images, len(experiment.detector.q)
     patterns = [dense(to_host(images[index : index + 1]), n_pixel)[0] for index in shown]
-    mean = mean_pattern(images, experiment.detector, state.weight, workers=experiment.workers)
+    bound = None if experiment.sums is None else experiment.sums.most
+    mean = mean_pattern(images, experiment.detector, state.weight, workers=experiment.workers, bound=bound)
     return replace(
         experiment.findings, mean=mean, shown=shown, examples=np.stack(patterns).astype(np.float32, copy=False)
     )

@@ -36,7 +36,7 @@ class Experiment:
 
     images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
         processors; those of the data set but for the values mended
-    detector : the pixels; estimate_background : whether their background was found from the patterns
+    detector : the pixels, with the background that was found or given
     scale : (N_IMG,) float64, first estimate, of mean 1; weight : (N_IMG,) float64, 0 for what is no pattern at all
     statistics : "gaussian" or "poisson"
     workers : those who hold the images
@@ -52,7 +52,6 @@ class Experiment:
 
     images: Any
     detector: Detector
-    estimate_background: bool
     scale: Float64
     weight: Float64
     statistics: Literal["gaussian", "poisson"]

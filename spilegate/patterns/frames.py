@@ -38,9 +38,8 @@ def sorted_out(
     estimate, counts : as `calibrated` takes them; source : the file, for messages
     Raises InputError if too few frames are left, or no signal in them.
     """
-    shells = sums.shells
-    used = shells.matched & shells.inside
-    pixels, totals = (shells.of >= 0) & used[shells.of], sums.over(used)
+    used = sums.shells.compared
+    pixels, totals = sums.shells.pixels(used), sums.over(used)
     shown = wanted & (totals > 0)
     notes = [*counted(~wanted, "left out as asked"), *counted(wanted & ~shown, "without signal on the pixels used")]
     weight, ground = shown.astype(np.float64), float(detector.background[pixels].sum())

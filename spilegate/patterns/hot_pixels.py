@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spilegate.patterns.robust import middle_and_spread
 from spilegate.records import Bool, Float64
 
 # Pixels of like |q| that are compared: enough for a median and a spread, so few that even nearest to the beam
@@ -15,8 +16,6 @@ DEVIATIONS = 20.0
 LOG_DEVIATIONS = 6.0
 # Added before taking logarithms, so that few counts, whose logarithms scatter widely, do not spoil the spread.
 FEW_COUNTS = 4
-# The standard deviation of a normal distribution over its median absolute deviation.
-NORMAL = 1.4826
 
 
 def hot_pixels(mean: Float64, q: Float64, usable: Bool, count: float | None = None) -> Bool:
@@ -39,21 +38,15 @@ def hot_pixels(mean: Float64, q: Float64, usable: Bool, count: float | None = No
         count = _count(mean[index])
     for group in np.array_split(order, max(1, len(order) // NEIGHBOURS)):
         values = mean[group]
-        middle, spread = _robust(values)
+        middle, spread = middle_and_spread(values)
         # Of counts summed over all patterns, each worth one `count` of the mean.
         shot_noise = np.sqrt(max(middle, count) * count)
         logs = np.log(np.maximum(values, 0) + FEW_COUNTS * count) if count else np.zeros(len(values))
-        log_middle, log_spread = _robust(logs)
+        log_middle, log_spread = middle_and_spread(logs)
         hot[group] = (values - middle > DEVIATIONS * max(spread, shot_noise)) & (
             logs - log_middle > LOG_DEVIATIONS * log_spread
         )
     return hot
-
-
-def _robust(values: Float64) -> tuple[float, float]:
-    """Return median and robust standard deviation."""
-    middle = np.median(values)
-    return float(middle), float(NORMAL * np.median(np.abs(values - middle)))
 
 
 def _count(mean: Float64) -> float:

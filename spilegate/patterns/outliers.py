@@ -10,12 +10,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import least_squares
 
+from spilegate.patterns.robust import NORMAL
 from spilegate.records import Bool, Float64
 
 # The line goes through the medians of patterns of like brightness; a bin that outliers own has little say.
 BINS = 12
-# Standard deviation of a Gaussian over its median absolute deviation.
-DEVIATION = 1.4826
 # Distances that scatter by more than this part of themselves, those of patterns without noise, are like lognormal ones:
 # the logarithm's scatter tells, less that.
 WIDE = 0.05
@@ -46,9 +45,9 @@ def expected(distance: Float64, brightness: Float64, *, limit: float, wide: floa
     below = ratio[ratio < 1]
     if not len(below):
         return usual, 1 + limit * 1e-9
-    most = 1 + limit * max(DEVIATION * float(np.median(1 - below)), 1e-9)
+    most = 1 + limit * max(NORMAL * float(np.median(1 - below)), 1e-9)
     if wide:
-        scatter = -DEVIATION * float(np.log(max(np.median(below), LEAST)))
+        scatter = -NORMAL * float(np.log(max(np.median(below), LEAST)))
         most = max(most, float(np.exp(wide * (scatter - WIDE))))
     return usual, most
 

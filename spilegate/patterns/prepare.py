@@ -52,7 +52,6 @@ def prepare(
     return Experiment(
         images=images,
         detector=replace(search.detector(found), background=found.background),
-        estimate_background=search.estimate,
         scale=found.scale,
         weight=found.weight,
         statistics=statistics,

@@ -26,6 +26,8 @@ from spilegate.records import Bool, Float32, Float64, Int64
 TILE = GROUP // 4
 # So many pixels from the innermost one the mean falls steeply, and a shell is this part of a pixel wide.
 STEEP, PARTS = 12, 4
+# Of a profile, for anything to be interpolated.
+FEWEST_SHELLS = 3
 # Of so many photons in one pixel, as many as it has are no chance.
 MANY = 30.0
 
@@ -47,6 +49,15 @@ class Shells:
     inside: Bool
     judged: Bool
 
+    @property
+    def compared(self) -> Bool:
+        """Return which shells (N_SHELL,) tell how bright patterns are: those for matching, within the radius used."""
+        return self.matched & self.inside
+
+    def pixels(self, chosen: Bool) -> Bool:
+        """Return which pixels (N_PIX,) are in some of the shells (N_SHELL,)."""
+        return (self.of >= 0) & chosen[self.of]
+
 
 def shells(detector: Detector, spacing: float, *, q_max: float, beyond: float) -> Shells:
     """Return the shells, `spacing` wide [1/angstrom], of a detector's pixels.
@@ -67,12 +78,15 @@ def shells(detector: Detector, spacing: float, *, q_max: float, beyond: float) -
     return Shells(of, np.bincount(own.ravel(), q) / number, number, *(kinds[:, 2:].T > 0))
 
 
-def ring_of(q: Float64, spacing: float) -> Int64:
-    """Return the number of the ring, about `spacing` wide, in which each radius (n,) lies, from the innermost one."""
+def ring_of(q: Float64, spacing: float, fewest: int = 1) -> Int64:
+    """Return the number of the ring, about `spacing` wide, in which each radius (n,) lies, from the innermost one.
+
+    fewest : rings there are at least, the width being less
+    """
     if len(q) == 0:
         return np.zeros(0, np.int64)
     first, last = q.min(), q.max()
-    count = max(1, int((last - first) / spacing))
+    count = max(fewest, int((last - first) / spacing))
     ring: Int64 = np.minimum(((q - first) / max(last - first, spacing) * count).astype(np.int64), count - 1)
     return ring
 
@@ -97,6 +111,12 @@ class Sums:
         """Return the sums (N_IMG,) over some of the shells (N_SHELL,)."""
         result: Float64 = self.values[:, chosen].sum(axis=1)
         return result
+
+    @property
+    def quantum(self) -> float:
+        """Return what one photon counts, in whatever unit: no value lies between 0 and that; 0 if there are none."""
+        least = self.least[np.isfinite(self.least)]
+        return float(np.median(least)) if len(least) else 0.0
 
     def every(self, first: int, step: int) -> Sums:
         """Return those of every step-th pattern."""
@@ -210,15 +230,15 @@ def radial_profile(moments: Moments, detector: Detector, spacing: float) -> Prof
     """Return mean and variance of the patterns over shells of |q| about `spacing` wide."""
     usable = detector.merged
     q_length = np.linalg.norm(detector.q[usable], axis=-1)
-    first, last = q_length.min(), q_length.max()
-    count = max(3, int((last - first) / spacing))
-    shell = np.minimum(((q_length - first) / (last - first) * count).astype(int), count - 1)
-    number = np.bincount(shell, minlength=count)
+    shell = ring_of(q_length, spacing, FEWEST_SHELLS)
+    number = np.bincount(shell)
     filled = number > 0
     number = number[filled]
-    mean = np.bincount(shell, moments.mean[usable], count)[filled] / number
-    variance = np.bincount(shell, moments.square[usable], count)[filled] / number - mean**2
-    centre = np.bincount(shell, q_length, count)[filled] / number
+    mean, square, centre = (
+        np.bincount(shell, values)[filled] / number
+        for values in (moments.mean[usable], moments.square[usable], q_length)
+    )
+    variance = square - mean**2
     return Profile(centre, mean, np.maximum(variance, np.maximum((MODEL_ERROR * mean) ** 2, 1e-12 * variance.max())))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from spilegate.patterns.brightness import DARKEST
 from spilegate.patterns.outliers import expected
+from spilegate.patterns.robust import NORMAL
 from spilegate.patterns.statistics import Sums
 from spilegate.records import Bool, Float64
 
@@ -14,6 +15,8 @@ FALL_OFF_SHELLS, STRANGE = 8, 20.0
 # The same of the logarithms of their distances, as a long particle falls off in as many ways as it can be seen; and how
 # many times as far as is usual the one that counts may be at most.
 STRANGE_WIDE, STRANGEST = 4.5, 25.0
+# Nor is a ring known to less than this part of the brightest one.
+LEAST_SCATTER = 1e-3
 # A pixel so many times as bright as any other stands alone: beside the middle of a speckle two pixels wide there is
 # 0.4 of it.
 ALONE = 3.0
@@ -29,7 +32,7 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     """
     result = np.ones(len(sums.most)) if among is None else among.astype(np.float64)
     shells = sums.shells
-    used = np.flatnonzero(shells.matched & shells.inside)
+    used = np.flatnonzero(shells.compared)
     edges = np.linspace(shells.q[used].min(), shells.q[used].max(), FALL_OFF_SHELLS + 1)
     ring = np.minimum(np.searchsorted(edges, shells.q[used], side="right") - 1, FALL_OFF_SHELLS - 1)
     rings = np.stack([sums.over(used[ring == number]) for number in range(FALL_OFF_SHELLS)], axis=1)
@@ -42,7 +45,9 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     parts = np.sqrt(rings / total)
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
-    distance = ((parts - usual) ** 2 / np.maximum(scatter, 1e-3 * usual.max()) ** 2).mean(axis=1)
+    # Where most patterns have no photon at all, or one, the scatter is not told: that of their roots is half of one's.
+    least = max(LEAST_SCATTER * usual.max(), 0.5 / NORMAL * np.sqrt(sums.quantum / np.median(total)))
+    distance = ((parts - usual) ** 2 / np.maximum(scatter, least) ** 2).mean(axis=1)
     line, most = expected(distance, total[:, 0], limit=STRANGE)
     _, wide = expected(distance, total[:, 0], limit=0, wide=STRANGE_WIDE)
     alike = distance / line <= max(most, min(wide, STRANGEST))

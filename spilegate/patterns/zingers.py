@@ -1,6 +1,6 @@
 """Zingers, pixels that are hot in single patterns (cosmic rays, flicker): found and mended before all else is measured.
 
-`geometry.speckle` says which values those are, given what is expected. But what is sought spoils the means over shells
+`patterns.speckle` says which values those are, given what is expected. But what is sought spoils the means over shells
 of |q| and the brightness of patterns, so they are measured again without what was found, until nothing changes. A hot
 pixel lifts its own limit by 28 times the part that pixels at its |q| have in a pattern, far less than itself: where the
 first search finds nothing there is nothing.
@@ -19,6 +19,7 @@ from spilegate.kernels.blocks import pattern_bytes
 from spilegate.kernels.events import dense, events
 from spilegate.kernels.exact import Output, Rows, Total
 from spilegate.kernels.workers import Here, Workers
+from spilegate.patterns.brightness import DARKEST
 from spilegate.patterns.speckle import NEIGHBOURS, Expected, most_of, nearest
 from spilegate.patterns.statistics import TILE, Added, Sums, Weighing, ring_of
 from spilegate.records import Bool, Float32, Float64, Int64
@@ -27,8 +28,6 @@ from spilegate.records import Bool, Float32, Float64, Int64
 INNERMOST_PIXELS = 4
 # Searches at most, and the relative change of means and scales that still counts as none.
 ROUNDS, CLOSE = 12, 0.01
-# A pattern is never taken for darker than this part of the usual one.
-DARKEST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def find(
     counts : whether the values are whole numbers of photons; they stay whole
     """
     shells = sums.shells
-    judged = (shells.of >= 0) & shells.judged[shells.of]
+    judged = shells.pixels(shells.judged)
     nothing = Zingers.none(len(judged))
     spacing = pixel_spacing(detector.q[detector.merged])
     search = _Search(images, detector, spacing, counts, workers)
@@ -179,9 +178,8 @@ class _Search:
 
     def first(self, sums: Sums, judged: Bool) -> tuple[Expected, float]:
         """Return what is expected of pixels (N_PIX,) if nothing is hot, and an upper bound of any weighted sum."""
-        # Photons may be counted in any unit, as floating point: no value then lies between 0 and that of one.
-        least = sums.least[np.isfinite(sums.least)]
-        quantum = 1.0 if self.counts else float(np.median(least)) if len(least) else 0.0
+        # Photons may be counted in any unit, as floating point.
+        quantum = 1.0 if self.counts else sums.quantum
         shells = sums.shells
         totals = sums.over(shells.judged)
         scale = scales(totals, float(self.detector.background[judged].sum()))

@@ -107,7 +107,7 @@ def background_of(run: Run) -> dict[str, Any]:
     q_length = np.linalg.norm(detector.q, axis=-1)
     used = detector.merged & (q_length <= run.result.q_max)
     source = "none"
-    if run.experiment.estimate_background:
+    if run.experiment.findings.background_estimated:
         # Patterns that are all alike tell no background: that is not the same as finding none.
         told = state.background.any() or not alike(state.scale, state.weight)
         source = "estimated" if told else "none"

@@ -16,7 +16,7 @@ from command_line import run
 
 from spilegate.errors import InputError
 from spilegate.formats import patterns, spinifel
-from spilegate.kernels import memory
+from spilegate.kernels import host_memory
 from spilegate.kernels.events import dense
 from spilegate.kernels.exact import Output
 from spilegate.kernels.workers import Threads
@@ -435,13 +435,13 @@ def test_patterns_larger_than_memory_are_refused_with_what_fits(
 ) -> None:
     path = write(tmp_path / "data.h5", good())
     whole = 2.0 * 4 * COUNT * PIXELS**2
-    monkeypatch.setattr(memory, "host_free", lambda: whole / 5)
+    monkeypatch.setattr(host_memory, "available_bytes", lambda: whole / 5)
     text = refused(lambda: spinifel.read(path))
     assert f"{path}: 90 patterns of 144 pixels: they take" in text
     assert "--set prepare.binning=3 (which fits)" in text
     assert spinifel.read(path, binning=3).images.shape == (COUNT, 16)
     monkeypatch.undo()
-    assert 1e6 < memory.host_free() < 1e15
+    assert 1e6 < host_memory.available_bytes() < 1e15
 
 
 class Failing(Threads):

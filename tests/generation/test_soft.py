@@ -134,7 +134,7 @@ def test_soft_scales_are_those_of_the_pulses_not_of_the_background(dim: Simulati
     assert dim.hidden is not None
     experiment, state = known(dim)
     assert experiment.soft
-    assert experiment.estimate_background
+    assert experiment.findings.background_estimated
     plan, matching = experiment.plans[1], settings().matching
     for seed in range(2):
         assigned, _ = soft.assign(experiment, plan, state, np.random.default_rng(seed))

@@ -134,7 +134,7 @@ def test_tiles_do_not_run_ahead_of_the_slowest() -> None:
 
 def test_the_memory_that_is_left_is_known(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_memory, "SYSTEM", tmp_path / "meminfo")
-    monkeypatch.setattr(host_memory, "GROUP_OF_PROCESSES", tmp_path)
+    monkeypatch.setattr(host_memory, "GROUPS", tmp_path)
     assert host_memory.available_bytes() == np.inf
     assert host_memory.at_once(8, 1e18) == 8
     (tmp_path / "meminfo").write_text("MemTotal: 2000 kB\nMemAvailable:    1000 kB\n")

@@ -162,6 +162,22 @@ def test_flat_patterns_are_strangers(part: float, decades: float, background: fl
     np.testing.assert_array_equal(np.flatnonzero(weight == 0), np.sort(flat))
 
 
+@pytest.mark.parametrize("photons", [20_000.0, 100.0, None])
+def test_patterns_with_a_lone_hot_pixel_near_the_beam_are_strangers(photons: float | None) -> None:
+    """Nothing mends it there; a pixel that is hot in many patterns, or not used, costs none of them."""
+    simulation = measured(images=200, photons=photons)
+    patterns, pixels = images(simulation).copy(), detector(simulation)
+    assert (told.strangers(summed(patterns, pixels)) == 1).all()
+    near = np.argsort(np.linalg.norm(pixels.q, axis=1))[10]
+    spoiled = patterns.copy()
+    spoiled[::20, near] = 6 * spoiled.max()
+    weight = told.strangers(summed(spoiled, pixels))
+    np.testing.assert_array_equal(np.flatnonzero(weight == 0), np.arange(0, 200, 20))
+    unused = replace(pixels, matched=pixels.matched.copy(), merged=pixels.merged.copy())
+    unused.matched[near] = unused.merged[near] = False
+    assert (told.strangers(summed(spoiled, unused)) == 1).all()
+
+
 def test_a_run_begins_without_the_strangers_unless_told_otherwise() -> None:
     simulation = measured(images=300, junk=0.2)
     good = good_patterns(simulation)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from photons import blind, measured, settings
 
+from spilegate.errors import InputError
 from spilegate.formats import record
 from spilegate.kernels.events import events
 from spilegate.kernels.workers import Threads
@@ -62,6 +63,39 @@ def test_a_pixel_hot_in_all_patterns_takes_no_more() -> None:
     hot = prepare(replace(dataset, images=images), settings(prepare={"hot_pixels": False}), Threads(2))
     assert hot.findings.hot_pixels == 1
     assert passes(replace(dataset, images=images), prepare={"hot_pixels": False}) <= MOST_PASSES
+
+
+DAMAGES: dict[str, Any] = {
+    "scale": lambda values: values[1:],
+    "weight": lambda values: values + 0.5,
+    "q": lambda values: values[:-1],
+    "mask": lambda values: values[:-1],
+    "background": lambda values: values * np.nan,
+    "matched": lambda values: values & False,
+    "mended_pixel": lambda values: values - 10_000,
+    "mended_pattern": lambda values: values[::-1],
+    "mended_value": lambda values: values[:-1],
+    "profile_q": lambda values: values[::-1],
+    "profile_variance": lambda values: 0 * values,
+    "q_max": lambda _: 0.0,
+    "diameter_angstrom": lambda _: -1.0,
+    "photons": lambda _: float("nan"),
+    "mean": lambda _: np.zeros(3),
+    "examples": lambda _: np.zeros((2, 3), np.float32),
+    "shown": lambda _: np.array([5, 5]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_findings_that_are_damaged_are_refused_by_their_field(name: str, tmp_path: Path) -> None:
+    dataset = blind(measured(images=60, hot_pixels=3.0))
+    findings = prepare(dataset, settings(), Threads(2)).findings
+    record.save_record(tmp_path / "whole.h5", findings, {})
+    record.load_record(tmp_path / "whole.h5", Findings)
+    damaged = replace(findings, **{name: DAMAGES[name](getattr(findings, name))})
+    record.save_record(tmp_path / "findings.h5", damaged, {})
+    with pytest.raises(InputError, match=r"findings.h5: field .*; expected .*; start the run again"):
+        record.load_record(tmp_path / "findings.h5", Findings)
 
 
 @pytest.mark.parametrize("kind", ["counts", "lists", "intensities"])

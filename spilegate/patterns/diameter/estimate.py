@@ -22,6 +22,7 @@ from spilegate.kernels.exact import Total
 from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import Profile, on_pixels
 from spilegate.patterns.diameter.pair_distances import centre_seen, largest_distance, longest
+from spilegate.patterns.robust import middle_and_spread
 from spilegate.patterns.statistics import Moments
 from spilegate.records import Float32, Float64
 
@@ -48,8 +49,6 @@ NOISE_ONLY = 0.7
 LEAST_OVERLAP = 0.05
 # Where the mean is next to nothing, this part of the standard deviation stands for it.
 LEAST_MEAN = 0.05
-# The standard deviation of a normal distribution over its median absolute deviation.
-NORMAL = 1.4826
 # Memory of a point of a picture: itself and the finer grid it comes from, in complex single precision.
 PICTURE_BYTES = 64.0
 # Pictures at once, each of two patterns.
@@ -91,7 +90,9 @@ def estimate_diameter(
             # Not two speckles, whatever the particle.
             return largest
         flat = [power[inside] - np.median(power[inside][displacement > 0.85 * largest]) for power in powers]
-        still = [_spread(each[displacement > NOISE_ONLY * largest]) <= MOST_NOISE * each.max() for each in flat]
+        still = [
+            middle_and_spread(each[displacement > NOISE_ONLY * largest])[1] <= MOST_NOISE * each.max() for each in flat
+        ]
         power = flat[still.index(True)] if any(still) else flat[-1]
         if any(still):
             break
@@ -184,11 +185,6 @@ def _line(displacement: Float64, relative: Float64) -> Float64:
     """Return slope and offset of the line that the overlap's end is found by."""
     line: Float64 = np.polyfit(displacement, relative**EXPONENT, 1)
     return line
-
-
-def _spread(values: Float64) -> float:
-    """Return the robust standard deviation of values (n,)."""
-    return float(NORMAL * np.median(np.abs(values - np.median(values))))
 
 
 def _points(q: Float64, step: float) -> Float32:
