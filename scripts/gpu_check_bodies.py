@@ -192,11 +192,8 @@ class Bodies:
 
     def stages(self) -> None:
         """Compare every stage on patterns of the built-in particle."""
-        for label, photons, statistics in (
-            ("", None, Gaussian),
-            (" photons", 3000.0, Poisson),
-            (" few", 60.0, Poisson),
-        ):
+        kinds = ("", None, Gaussian), (" photons", 3000.0, Poisson), (" few", 60.0, Poisson)
+        for label, photons, statistics in kinds:
             simulation = simulate(
                 built_in_particle("demo"), images=PATTERNS, pixels=PIXELS, resolution_angstrom=14.0,
                 wavelength_angstrom=1.0, photons=photons, seed=int(self.rng.integers(2**31)), threads=self.host.threads,
