@@ -103,7 +103,7 @@ def generation(
         with record.stage(plan.number, "match") as note:
             candidates = note(poses.match(experiment, plan, state, settings.matching, rng))
         with record.stage(plan.number, "refine") as note:
-            state = note(poses.refine(experiment, plan, state, candidates, settings.matching))
+            state = note(poses.refine(experiment, plan, state, candidates, settings.matching, rng))
         with record.stage(plan.number, "merge") as note:
             state = note(models.merge(experiment, plan, state, settings.merging))
     with record.stage(plan.number, "phase") as note:
