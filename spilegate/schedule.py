@@ -84,7 +84,7 @@ def grid_size(diameter_angstrom: float, q: float) -> int:
 def start_radius(diameter_angstrom: float, q_max: float, q_min: float, step: int) -> float:
     """Return how far out a blind start goes that went on outwards `step` times [1/angstrom]."""
     first = max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom)
-    return min(first * START_GROWTH**step, q_max)
+    return min(first * START_GROWTH ** min(step, START_STEPS), q_max)
 
 
 def schedule(

@@ -32,9 +32,12 @@ OUTLYING = 5.0
 LEAST_OUTLYING = 0.05
 # Distances that are usually less are those of patterns without noise, and scatter like lognormal ones.
 NOISELESS = 0.1
-# Orientations whose misfits differ by less than this factor fit a pattern alike where there is no noise, where all that
-# is left is the model's own error; where there is, those whose likelihoods differ by less than this many nats.
-ALIKE, ALIKE_NATS = 3.0, 2.0
+# Nothing is divided by less.
+LEAST_DISTANCE = 1e-9
+# Orientations whose misfits differ by less than this factor fit a pattern alike where all that is left is the model's
+# own error, if the worse one explains this part of what the other does; where there is noise, so that distances are
+# usually more than NOISY, those whose likelihoods differ by less than this many nats.
+ALIKE, EXPLAIN_ALIKE, NOISY, ALIKE_NATS = 3.0, 0.9, 0.2, 2.0
 
 
 def match(
@@ -112,8 +115,9 @@ def alike(state: State, sampling: Sampling) -> float:
     """
     if state.generation == 1:
         return 1.0
-    if np.median(state.distance) < NOISELESS:
-        return ALIKE
+    distance = float(np.median(state.distance))
+    if distance < NOISY:
+        return min(ALIKE, (1 - EXPLAIN_ALIKE * (1 - distance)) / max(distance, LEAST_DISTANCE))
     return 1 + 2 * ALIKE_NATS / len(sampling.q)
 
 
