@@ -31,6 +31,8 @@ EXPLAINED_ALIKE = 0.97
 # 4.8 for 3IYF, a cage with 16 that are equal, 2.9 at 3.6; 1.0 to 1.6 for proteins of 60 angstrom, from no noise to 300
 # photons.) So many slices of it tell, at this temperature.
 MOST_ALIKE, SLICES, ALIKE = 3.7, 48, 0.01
+# A model whose slices differ by less than this part of the variance of the patterns has nothing to tell.
+LEAST_TOLD = 0.1
 # A start that goes on outwards does so in so many steps, within this part of its iterations.
 OUTWARDS, WARM_PART = 4, 0.8
 # With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
@@ -105,9 +107,11 @@ def ambiguity(experiment: Experiment, state: State) -> float:
     views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
     some = orientations.matrices(orientations.random_quaternions(SLICES, rng))
     sliced = to_host(slicer(experiment, state, sampling)(np.concatenate([some, views])))
-    weight = sampling.cell / sampling.variance
-    members = np.flatnonzero(state.members)
-    return max(orientations_alike(sliced[k, :SLICES], sliced[k, SLICES:], weight, ALIKE) for k in members)
+    weight, least = sampling.cell / sampling.variance, LEAST_TOLD * float(sampling.cell.sum(dtype=np.float64))
+    return max(
+        orientations_alike(sliced[k, :SLICES], sliced[k, SLICES:], weight, ALIKE, least=least)
+        for k in np.flatnonzero(state.members)
+    )
 
 
 def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:
