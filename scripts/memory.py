@@ -84,7 +84,7 @@ def stages(experiment: Experiment, settings: Settings) -> list[tuple[str, Callab
         known["found"], _ = poses.match(experiment, plan, known["state"], settings.matching, rng)
 
     def refine() -> None:
-        known["state"], _ = poses.refine(experiment, plan, known["state"], known["found"], settings.matching)
+        known["state"], _ = poses.refine(experiment, plan, known["state"], known["found"], settings.matching, rng)
 
     def assign() -> None:
         known["found"], _ = soft.assign(experiment, plan, known["state"], rng)

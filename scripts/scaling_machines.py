@@ -252,7 +252,7 @@ def bookkeeping(count: int, load: Load) -> Pack:
         density=volumes,
         support=volumes > 0,
     )
-    poses.shortlist(state, found, 1.0)
+    poses.shortlist(state, found, 1.0, np.random.default_rng(0))
     gathered = np.zeros((count, refine.row_bytes), np.uint8)
     better, label, *_ = refine.unpacked(load.refine_rows, np.array(gathered), np.zeros(1), iter(()))
     orientations.angle_between(better, state.quaternions)

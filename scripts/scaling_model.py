@@ -23,6 +23,7 @@ from rich.table import Table
 from scaling_counts import HOST_BYTES_PER_PATTERN, Load, Term, at_plan, full_radius, phasing_updates, terms
 from scaling_machines import GPU_NODE, THIS_MACHINE, Machine, measured
 
+from spilegate.generation.models import FURTHER_STARTS
 from spilegate.kernels import fft
 from spilegate.schedule import schedule
 
@@ -275,7 +276,7 @@ def modelled(point: dict[str, Any], machine: Machine) -> dict[str, float]:
             contested=AMBIGUOUS if plan.q_match * point["diameter_angstrom"] < FEW_SPECKLES else load.contested,
             cycles=point["cycles"],
             # The first phasing and the last one start several times.
-            phasings=point["phasings"] if plan is plans[-1] or plan.number == 2 else 1,
+            phasings=point["phasings"] if plan is plans[-1] or plan.number == 2 else 1 + FURTHER_STARTS,
         )
         for name, seconds in estimate(load, here, point["processors"]).seconds.items():
             stages[name.partition(":")[0]] += seconds

@@ -51,9 +51,10 @@ def run(
     experiment: Experiment, settings: Settings, *, watcher: Watcher | None = None, state: State | None = None
 ) -> Reconstruction:
     """Reconstruct the density from patterns that are prepared; see `reconstruct`."""
-    record, q_max = Recorder(watcher, experiment.fewest_generations), experiment.q_max
+    record, q_max = Recorder(watcher), experiment.q_max
     while state is None or not finished(state.history, q_max, settings.convergence):
-        plan = experiment.plan(state.generation + 1 if state else 1)
+        plan = experiment.plan(state.generation + 1, state.start) if state else experiment.plan(1)
+        record.generations = experiment.fewest_generations(state.start if state else 0)
         rng = stream(settings.seed, Purpose.GENERATION, plan.number)
         if state is None:
             state = blind_start(experiment, plan, settings, rng, record)
@@ -84,7 +85,8 @@ def blind_start(
     """
     with record.stage(plan.number, "start") as note:
         some = start.sample(experiment, settings)
-        state = note(start.annealed(some, plan, settings, rng))
+        state = note(start.annealed(some, settings, rng))
+        plan = experiment.plan(plan.number, state.start)
         state = note(restarts.restarted(some, plan, state, settings, rng))
         return note(start.for_all(experiment, plan, state, settings.start, rng))
 
@@ -103,7 +105,7 @@ def generation(
         with record.stage(plan.number, "match") as note:
             candidates = note(poses.match(experiment, plan, state, settings.matching, rng))
         with record.stage(plan.number, "refine") as note:
-            state = note(poses.refine(experiment, plan, state, candidates, settings.matching))
+            state = note(poses.refine(experiment, plan, state, candidates, settings.matching, rng))
         with record.stage(plan.number, "merge") as note:
             state = note(models.merge(experiment, plan, state, settings.merging))
     with record.stage(plan.number, "phase") as note:

@@ -176,6 +176,7 @@ class State:
     autocorrelation : (K, M, M, M) float32 in (x, y, z) index order, real, centrosymmetric, centre at M // 2
     density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before a phasing
     support : (K, M, M, M) bool, where the density may be non-zero
+    start : how many times the blind start went on outwards, because nearer to the beam orientations did not show
     """
 
     generation: int
@@ -190,6 +191,7 @@ class State:
     autocorrelation: Float32
     density: Float32
     support: Bool
+    start: int = 0
 
     @property
     def members(self) -> Int64:
@@ -212,6 +214,7 @@ class State:
         kept = self.scale[self.weight > 0]
         for name, good, expected in (
             ("generation", self.generation >= 1, "1 or more"),
+            ("start", self.start >= 0, "0 or more"),
             ("voxel_angstrom", 0 < self.voxel_angstrom < np.inf, "a positive length"),
             ("history", self.history >= [0, -np.inf, 0], "nothing negative but distances"),
             ("history", self.history[:, 2] <= 1, "parts of the orientations in the last column"),

@@ -17,6 +17,9 @@ from spilegate.kernels.fft import fast_odd_size
 # start has 11^3 voxels; a finer grid fits more noise, and has been seen to end in a wrong start more often.
 START_SPECKLES = 2.5
 START_RING = 1.75
+# Where that does not tell orientations (cages and shells are balls or cylinders there), it goes out further by this
+# factor, at most so many times.
+START_GROWTH, START_STEPS = 1.9, 1
 GROWTH = 1.25
 # Extent of the volumes over the diameter: the autocorrelation spans two, and a margin keeps it from its copies.
 EXTENT_DIAMETERS = 2.2
@@ -78,14 +81,23 @@ def grid_size(diameter_angstrom: float, q: float) -> int:
     return fast_odd_size(int(np.ceil(2 * EXTENT_DIAMETERS * diameter_angstrom * q - 1e-6)))
 
 
-def schedule(diameter_angstrom: float, q_max: float, q_min: float = 0.0, *, soft: bool = False) -> list[Plan]:
+def start_radius(diameter_angstrom: float, q_max: float, q_min: float, step: int) -> float:
+    """Return how far out a blind start goes that went on outwards `step` times [1/angstrom]."""
+    first = max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom)
+    return min(first * START_GROWTH ** min(step, START_STEPS), q_max)
+
+
+def schedule(
+    diameter_angstrom: float, q_max: float, q_min: float = 0.0, *, soft: bool = False, start: int = 0
+) -> list[Plan]:
     """Return the generations of a run: the blind start, then outwards; the last, at full radius, is to be repeated.
 
     q_min : where the detector begins; the start needs a ring of some speckles beyond it
     soft : whether patterns are assigned to many views: these merge as far as they match, SOFT_REPEATS times each radius
+    start : how many times the blind start went on outwards
     A generation of the march matches as far as the one before it merged, and merges as far as the next one matches.
     """
-    first = min(max(START_SPECKLES / diameter_angstrom, q_min + START_RING / diameter_angstrom), q_max)
+    first = start_radius(diameter_angstrom, q_max, q_min, start)
     steps = int(np.ceil(np.log(q_max / first) / np.log(GROWTH)))
     march = [first * (q_max / first) ** (i / max(steps, 1)) for i in range(steps)]
     radii = [*march, q_max, q_max]

@@ -28,13 +28,13 @@ class Note:
 class Recorder:
     """Times stages and keeps the last value of every figure.
 
-    figures : last value of every figure of merit by name
+    figures : last value of every figure of merit by name; generations : how many there are, as far as is known
     """
 
-    def __init__(self, watcher: Watcher | None, generations: int) -> None:
+    def __init__(self, watcher: Watcher | None) -> None:
         self.figures: dict[str, float] = {}
+        self.generations = 0
         self._watcher = watcher
-        self._generations = generations
 
     @contextmanager
     def stage(self, generation: int, name: str) -> Iterator[Note]:
@@ -45,7 +45,7 @@ class Recorder:
         seconds = perf_counter() - begin
         self.figures.update(figures)
         if self._watcher is not None:
-            self._watcher.stage(Progress(generation, max(generation, self._generations), name, seconds, figures))
+            self._watcher.stage(Progress(generation, max(generation, self.generations), name, seconds, figures))
 
     def generation(self, state: State) -> None:
         """Tell the watcher that a generation has ended."""

@@ -154,7 +154,7 @@ def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | 
         f"{job.data}: {len(experiment.images)} patterns of {int(experiment.detector.matched.sum())} pixels "
         f"({dataset.taken_for}), "
         f"diameter {experiment.diameter_angstrom:.1f} Å ({kind}), data to {1 / experiment.q_max:.2f} Å, "
-        f"at least {experiment.fewest_generations} generations, seed {job.settings.seed}"
+        f"about {experiment.fewest_generations()} generations, seed {job.settings.seed}"
     )
     hot, mended = experiment.findings.hot_pixels, len(experiment.findings.mended_value)
     if hot or mended:

@@ -83,8 +83,8 @@ def check_state(state: State, experiment: Experiment, settings: Settings, path: 
 
     path : the checkpoint, for the message
     """
-    plan = experiment.plan(state.generation)
-    radii = [experiment.plan(number).q_match for number in range(2, state.generation + 1)]
+    plan = experiment.plan(state.generation, state.start)
+    radii = [experiment.plan(number, state.start).q_match for number in range(2, state.generation + 1)]
     for field, found, expected in (
         ("quaternions", f"{len(state.quaternions)} patterns", f"{len(experiment.images)} patterns"),
         ("background", f"{len(state.background)} pixels", f"{len(experiment.detector.q)} pixels"),

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from spilegate.evaluation.comparison import Comparison, compare
 from spilegate.evaluation.fsc import FscCurve
 from spilegate.evaluation.orientations import orientation_error
+from spilegate.geometry.orientations import half_turned
 from spilegate.records import Bool, Float32, Float64, Int64
 
 
@@ -107,9 +108,3 @@ def orientation_figures(
         "half_turned": float(np.mean(turned[1] < turned[0])),
         "median_up_to_half_turn": float(np.median(turned.min(axis=0))),
     }
-
-
-def half_turned(quaternions: Float64) -> Float64:
-    """Return orientations (N, 4) after half a turn about the beam: (0, 0, 0, 1) times each."""
-    w, x, y, z = quaternions.T
-    return np.stack([-z, -y, x, w], axis=-1)

@@ -36,6 +36,8 @@ NOISY_THRESHOLD = 0.12
 SOUND_PHASING = 1.2
 # The first density is chosen from so many; at a few speckles across phasing seldom fails.
 FIRST_STARTS = 4
+# Others beside the one that goes on: a density that was phased from bad intensities may not come right again.
+FURTHER_STARTS = 1
 # Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one
 # alone fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
 PHASED_PART = np.float32(0.5)
@@ -77,13 +79,14 @@ def phase(
 ) -> tuple[State, Figures]:
     """Return the state with densities phased from the autocorrelations.
 
-    The first phasing starts from several random densities and keeps the best, the others go on from the density at
-    hand. The last one adds several from random densities and averages the sound ones. The next generation is matched
-    to the density's autocorrelation, or, softly, to its mean with the merged one; the last generation keeps the merged
-    one, which no phasing has touched.
+    The first phasing starts from several random densities and keeps the best; the others go on from the density at
+    hand, unless another one comes out better. The last one adds several from random densities and averages the sound
+    ones. The next generation is matched to the density's autocorrelation, or, softly, to its mean with the merged one;
+    the last generation keeps the merged one, which no phasing has touched.
     """
     first = not state.density.any()
-    fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else 0
+    further = 0 if experiment.soft else FURTHER_STARTS
+    fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else further
     phased = phasings(experiment, plan, state, fresh, options, rng)
     best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
     if not last:

@@ -8,9 +8,10 @@ import numpy as np
 
 from spilegate.generation.models import Figures, slicer
 from spilegate.geometry import orientations, symmetry
+from spilegate.likelihood.sampling import Sampling
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.outliers import inliers
-from spilegate.records import Float64, Int64, State
+from spilegate.records import Bool, Float64, Int64, State
 from spilegate.schedule import Plan
 from spilegate.settings import MatchingOptions
 from spilegate.stages import matching, refining
@@ -31,6 +32,12 @@ OUTLYING = 5.0
 LEAST_OUTLYING = 0.05
 # Distances that are usually less are those of patterns without noise, and scatter like lognormal ones.
 NOISELESS = 0.1
+# Nothing is divided by less.
+LEAST_DISTANCE = 1e-9
+# Orientations whose misfits differ by less than this factor fit a pattern alike where all that is left is the model's
+# own error, if the worse one explains this part of what the other does; where there is noise, so that distances are
+# usually more than NOISY, those whose likelihoods differ by less than this many nats.
+ALIKE, EXPLAIN_ALIKE, NOISY, ALIKE_NATS = 3.0, 0.9, 0.2, 2.0
 
 
 def match(
@@ -65,19 +72,27 @@ def refine(
     state: State,
     candidates: Candidates,
     options: MatchingOptions,
+    rng: np.random.Generator,
 ) -> tuple[State, Figures]:
-    """Return the state with every pattern at its best candidate, refined on the detector's own pixels."""
+    """Return the state with every pattern at its best candidate, refined on the detector's own pixels.
+
+    Of two that fit alike one is drawn. The better one is, by nothing but chance, where there are more patterns already:
+    those of a symmetric particle, always taking it, would leave some of their equal orientations, until nothing is
+    measured there, and what is not measured fits nothing.
+    """
     experiment = experiment.at(state)
     state, candidates = _comparable(experiment, state, candidates)
+    likelihood = experiment.pixels(plan.q_match)
     refined = refining.refine(
         experiment.images,
-        experiment.pixels(plan.q_match),
+        likelihood,
         state.scale,
         state.autocorrelation,
         state.voxel_angstrom,
-        shortlist(state, candidates, np.degrees(plan.view_spacing)),
+        shortlist(state, candidates, np.degrees(plan.view_spacing), rng),
         iterations=options.refine_iterations,
         largest_turn=LARGEST_TURN * plan.view_spacing,
+        alike=alike(state, likelihood.sampling),
         workers=experiment.workers,
     )
     return settled(
@@ -89,7 +104,21 @@ def refine(
         state.scale * refined.factor,
         refined.distance,
         options,
+        drawn=refined.drawn,
     )
+
+
+def alike(state: State, sampling: Sampling) -> float:
+    """Return the factor by which the misfits of orientations may differ that fit a pattern alike; 1 for none.
+
+    The first model is too rough for that. Misfits of a pattern of noise are about a nat for every two points.
+    """
+    if state.generation == 1:
+        return 1.0
+    distance = float(np.median(state.distance))
+    if distance < NOISY:
+        return min(ALIKE, (1 - EXPLAIN_ALIKE * (1 - distance)) / max(distance, LEAST_DISTANCE))
+    return 1 + 2 * ALIKE_NATS / len(sampling.q)
 
 
 def settled(
@@ -101,13 +130,18 @@ def settled(
     scale: Float64,
     distance: Float64,
     options: MatchingOptions,
+    *,
+    drawn: Bool | None = None,
 ) -> tuple[State, Figures]:
     """Return the state with new poses of all patterns, and with what follows from them: outliers, background, history.
 
     quaternions : (N_IMG, 4); labels : (N_IMG,), the conformation of each; scale, distance : (N_IMG,)
+    drawn : (N_IMG,) bool, of several that fit alike; a pattern that goes from one to another has not moved
     """
     turned = orientations.angle_between(quaternions, state.quaternions)
     far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
+    if drawn is not None:
+        far &= ~drawn
     weight = state.weight
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
@@ -142,19 +176,21 @@ def wide_limit(distance: Float64) -> float:
     return OUTLYING if np.median(distance) < NOISELESS else 0.0
 
 
-def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Shortlist:
+def shortlist(state: State, candidates: Candidates, spacing_deg: float, rng: np.random.Generator) -> Shortlist:
     """Return the candidates worth refining, at most N_CAND + 1 of every pattern.
 
     One candidate stands for its basin. Where the orientation at hand lies in a candidate's basin it replaces that
     candidate, being refined already; otherwise it is a candidate itself, except before the first match.
     """
     quaternions, labels = candidates.quaternions.copy(), candidates.state
+    count, most = labels.shape
+    lot = rng.random((count, most + 1))
     far = orientations.angle_between(quaternions, quaternions[:, :1]) > SAME_BASIN * spacing_deg
     keep = far | (labels != labels[:, :1])
     keep &= 1 - candidates.distance >= WORTH_REFINING * (1 - candidates.distance[:, :1])
     keep[:, 0] = True
     if state.generation == 1:
-        return Shortlist(quaternions, labels, keep)
+        return Shortlist(quaternions, labels, keep, lot[:, :most])
     near = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
     near &= keep & (labels == state.state[:, None])
     quaternions = np.where(near[..., None], state.quaternions[:, None], quaternions)
@@ -162,6 +198,7 @@ def shortlist(state: State, candidates: Candidates, spacing_deg: float) -> Short
         np.concatenate([quaternions, state.quaternions[:, None]], axis=1),
         np.concatenate([labels, state.state[:, None]], axis=1),
         np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
+        lot,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from spilegate.generation.models import Figures
-from spilegate.generation.start import COLD_ITERATIONS, anneal, annealed, mean_distance
+from spilegate.generation.start import COLD_ITERATIONS, anneal, best_of, mean_distance
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import State
 from spilegate.schedule import Plan
@@ -44,7 +44,7 @@ def restarted(
     better = False
     for distance, number, own in worst_first[:-1]:
         if distance > WORSE * worst_first[-1][0]:
-            again, _ = annealed(own, plan, settings_of_one(settings), rng)
+            again, _ = best_of(own, state.start, settings_of_one(settings), rng)
             figures["restarts"] = figures.get("restarts", 0) + 1
             if mean_distance(again) < distance:
                 models[number], better = again.autocorrelation[0], True

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from spilegate.generation.models import Figures, merge
+from spilegate.backend import to_host
+from spilegate.generation.models import Figures, merge, slicer
 from spilegate.generation.soft import assign, average
 from spilegate.geometry import orientations, symmetry
 from spilegate.kernels.blocks import GROUP
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, State
-from spilegate.schedule import Plan
+from spilegate.schedule import START_STEPS, Plan
+from spilegate.schedule import plan as plan_of
 from spilegate.settings import MergingOptions, Settings, StartOptions
+from spilegate.stages.likeness import orientations_alike
 
 # The soft start moves between rough models, where a close fit of each means nothing.
 START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
@@ -23,6 +27,14 @@ COLD_ITERATIONS = 2
 AGREEMENT = 1.1
 # So are the parts of the patterns that they explain.
 EXPLAINED_ALIKE = 0.97
+# A model has too many orientations that look alike if their logarithm is more than this: 40 of them. (At 2.5 speckles
+# 4.8 for 3IYF, a cage with 16 that are equal, 2.9 at 3.6; 1.0 to 1.6 for proteins of 60 angstrom, from no noise to 300
+# photons.) So many slices of it tell, at this temperature.
+MOST_ALIKE, SLICES, ALIKE = 3.7, 48, 0.01
+# A model whose slices differ by less than this part of the variance of the patterns has nothing to tell.
+LEAST_TOLD = 0.1
+# A start that goes on outwards does so in so many steps, within this part of its iterations.
+OUTWARDS, WARM_PART = 4, 0.8
 # With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
 # the group has elements: this many times as many starts at most, and no early end.
 SYMMETRIC_STARTS = 6
@@ -71,6 +83,37 @@ def sample(experiment: Experiment, settings: Settings) -> Experiment:
     return experiment.every(step)
 
 
+def stairs(experiment: Experiment, start: int, options: StartOptions) -> list[Plan]:
+    """Return the plan of every iteration of a start that goes on outwards `start` times.
+
+    The first temperatures see what shows near the beam: what shows further out is looked for where that leaves it.
+    """
+    first, last = experiment.plan(1), experiment.plan(1, start)
+    if last.q_match <= first.q_match:
+        return [first] * options.iterations
+    between = np.geomspace(first.q_match, last.q_match, OUTWARDS + 1)[1:-1].tolist()
+    steps = [first, *(plan_of(experiment.diameter_angstrom, 1, q, q) for q in between), last]
+    warm = WARM_PART * options.iterations
+    return [steps[min(math.ceil(OUTWARDS * i / warm), OUTWARDS)] for i in range(options.iterations)]
+
+
+def ambiguity(experiment: Experiment, state: State) -> float:
+    """Return the logarithm of how many orientations of a start's model look alike: of the state that has the most.
+
+    An imposed symmetry does not count.
+    """
+    rng, plan = np.random.default_rng(0), experiment.plan(1, state.start)
+    sampling = experiment.at(state).rings(plan).sampling
+    views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
+    some = orientations.matrices(orientations.random_quaternions(SLICES, rng))
+    sliced = to_host(slicer(experiment, state, sampling)(np.concatenate([some, views])))
+    weight, least = sampling.cell / sampling.variance, LEAST_TOLD * float(sampling.cell.sum(dtype=np.float64))
+    return max(
+        orientations_alike(sliced[k, :SLICES], sliced[k, SLICES:], weight, ALIKE, least=least)
+        for k in np.flatnonzero(state.members)
+    )
+
+
 def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> State:
     """Return random orientations and states, and the autocorrelations merged from them."""
     count, states = len(experiment.images), settings.matching.states
@@ -92,17 +135,41 @@ def random_state(experiment: Experiment, plan: Plan, settings: Settings, rng: np
     return merge(experiment, plan, state, START_MERGING)[0]
 
 
-def annealed(experiment: Experiment, plan: Plan, settings: Settings, rng: np.random.Generator) -> tuple[State, Figures]:
-    """Return the best of a few states annealed from random ones."""
+def annealed(experiment: Experiment, settings: Settings, rng: np.random.Generator) -> tuple[State, Figures]:
+    """Return the best of a few states annealed from random ones, as far out as it takes to tell orientations.
+
+    Near the beam a cage or a barrel looks like a cylinder, or a ball: whatever is found there is turned at random.
+    """
+    for start in range(START_STEPS + 1):
+        further = start < START_STEPS and experiment.plan(1, start).q_match < experiment.q_max
+        state, figures = best_of(experiment, start, settings, rng, most_alike=MOST_ALIKE if further else np.inf)
+        if not further or figures["ambiguity"] <= MOST_ALIKE:
+            break
+    return state, figures
+
+
+def best_of(
+    experiment: Experiment, start: int, settings: Settings, rng: np.random.Generator, *, most_alike: float = np.inf
+) -> tuple[State, Figures]:
+    """Return the best of a few states annealed from random ones; start : how many times they go on outwards.
+
+    most_alike : ambiguity of the first of them above which there is no use in more
+    """
     starts: list[State] = []
     figures = Figures()
     while not enough(starts, settings.start.count, experiment.symmetry):
-        state = random_state(experiment, plan, settings, rng)
-        for temperature in temperatures(settings.start):
+        plans = stairs(experiment, start, settings.start)
+        state = replace(random_state(experiment, plans[0], settings, rng), start=start)
+        for plan, temperature in zip(plans, temperatures(settings.start), strict=True):
             state, figures = anneal(experiment, plan, state, temperature, rng)
         starts.append(state)
+        if len(starts) == 1:
+            alike = ambiguity(experiment, state)
+            if alike > most_alike:
+                break
     best = min(starts, key=mean_distance)
-    return best, figures | {"mean_distance": mean_distance(best), "starts": len(starts)}
+    figures |= {"mean_distance": mean_distance(best), "starts": len(starts), "ambiguity": alike}
+    return best, figures | {"steps_outwards": start}
 
 
 def anneal(

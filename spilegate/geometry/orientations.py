@@ -71,6 +71,12 @@ def _views(n_side: int) -> Float64:
     return views
 
 
+def half_turned(quaternions: Float64) -> Float64:
+    """Return orientations (..., 4) turned by half a turn about the beam."""
+    w, x, y, z = np.moveaxis(quaternions, -1, 0)
+    return np.stack([-z, -y, x, w], axis=-1)
+
+
 def angle_between(first: Float64, second: Float64) -> Float64:
     """Return the angles [degrees] between matching quaternions (..., 4)."""
     cosine = np.abs((first * second).sum(-1))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spilegate.geometry.detector import Detector, ewald_wavelength, pixel_spacing
+from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.records import Bool, Float64
 
 # The Ewald sphere is flat as long as opposite points are that part of a speckle apart.
@@ -28,6 +29,8 @@ ROUNDS = 6
 LEAST_OFF, DEVIATIONS = 0.3, 5.0
 # Smaller than ubiquitin, whose diameter is about 40 angstrom, by far [angstrom].
 SMALLEST = 15.0
+# Diameters are rounded.
+ROUNDED = 0.005
 # Of half a detector, the mean vector to its pixels is 2 / pi of their mean distance.
 ONE_SIDED = 0.4
 # Standard deviations by which all pixels together scatter more than photons do, if patterns differ.
@@ -64,6 +67,8 @@ class Centre:
 def doubts(mean: Float64, detector: Detector, diameter: float, count: float | None, *, alike: bool) -> list[str]:
     """Return what to say, a line each, of patterns that are not centred, do not differ, or are of too small a particle.
 
+    Or of so large a one that its speckles are less than two pixels wide.
+
     mean, diameter, count : as `centre` takes them; alike : whether patterns do not differ
     """
     lines = []
@@ -76,6 +81,11 @@ def doubts(mean: Float64, detector: Detector, diameter: float, count: float | No
         lines.append(
             f"a particle of {diameter:.3g} angstrom is smaller than any protein: are the positions 2 pi / d, where "
             "1 / d is expected? divide pixel_position_reciprocal by 2 pi; or check its unit, 1/m"
+        )
+    if diameter > (1 + ROUNDED) * (most := longest(detector)):
+        lines.append(
+            f"pixels are {0.5 / most:.3g}/angstrom wide, more than half a speckle of a particle of {diameter:.4g} "
+            f"angstrom ({0.5 / diameter:.3g}): they average speckle; bin less, or put the detector further away"
         )
     return lines
 

@@ -15,7 +15,7 @@ from spilegate.patterns.brightness import FEW_PHOTONS
 from spilegate.patterns.diameter.pair_distances import centre_seen
 from spilegate.patterns.statistics import Sums
 from spilegate.records import Findings, Float64, State
-from spilegate.schedule import Plan
+from spilegate.schedule import Plan, schedule
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
@@ -105,18 +105,28 @@ class Experiment:
         """Tell whether the diameter may be off by half of itself: of few photons, it is their centre that tells it."""
         return self.diameter_estimated and self.photons < SOFT_PHOTONS and not centre_seen(self.detector)
 
-    def plan(self, number: int) -> Plan:
-        """Return the plan of a generation, from 1; the last of the schedule is repeated."""
-        return replace(self.plans[min(number, len(self.plans)) - 1], number=number)
+    def plan(self, number: int, start: int = 0) -> Plan:
+        """Return the plan of a generation, from 1; the last of the schedule is repeated.
 
-    @property
-    def fewest_generations(self) -> int:
+        start : how many times the blind start went on outwards
+        """
+        plans = self.plans_after(start)
+        return replace(plans[min(number, len(plans)) - 1], number=number)
+
+    def plans_after(self, start: int) -> list[Plan]:
+        """Return the schedule of a run whose blind start went on outwards so many times."""
+        if not start:
+            return self.plans
+        return schedule(self.diameter_angstrom, self.q_max, self.q_min, soft=self.soft, start=start)
+
+    def fewest_generations(self, start: int = 0) -> int:
         """Return how many generations there are at least: it takes two at the full radius to see that nothing changes.
 
-        The blind start does not count as one of them.
+        start : how many times the blind start went on outwards; it does not count as one of the two
         """
-        full = sum(plan.q_match >= self.q_max for plan in self.plans[1:])
-        return len(self.plans) + max(0, 2 - full)
+        plans = self.plans_after(start)
+        full = sum(plan.q_match >= self.q_max for plan in plans[1:])
+        return len(plans) + max(0, 2 - full)
 
     def radii(self, plan: Plan) -> tuple[float, float]:
         """Return the radius of the first ring that a generation searches on and their distance at most [1/angstrom]."""

@@ -32,6 +32,8 @@ TOLERANCE = 1e-4
 POINT_BYTES = 96
 # Patterns reduced at once: 8 patterns of 3000 pixels are 0.1 MB an array.
 TILE_PATTERNS = 8
+# Candidates nearer to the half turn of the best one than so many of the largest steps are that half turn.
+HALF_TURN = 6.0
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
 SETTLED = 3.5e-4
 # Changes of a scale by less than this part change nothing either.
@@ -44,11 +46,13 @@ class Shortlist:
 
     quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64; keep : (N_IMG, N_CAND) bool, which count;
     every pattern has at least one
+    lot : (N_IMG, N_CAND) float64, random numbers, by which one is drawn of those that fit alike, if one is to be
     """
 
     quaternions: Float64
     state: Int64
     keep: Bool
+    lot: Float64 | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Refined:
     factor : (N_IMG,) float64, what the patterns' scales are to be multiplied by
     distance : (N_IMG,) float64, cost over that of the mean pattern: 0 is perfect, 1 no better than the mean
     cost : (N_IMG,) float64, cost for each point compared: about 1 where photon noise is all that is left (Poisson)
+    drawn : (N_IMG,) bool, whether another candidate fits alike, and this one was drawn
     """
 
     quaternions: Float64
@@ -66,6 +71,7 @@ class Refined:
     factor: Float64
     distance: Float64
     cost: Float64
+    drawn: Bool
 
 
 def refine(
@@ -78,6 +84,7 @@ def refine(
     *,
     iterations: int,
     largest_turn: float,
+    alike: float = 1.0,
     workers: Workers,
 ) -> Refined:
     """Refine the orientations of all patterns against the autocorrelations of all states.
@@ -85,6 +92,8 @@ def refine(
     images : (N_IMG, N_PIX), patterns or lists of their photons; scale : (N_IMG,) float64
     likelihood : on pixels; autocorrelations : (K, M, M, M) float32
     iterations : most Gauss-Newton steps, 0 only measures the distance; largest_turn : of one step [radians]
+    alike : another candidate, drawn by the shortlist's lot, takes the place of the best one if its cost is at most this
+        many times as large; not its half turn about the beam, which only the curvature of Ewald's sphere tells apart
     Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
     a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
@@ -108,13 +117,28 @@ def refine(
             index[contested], start.of(contested), state[contested], min(1, iterations)
         )
         start.put(contested, first)
-        order = np.lexsort((score, index))
-        chosen = order[np.unique(index[order], return_index=True)[1]]
+        chosen = _least(score, index)
         better, cost = fit.improved(index[chosen], start.of(chosen), state[chosen], iterations)
+        label, drawn = state[chosen], np.zeros(len(chosen), np.bool_)
+        if shortlist.lot is not None and alike > 1 and len(contested):
+            own = start.quaternions[chosen][index]
+            turned = orientations.half_turned(own)
+            near = orientations.angle_between(start.quaternions, turned) < np.degrees(HALF_TURN * largest_turn)
+            lot = np.where(near, np.inf, shortlist.lot[part][index, column])
+            lot[chosen] = np.inf
+            other = _least(lot, index)
+            rivals = np.flatnonzero(np.isfinite(lot[other]))
+            other = other[rivals]
+            pose, its_cost = fit.improved(index[other], start.of(other), state[other], iterations)
+            good = np.flatnonzero(its_cost <= alike * cost[rivals])
+            won = rivals[good]
+            better.put(won, pose.of(good))
+            cost[won], label[won], drawn[won] = its_cost[good], state[other[good]], True
         mean = to_host(likelihood.mean_cost(target))
-        return better.quaternions, state[chosen], better.factor, cost / np.maximum(mean, 1e-30), cost / len(q)
+        return better.quaternions, label, better.factor, cost / np.maximum(mean, 1e-30), cost / len(q), drawn
 
     outputs = [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
+    outputs.append(Rows((), np.bool_))
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
     row_bytes = pattern_bytes(sampling.n_pixel + len(q))
@@ -129,6 +153,13 @@ def refine(
             tile_bytes=nufft.evaluation_bytes(autocorrelations.shape[-1]),
         )
     )
+
+
+def _least(values: Float64, index: Int64) -> Int64:
+    """Return where the least of the values (n,) of every pattern is; index : (n,), the pattern of each."""
+    order = np.lexsort((values, index))
+    found: Int64 = order[np.unique(index[order], return_index=True)[1]]
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from spilegate.commands.evaluate import _orientations
 from spilegate.errors import InputError
 from spilegate.evaluation.orientations import orientation_error
-from spilegate.evaluation.states import half_turned, orientation_figures
-from spilegate.geometry.orientations import angle_between
+from spilegate.evaluation.states import orientation_figures
+from spilegate.geometry.orientations import angle_between, half_turned
 
 
 def as_array(rotations):

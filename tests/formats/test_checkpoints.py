@@ -43,7 +43,7 @@ def sound(experiment: Experiment) -> State:
     )
 
 
-ARRAYS = [each.name for each in fields(State) if each.name not in ("generation", "voxel_angstrom")]
+ARRAYS = [each.name for each in fields(State) if each.name not in ("generation", "start", "voxel_angstrom")]
 REALS = [name for name in ARRAYS if name not in ("state", "support")]
 
 

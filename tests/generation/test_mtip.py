@@ -214,7 +214,7 @@ def test_one_candidate_stands_for_its_basin(run):
         distance=np.tile(np.float32([0.1, 0.12, 0.2]), (count, 1)),
     )
     short = replace(state, quaternions=best, state=state.state[:count])
-    short_list = poses.shortlist(short, candidates, spacing)
+    short_list = poses.shortlist(short, candidates, spacing, np.random.default_rng(0))
     assert (short_list.keep.sum(axis=1) == 2).all()
     for i in range(count):
         mine = short_list.quaternions[i, short_list.keep[i]]

@@ -36,7 +36,7 @@ def experiment(simulation: Simulation) -> Experiment:
 @pytest.fixture(scope="module")
 def good(simulation: Simulation, experiment: Experiment) -> State:
     """A start in which both forms are found."""
-    return restarted(experiment, start.annealed(experiment, experiment.plans[0], chosen(), generator())[0])
+    return restarted(experiment, start.annealed(experiment, chosen(), generator())[0])
 
 
 def chosen() -> Settings:

@@ -63,9 +63,11 @@ def test_runs_announce_the_generations_they_need(dim: Simulation) -> None:
     soft, hard = (prepare(blind(dim), settings(prepare=GIVEN, matching=kind)) for kind in kinds)
     # Two at the full radius are needed to see that nothing changes, and softly there are two in the schedule.
     for experiment in (soft, hard):
-        full = sum(experiment.plan(n).q_match == experiment.q_max for n in range(2, experiment.fewest_generations + 1))
+        full = sum(
+            experiment.plan(n).q_match == experiment.q_max for n in range(2, experiment.fewest_generations() + 1)
+        )
         assert full == 2
-    assert (soft.fewest_generations, hard.fewest_generations) == (len(soft.plans), len(hard.plans) + 1)
+    assert (soft.fewest_generations(), hard.fewest_generations()) == (len(soft.plans), len(hard.plans) + 1)
 
 
 def test_patterns_of_few_photons_are_assigned_softly_unless_told_otherwise() -> None:

@@ -36,7 +36,7 @@ def experiment(many: Simulation) -> Experiment:
 def started(experiment: Experiment, **start: Any) -> State:
     chosen = settings(start={"count": 1, **start})
     plan, rng = experiment.plans[0], np.random.default_rng(2)
-    return blind_start(experiment, plan, chosen, rng, Recorder(None, 1))
+    return blind_start(experiment, plan, chosen, rng, Recorder(None))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def blind(simulation: Simulation, workers: Workers) -> State:
     """The state after a blind start and a generation of search, refinement, merge and phasing."""
     some = replace(simulation, intensities=simulation.intensities[:COUNT])
     dataset, options = as_dataset(some, workers), settings()
-    experiment, record = prepare(dataset, options, workers), Recorder(None, 2)
+    experiment, record = prepare(dataset, options, workers), Recorder(None)
     plans = [experiment.plan(number) for number in (1, 2)]
     state = blind_start(experiment, plans[0], options, np.random.default_rng([3, 1]), record)
     return generation(experiment, plans[1], state, options, np.random.default_rng([3, 2]), record)

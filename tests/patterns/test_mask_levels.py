@@ -82,7 +82,7 @@ def test_nothing_on_merged_pixels_moves_an_orientation(
         rng = np.random.default_rng(2)
         annealed.append(start.anneal(each, first, random, 0.1, rng)[0])
         candidates, _ = poses.match(each, last, state, MatchingOptions(candidates=1), rng)
-        refined.append(poses.refine(each, last, state, candidates, MatchingOptions(outliers=False))[0])
+        refined.append(poses.refine(each, last, state, candidates, MatchingOptions(outliers=False), rng)[0])
         merged.append(models.merge(each, last, state, MergingOptions())[0].autocorrelation)
     np.testing.assert_array_equal(annealed[0].autocorrelation, annealed[1].autocorrelation)
     for name in ("quaternions", "scale", "distance"):

@@ -300,6 +300,22 @@ def test_a_ball_has_its_diameter_and_no_orientations(photons: float) -> None:
     assert [note for note in experiment.findings.notes if "do not differ" in note]
 
 
+def test_pixels_that_average_speckle_are_said() -> None:
+    """Half a speckle is 1 / (2 diameter); binned less, as the line says, there is nothing to say."""
+    fine = simulate(
+        built_in_particle("demo"), images=50, pixels=64, resolution_angstrom=8.0, wavelength_angstrom=1.0,
+        photons=20_000.0, seed=1, threads=1,
+    )  # fmt: skip
+    dataset = blind(fine)
+    spacing = pixel_spacing(dataset.q)
+    (note,) = prepared(dataset, diameter_angstrom=0.55 / spacing).findings.notes
+    assert (
+        f"{spacing:.3g}/angstrom wide, more than half a speckle of a particle of {0.55 / spacing:.4g} angstrom" in note
+    )
+    assert "bin less" in note
+    assert not prepared(dataset, diameter_angstrom=0.49 / spacing).findings.notes
+
+
 def test_a_particle_of_no_size_is_doubted() -> None:
     dataset = blind(bright())
     (note,) = prepared(replace(dataset, q=2 * np.pi * dataset.q)).findings.notes
