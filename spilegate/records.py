@@ -274,6 +274,19 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class PointGroup:
+    """The point group of rotations that a merged intensity shows.
+
+    name : "C1" for none; agreement : least correlation of the intensity with itself turned by an element
+    otherwise : the largest with it turned by anything else
+    """
+
+    name: str
+    agreement: float
+    otherwise: float
+
+
+@dataclass(frozen=True)
 class Certainty:
     """What a reconstruction measures of its own resolution, without any truth.
 
@@ -285,6 +298,7 @@ class Certainty:
     patterns : how many each half had; missing : why there are no halves, empty if there are
     held_out : whether each half's model foresees the other half's patterns
     prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
+    looks : (K,) the point group of each state, None where it cannot be told; empty if one is imposed
     """
 
     members: Int64
@@ -297,6 +311,7 @@ class Certainty:
     held_out: HeldOut
     prtf: Float64
     phasings: int
+    looks: tuple[PointGroup | None, ...] = ()
 
 
 @dataclass(frozen=True)

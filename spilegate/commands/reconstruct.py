@@ -100,6 +100,9 @@ def _reconstruct(
             for k in (k for k, part in enumerate(summary["populations"]) if not part):
                 out.line(f"state {k} has lost all patterns and cannot come back: try another --seed, or fewer states")
         out.line(summary["resolution"]["verdict"], "bold")
+        for k, group in enumerate(summary["looks"]):
+            if group and group["name"] != "C1":
+                out.line(_looks(group, f"state {k}" if len(summary["looks"]) > 1 else "it"))
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
@@ -186,6 +189,14 @@ def _states(populations: list[float]) -> str:
     maps = ["density.mrc", *(f"density_{k}.mrc" for k in range(1, len(populations)))]
     parts = [f"{part:.1%} in state {k} ({maps[k]})" for k, part in enumerate(populations)]
     return f"patterns kept: {', '.join(parts)}"
+
+
+def _looks(group: dict[str, Any], what: str) -> str:
+    """Return the line that says which point group there seems to be, and what to type for it."""
+    return (
+        f"{what} looks {group['name']}: turned by its elements the merged intensity agrees with itself by "
+        f"{group['agreement']:.2f} (otherwise {group['otherwise']:.2f} at most); --symmetry {group['name']} imposes it"
+    )
 
 
 def _how_to_go_on(job: Job, monitor: Monitor, what: str = "interrupted") -> str:

@@ -30,7 +30,7 @@ EXPLAINED_ALIKE = 0.97
 # A model has too many orientations that look alike if their logarithm is more than this: 40 of them. (At 2.5 speckles
 # 4.8 for 3IYF, a cage with 16 that are equal, 2.9 at 3.6; 1.0 to 1.6 for proteins of 60 angstrom, from no noise to 300
 # photons.) So many slices of it tell, at this temperature.
-MOST_ALIKE, SLICES, ALIKE = 3.7, 48, 0.01
+MOST_ALIKE, SLICES, TELLING_TEMPERATURE = 3.7, 48, 0.01
 # A model whose slices differ by less than this part of the variance of the patterns has nothing to tell.
 LEAST_TOLD = 0.1
 # A start that goes on outwards does so in so many steps, within this part of its iterations.
@@ -109,7 +109,7 @@ def ambiguity(experiment: Experiment, state: State) -> float:
     sliced = to_host(slicer(experiment, state, sampling)(np.concatenate([some, views])))
     weight, least = sampling.cell / sampling.variance, LEAST_TOLD * float(sampling.cell.sum(dtype=np.float64))
     return max(
-        orientations_alike(sliced[k, :SLICES], sliced[k, SLICES:], weight, ALIKE, least=least)
+        orientations_alike(sliced[k, :SLICES], sliced[k, SLICES:], weight, TELLING_TEMPERATURE, least=least)
         for k in np.flatnonzero(state.members)
     )
 

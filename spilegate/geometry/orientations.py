@@ -71,6 +71,14 @@ def _views(n_side: int) -> Float64:
     return views
 
 
+def directions(count: int) -> Float64:
+    """Return (count, 3) nearly uniform unit vectors with z > 0: a spiral of golden angles."""
+    number = np.arange(count) + 0.5
+    z, phi = 1 - number / count, np.pi * (1 + np.sqrt(5)) * number
+    across = np.sqrt(1 - z * z)
+    return np.stack([across * np.cos(phi), across * np.sin(phi), z], axis=-1)
+
+
 def half_turned(quaternions: Float64) -> Float64:
     """Return orientations (..., 4) turned by half a turn about the beam."""
     w, x, y, z = np.moveaxis(quaternions, -1, 0)

@@ -65,9 +65,10 @@ class Centre:
 
 
 def doubts(mean: Float64, detector: Detector, diameter: float, count: float | None, *, alike: bool) -> list[str]:
-    """Return what to say, a line each, of patterns that are not centred, do not differ, or are of too small a particle.
+    """Return what to say, a line each, of patterns that leave a doubt.
 
-    Or of so large a one that its speckles are less than two pixels wide.
+    They are not centred, or do not differ; the particle is too small, or so large that its speckles are less than two
+    pixels wide.
 
     mean, diameter, count : as `centre` takes them; alike : whether patterns do not differ
     """

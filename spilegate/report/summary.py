@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "populations": populations(result.state.members),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
         "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
+        "looks": [each and asdict(each) for each in result.certainty.looks],
         "seconds": time_figures(run.records, clock),
         "peak_memory_mib": round(max(result.peak_memory_mib), 1),
         "peak_memory_mib_by_processor": [round(value, 1) for value in result.peak_memory_mib],

@@ -11,8 +11,9 @@ from spilegate.evaluation.fsc import shells
 from spilegate.formats.spinifel import FEWEST_PATTERNS
 from spilegate.generation import models
 from spilegate.patterns.experiment import Experiment
-from spilegate.records import Certainty, Float64, HeldOut, State, Watcher
+from spilegate.records import Certainty, Float64, HeldOut, PointGroup, State, Watcher
 from spilegate.resolution.halves import Run, half_sets
+from spilegate.resolution.point_group import point_group
 from spilegate.resolution.transfer import phase_retrieval_transfer
 from spilegate.settings import Settings
 from spilegate.streams import Purpose, stream
@@ -58,7 +59,21 @@ def measure(
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
         prtf=transfer[:, reached],
         phasings=sound,
+        looks=looks(experiment, state) if experiment.symmetry.trivial else (),
     )
+
+
+def looks(experiment: Experiment, state: State) -> tuple[PointGroup | None, ...]:
+    """Return the point group that the merged intensity of each state shows; None for a state without patterns."""
+    return tuple(
+        point_group(
+            merged, density, state.voxel_angstrom, experiment.diameter_angstrom, experiment.q_max,
+            threads=experiment.workers.threads,
+        )
+        if members
+        else None
+        for merged, density, members in zip(state.autocorrelation, state.density, state.members, strict=True)
+    )  # fmt: skip
 
 
 def transfer_function(experiment: Experiment, state: State, settings: Settings) -> tuple[Float64, int]:

@@ -93,7 +93,8 @@ def refine(
     likelihood : on pixels; autocorrelations : (K, M, M, M) float32
     iterations : most Gauss-Newton steps, 0 only measures the distance; largest_turn : of one step [radians]
     alike : another candidate, drawn by the shortlist's lot, takes the place of the best one if its cost is at most this
-        many times as large; not its half turn about the beam, which only the curvature of Ewald's sphere tells apart
+        many times as large; not of another state, nor its half turn about the beam, which only the curvature of Ewald's
+        sphere tells apart
     Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
     a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
@@ -123,8 +124,9 @@ def refine(
         if shortlist.lot is not None and alike > 1 and len(contested):
             own = start.quaternions[chosen][index]
             turned = orientations.half_turned(own)
-            near = orientations.angle_between(start.quaternions, turned) < np.degrees(HALF_TURN * largest_turn)
-            lot = np.where(near, np.inf, shortlist.lot[part][index, column])
+            barred = orientations.angle_between(start.quaternions, turned) < np.degrees(HALF_TURN * largest_turn)
+            barred |= state != state[chosen][index]
+            lot = np.where(barred, np.inf, shortlist.lot[part][index, column])
             lot[chosen] = np.inf
             other = _least(lot, index)
             rivals = np.flatnonzero(np.isfinite(lot[other]))

@@ -191,6 +191,45 @@ def test_refinement_never_makes_a_pattern_worse(experiment, true_autocorrelation
     assert after.distance.mean() < 0.9 * before.distance.mean()
 
 
+@pytest.mark.parametrize("other", ["equal", "worse", "half turn", "another state"])
+def test_of_candidates_that_fit_alike_one_is_drawn(experiment, true_autocorrelation, simulation, other):
+    plan, count = experiment.plans[-1], 40
+    truth = simulation.quaternions[:count]
+    second = {
+        "equal": truth,
+        "worse": orientations.random_quaternions(count, np.random.default_rng(6)),
+        "half turn": orientations.half_turned(truth),
+        "another state": truth,
+    }[other]
+    state = np.zeros((count, 2), int)
+    state[:, 1] = other == "another state"
+    lot = np.random.default_rng(7).random((count, 2))
+    short = refining.Shortlist(np.stack([truth, second], axis=1), state, np.ones((count, 2), bool), lot)
+
+    def drawn(alike):
+        return refining.refine(
+            some(experiment, count),
+            experiment.pixels(plan.q_match),
+            np.ones(count),
+            np.stack([true_autocorrelation] * 2),
+            plan.voxel_angstrom,
+            short,
+            iterations=0,
+            largest_turn=0.1,
+            alike=alike,
+            workers=experiment.workers,
+        )
+
+    assert not drawn(1.0).drawn.any()
+    assert drawn(1.5).drawn.all() == (other == "equal")
+    # Whatever the misfit.
+    result = drawn(1e9)
+    assert result.drawn.all() == (other in ("equal", "worse"))
+    chosen = second if other in ("equal", "worse") else truth
+    assert orientations.angle_between(result.quaternions, chosen).max() < 1e-5
+    assert not result.state.any()
+
+
 def blockwise(experiment, monkeypatch, block_bytes, n_views, count=40):
     """Candidates of a search of two equal models, so that the best views of one tie with those of the other."""
     monkeypatch.setattr(matching, "BLOCK_BYTES", block_bytes)
