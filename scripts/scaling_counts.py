@@ -96,8 +96,9 @@ class Load:
 
     @property
     def refine_rows(self) -> list[Output]:
-        """What refinement returns of every pattern: quaternion, state, factor of the scale, distance and cost."""
-        return [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
+        """What refinement returns: quaternion, state, factor of the scale, distance, cost, and whether it was drawn."""
+        numbers = [Rows((), np.float64) for _ in range(3)]
+        return [Rows((4,), np.float64), Rows((), np.int64), *numbers, Rows((), np.bool_)]
 
     @property
     def row_bytes(self) -> tuple[int, int]:
