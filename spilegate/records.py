@@ -166,7 +166,7 @@ class State:
     generation : generations finished so far, the blind start counted as the first
     voxel_angstrom : edge of a voxel of the three volumes [angstrom]; `voxel_angstrom * M` stays the same all run
     history : (generation - 1, 3) float64, of every generation after the start: radius matched [1/angstrom], mean
-        distance, part of the orientations that moved by more than the view spacing
+        distance, part of the orientations that moved by more than the view spacing, to none that fits alike
     quaternions : (N_IMG, 4) float64, unit, (w, x, y, z); R(quaternion) takes the particle to the laboratory frame
     state : (N_IMG,) int64, the conformation each pattern belongs to
     scale : (N_IMG,) float64, of mean 1; pattern = scale * model slice + background
@@ -236,7 +236,7 @@ class Progress:
     stage : "start", "slice", "match", "refine", "merge" or "phase"
     seconds : wall time of the stage
     figures : what tells whether the run converges, e.g. mean_distance, moved (fraction of orientations that changed by
-        more than the view spacing), cg_iterations, merge_residual, phasing_r, q_max, views
+        more than the view spacing, to none that fits alike), cg_iterations, merge_residual, phasing_r, q_max, views
     """
 
     generation: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
@@ -15,9 +16,10 @@ from volumes import MODULES
 
 from spilegate.backend import from_host
 from spilegate.geometry import orientations
-from spilegate.kernels import launch
+from spilegate.kernels import findings, launch, trying
 from spilegate.kernels.blocks import GROUP
 from spilegate.kernels.exact import Rows
+from spilegate.kernels.findings import Finding
 from spilegate.kernels.workers import Here, Workers
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
@@ -172,3 +174,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     result = run("evaluate", folder, "--reference", data)
     assert result.exit_code == 0, result.output
     return folder
+
+
+@pytest.fixture
+def written() -> tuple[trying.Report, list[dict[str, Any]]]:
+    """A report, and the records that were written to it."""
+    records: list[dict[str, Any]] = []
+    return trying.Report(lambda line: records.append(json.loads(line))), records
+
+
+def found(records: list[dict[str, Any]]) -> list[Finding]:
+    return [findings.from_record(record) for record in records if "begin" not in record]

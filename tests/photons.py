@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from spilegate.evaluation.comparison import compare
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.geometry import orientations
 from spilegate.kernels.polar import Correlator
+from spilegate.kernels.workers import Threads
 from spilegate.likelihood.sampling import Sampling
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Reconstruction
 from spilegate.settings import Settings
 from spilegate.simulation.conditions import JUNK, Conditions
@@ -169,3 +173,13 @@ def correlations(correlator: Correlator, patterns: np.ndarray, views: np.ndarray
     even, odd = correlator.halves(product)
     result: np.ndarray = np.concatenate([even + odd, even - odd]).reshape(correlator.n_phi, -1, views.shape[2])
     return result
+
+
+@cache
+def bright() -> Simulation:
+    """Patterns of 20,000 photons."""
+    return measured(images=100)
+
+
+def prepared(dataset: Dataset, **options: object) -> Experiment:
+    return prepare(dataset, settings(prepare=options), Threads(1))

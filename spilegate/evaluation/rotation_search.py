@@ -124,13 +124,13 @@ def _grid_peaks(amplitude: Float32, rings: _Rings, views: Float64, count: int, t
     view, angle = np.unravel_index(best, score.shape)
     turn = np.asarray(angle * (2 * np.pi / _IN_PLANE), np.float64)
     candidates: Float64 = about_beam(turn) @ views[view]
-    return _separate(candidates, count)
+    return separate(candidates, count, _PEAK_WIDTH)
 
 
-def _separate(rotations: Float64, count: int) -> Float64:
-    """Return up to `count` of the rotations (best first), none within a peak's width of a better one."""
+def separate(rotations: Float64, count: int, degrees: float) -> Float64:
+    """Return up to `count` of the rotations (best first), none nearer than so many degrees to a better one."""
     quaternions = Rotation.from_matrix(rotations).as_quat()
-    nearest = np.cos(np.radians(_PEAK_WIDTH) / 2)
+    nearest = np.cos(np.radians(degrees) / 2)
     left = np.arange(len(rotations))
     chosen: list[int] = []
     while left.size and len(chosen) < count:

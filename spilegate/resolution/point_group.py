@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from spilegate.evaluation.rotation_search import crop, find_rotations, transform
-from spilegate.geometry.orientations import directions
+from spilegate.evaluation.rotation_search import crop, find_rotations, separate, transform
+from spilegate.geometry.orientations import angle_between, directions, quaternions
 from spilegate.geometry.symmetry import rotations
 from spilegate.records import Float32, Float64, PointGroup
 
@@ -56,10 +56,12 @@ def point_group(
     edge = len(density) * voxel_angstrom / diameter_angstrom
     correlate = self_rotation(autocorrelation, np.linspace(FIRST, last, SHELLS) * edge, threads=threads)
     found = find_rotations(density, density, FIRST * edge, last * edge, PEAKS, threads=threads)
-    peaks = separate(refined(found[correlate(found) > WORTH_REFINING], correlate), correlate)
+    found = refined(found[correlate(found) > WORTH_REFINING], correlate)
+    best_first = np.concatenate([np.eye(3)[None], found[np.argsort(-correlate(found), kind="stable")]])
+    peaks = separate(best_first, len(best_first), SAME)
     name, elements = identified(peaks[correlate(peaks) >= ALIKE], correlate)
     agreement = correlate(elements)
-    rest = [peak for peak in peaks if apart(elements, peak).min() > SAME]
+    rest = [peak for peak in peaks if angle_between(quaternions(elements), quaternions(peak)).min() > SAME]
     return PointGroup(
         name,
         float(agreement[1:].min()) if len(elements) > 1 else 1.0,
@@ -101,23 +103,6 @@ def refined(turns: Float64, correlate: Correlate) -> Float64:
             if not best.any():
                 break
     return turns
-
-
-def separate(turns: Float64, correlate: Correlate) -> Float64:
-    """Return the rotations that are not near to a better one, best first; the identity is the first."""
-    turns = np.concatenate([np.eye(3)[None], turns[np.argsort(-correlate(turns), kind="stable")]])
-    chosen: list[Float64] = []
-    for turn in turns:
-        if not chosen or apart(np.array(chosen), turn).min() > SAME:
-            chosen.append(turn)
-    return np.array(chosen)
-
-
-def apart(turns: Float64, other: Float64) -> Float64:
-    """Return the angles (n,) between rotations (n, 3, 3) and another one [degrees]."""
-    cosine = (np.einsum("nab,ab->n", turns, other) - 1) / 2
-    result: Float64 = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    return result
 
 
 def identified(turns: Float64, correlate: Correlate) -> tuple[str, Float64]:

@@ -180,7 +180,7 @@ def test_patterns_larger_than_memory_are_refused_with_what_fits(
 class Failing(Threads):
     """Workers whose library fails."""
 
-    def run(self, body: Any, count: int, outputs: Sequence[Output], **options: Any) -> list[Any]:  # noqa: ARG002
+    def run(self, body: Any, count: int, outputs: Sequence[Output], **options: Any) -> list[Any]:  # noqa: ARG002 - as a worker is asked
         """Fail."""
         raise RuntimeError("CUDA error: out of memory")
 

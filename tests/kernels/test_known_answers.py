@@ -1,7 +1,6 @@
 """What a GPU and its libraries are asked, and that wrong answers are found out."""
 
 import ctypes
-import json
 import sys
 import time
 from importlib.machinery import ModuleSpec
@@ -12,20 +11,10 @@ from typing import Any
 import finufft
 import numpy as np
 import pytest
+from conftest import found
 
-from spilegate.kernels import findings, known_answers, trial, trying
-from spilegate.kernels.findings import Check, Driver, Finding, Gpu, Speed
-
-
-@pytest.fixture
-def written() -> tuple[trying.Report, list[dict[str, Any]]]:
-    """A report, and the records that were written to it."""
-    records: list[dict[str, Any]] = []
-    return trying.Report(lambda line: records.append(json.loads(line))), records
-
-
-def found(records: list[dict[str, Any]]) -> list[Finding]:
-    return [findings.from_record(record) for record in records if "begin" not in record]
+from spilegate.kernels import known_answers, trial, trying
+from spilegate.kernels.findings import Check, Driver, Gpu, Speed
 
 
 def test_the_sums_themselves_are_right() -> None:

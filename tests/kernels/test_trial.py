@@ -4,13 +4,12 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import finufft
 import numpy as np
 import pytest
 
-from spilegate.kernels import findings, known_answers, trial, trying
+from spilegate.kernels import findings, known_answers, trial
 from spilegate.kernels.findings import Check, Driver, Finding, Gpu, Library, Speed, Trial
 
 GPU = Gpu(0, "A100", "8.0", 13010, 13000, 79_000, 81_000, 1935.5)
@@ -20,17 +19,6 @@ def package(folder: Path, name: str, text: str) -> None:
     """Make a package that is imported as this text."""
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text(text)
-
-
-@pytest.fixture
-def written() -> tuple[trying.Report, list[dict[str, Any]]]:
-    """A report, and the records that were written to it."""
-    records: list[dict[str, Any]] = []
-    return trying.Report(lambda line: records.append(json.loads(line))), records
-
-
-def found(records: list[dict[str, Any]]) -> list[Finding]:
-    return [findings.from_record(record) for record in records if "begin" not in record]
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------

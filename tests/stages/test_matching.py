@@ -221,7 +221,7 @@ def test_of_candidates_that_fit_alike_one_is_drawn(experiment, true_autocorrelat
         )
 
     assert not drawn(1.0).drawn.any()
-    assert drawn(1.5).drawn.all() == (other == "equal")
+    assert drawn(1.5).drawn.all() == drawn(1.5).drawn.any() == (other == "equal")
     # Whatever the misfit.
     result = drawn(1e9)
     assert result.drawn.all() == (other in ("equal", "worse"))
