@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import array_module
+from spilegate.errors import InputError
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.kernels.exact import Rows
@@ -84,11 +85,13 @@ def phase(
     ones. The next generation is matched to the density's autocorrelation, or, softly, to its mean with the merged one;
     the last generation keeps the merged one, which no phasing has touched.
     """
+    _check(experiment, plan, "merging", state.autocorrelation)
     first = not state.density.any()
     further = 0 if experiment.soft else FURTHER_STARTS
     fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else further
     phased = phasings(experiment, plan, state, fresh, options, rng)
     best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
+    _check(experiment, plan, "phasing", best.density)
     if not last:
         threads = experiment.workers.threads
         model = phasing.autocorrelation(best.density, threads=threads)
@@ -99,6 +102,17 @@ def phase(
         state = replace(state, autocorrelation=model)
     figures = {"phasing_r": float(best.r_factor.max()), "phasings": float(phased.r_factor.shape[1])}
     return replace(state, density=best.density, support=best.support), figures
+
+
+def _check(experiment: Experiment, plan: Plan, stage: str, volumes: Float32) -> None:
+    """Raise InputError if one of the volumes (K, M, M, M) is zero everywhere, or no number: slices of it say nothing."""
+    # A largest value that is no number is not above zero.
+    if not (np.isfinite(volumes).all() and (volumes.max(axis=(1, 2, 3)) > 0).all()):
+        raise InputError(
+            f"{stage}, generation {plan.number}: all voxels are 0, or no numbers; expected a particle with intensities "
+            f"to {1 / plan.q_merge:.3g} angstrom; give its diameter by --diameter-angstrom if it is known (used: "
+            f"{experiment.diameter_angstrom:.4g}), or another --seed"
+        )
 
 
 def phasings(

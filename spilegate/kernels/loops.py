@@ -62,6 +62,9 @@ class _Recording:
         import cupy
 
         self.pool = cupy.cuda.MemoryPool()
+        # Plans of FFTs are shared, and a plan has one place to work in: what still runs there would be spoilt.
+        with cupy.cuda.Device(device):
+            cupy.cuda.get_current_stream().synchronize()
         stream = cupy.cuda.Stream(non_blocking=True)
         with cupy.cuda.Device(device), cupy.cuda.using_allocator(self.pool.malloc), stream:
             self.state, self.fixed = (

@@ -59,7 +59,8 @@ class StandIn(ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         self.tape: list[Any] | None = None
-        self.current = SimpleNamespace(ptr=0)
+        self.current = self.ordinary(0)
+        self.in_flight: set[int] = set()
         self.faults: set[str] = set()
         self.zeroed: list[tuple[Any, int, int]] = []
         self.allocator: Any = None
@@ -79,6 +80,10 @@ class StandIn(ModuleType):
             runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError),
         )
 
+    def ordinary(self, ptr: int) -> Any:
+        """Return a stream that others have; work is in flight on it until somebody waits for it."""
+        return SimpleNamespace(ptr=ptr, synchronize=lambda: self.in_flight.discard(ptr))
+
     def pool(self) -> Any:
         self.pools.append(SimpleNamespace(malloc=object()))
         return self.pools[-1]
@@ -91,6 +96,7 @@ class StandIn(ModuleType):
         setattr(self, name, before)
 
     def zeros(self, shape: Any, dtype: Any) -> OnDevice:
+        assert not self.in_flight, "a step is done while others use the same plans"
         self.zeroed.append((self.allocator, self.number, self.current.ptr))
         return self.array(np.zeros(shape, dtype), self.number)
 

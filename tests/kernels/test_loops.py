@@ -110,7 +110,7 @@ def test_a_step_is_recorded_once_and_played(cupy: StandIn) -> None:
 
 
 def test_what_is_recorded_lies_in_memory_of_its_own_on_a_stream_of_its_own(cupy: StandIn) -> None:
-    cupy.current = SimpleNamespace(ptr=5)
+    cupy.current = cupy.ordinary(5)
     state, fixed = brought(cupy)
     for array in (*state, *fixed):
         array.number = 2
@@ -124,9 +124,21 @@ def test_what_is_recorded_lies_in_memory_of_its_own_on_a_stream_of_its_own(cupy:
     assert (cupy.allocator, cupy.number, cupy.current.ptr) == (None, 0, 5)
 
 
+def test_what_is_in_flight_is_waited_for_before_a_step_is_recorded(cupy: StandIn) -> None:
+    """Its first step uses the plans of FFTs that are there, on another stream: both would work in the same memory."""
+    cupy.current = cupy.ordinary(5)
+    cupy.in_flight = {5}
+    loops.repeated(relaxed, 3, *brought(cupy))
+    assert cupy.captures == 1
+    # To play it waits for nothing.
+    cupy.in_flight = {5}
+    loops.repeated(relaxed, 3, *brought(cupy))
+    assert cupy.in_flight == {5}
+
+
 def test_another_kind_of_step_is_recorded_anew(cupy: StandIn) -> None:
     def repeat(factor: float = 0.5, stream: int = 0, number: int = 0, **options: Any) -> None:
-        cupy.current = SimpleNamespace(ptr=stream)
+        cupy.current = cupy.ordinary(stream)
         state, fixed = brought(cupy, **options)
         for array in (*state, *fixed):
             array.number = number
