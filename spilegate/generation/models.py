@@ -105,7 +105,7 @@ def phase(
 
 
 def _check(experiment: Experiment, plan: Plan, stage: str, volumes: Float32) -> None:
-    """Raise InputError if one of the volumes (K, M, M, M) is zero everywhere, or no number: slices of it say nothing."""
+    """Raise InputError if one of the volumes (K, M, M, M) is zero everywhere, or no number: its slices say nothing."""
     # A largest value that is no number is not above zero.
     if not (np.isfinite(volumes).all() and (volumes.max(axis=(1, 2, 3)) > 0).all()):
         raise InputError(
