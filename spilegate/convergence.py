@@ -13,7 +13,7 @@ SAME_RADIUS = 1 - 1e-9
 LEAST = 1e-12
 # Where patterns have no noise, what is left of the distance is the model's own error, a hundredth and less, which goes
 # up and down by a tenth of itself from one generation to the next: changes count as parts of this at least.
-LEAST_DISTANCE = 0.05
+LEAST_DISTANCE = 0.15
 
 
 def full_generations(history: Float64, q_max: float) -> int:

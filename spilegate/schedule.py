@@ -6,7 +6,7 @@ angle that moves the outermost speckle by its own width, and 2 pi q d is the hig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +29,15 @@ FEWEST_SHIFTS = 32
 # The same for patterns that are assigned to many views at once, each view to many patterns; how often at each radius.
 SOFT_SPACING = 0.8
 SOFT_REPEATS = 2
+# All patterns are searched for as long as models are rough, so many generations, and where the full radius is reached:
+# on the way there every second one, in turn, and every fourth one in what is repeated; powers of two. The others are
+# refined where they are, which costs a third of it.
+ROUGH, SEARCH_OUTWARDS, SEARCH_AGAIN = 3, 2, 4
+# Angle between views times q d once models are not rough: what is found competes with what was refined before.
+AGAIN_SPACING = 0.8
+# The same for a blind start: while it is warm a pattern is assigned to so many views that coarser ones will do. (2CEX,
+# ten starts: as many right ones with 1.0 and 0.7 as with 0.6 throughout, in 0.4 of the time.)
+WARM_SPACING, COLD_SPACING = 1.0, 0.7
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Plan:
     size : voxels along an edge, M; voxel_angstrom : their edge
     n_views, n_phi : the search grid; highest : highest angular harmonic
     view_spacing : angle between neighbouring views [radians]
+    search_every : every so manieth pattern is searched for, the others are refined where they are
     """
 
     number: int
@@ -51,13 +61,25 @@ class Plan:
     n_phi: int
     highest: int
     view_spacing: float
+    search_every: int = 1
 
 
-def plan(diameter_angstrom: float, number: int, q_match: float, q_merge: float, *, soft: bool = False) -> Plan:
-    """Return the generation that matches up to q_match and merges up to q_merge; soft : by probabilities."""
+def plan(
+    diameter_angstrom: float,
+    number: int,
+    q_match: float,
+    q_merge: float,
+    *,
+    soft: bool = False,
+    spacing: float | None = None,
+) -> Plan:
+    """Return the generation that matches up to q_match and merges up to q_merge.
+
+    soft : by probabilities; spacing : angle between views times speckles, if it is not the usual one
+    """
     speckles = q_match * diameter_angstrom
     size = grid_size(diameter_angstrom, q_merge)
-    spacing = (SOFT_SPACING if soft else VIEW_SPACING) / speckles
+    spacing = (spacing or (SOFT_SPACING if soft else VIEW_SPACING)) / speckles
     harmonics = int(np.ceil(2 * np.pi * speckles)) + 2
     # Slices that are merged themselves have to carry all of their harmonics.
     shifts = max(2 * np.pi / spacing, 2 * harmonics if soft else FEWEST_SHIFTS)
@@ -106,5 +128,13 @@ def schedule(
         repeated = [radius for radius in [*march, q_max] for _ in range(SOFT_REPEATS)]
         return plans + [plan(diameter_angstrom, number, q, q, soft=True) for number, q in enumerate(repeated, start=2)]
     for number, (here, after) in enumerate(pairwise(radii), start=2):
-        plans.append(plan(diameter_angstrom, number, here, after))
+        spacing = VIEW_SPACING if number <= ROUGH else AGAIN_SPACING
+        every = SEARCH_OUTWARDS if number > ROUGH and after > here else 1
+        plans.append(replace(plan(diameter_angstrom, number, here, after, spacing=spacing), search_every=every))
     return plans
+
+
+def again(diameter_angstrom: float, last: Plan, number: int) -> Plan:
+    """Return the plan of a generation that repeats the last one of a schedule."""
+    repeated = plan(diameter_angstrom, number, last.q_match, last.q_merge, spacing=AGAIN_SPACING)
+    return replace(repeated, search_every=SEARCH_AGAIN)

@@ -113,7 +113,7 @@ class PrepareOptions(_Options):
 class StartOptions(_Options):
     """The blind start by annealed soft assignment."""
 
-    iterations: int = Field(30, ge=3, description="Iterations of the soft assignment.")
+    iterations: int = Field(24, ge=3, description="Iterations of the soft assignment.")
     count: int = Field(
         default=5,
         ge=1,
@@ -128,7 +128,7 @@ class StartOptions(_Options):
         0.3, gt=0, description="First temperature, as a fraction of the spread of the distances."
     )
     temperature_last: float = Field(
-        0.01, gt=0, description="Last temperature, as a fraction of the spread of the distances."
+        0.015, gt=0, description="Last temperature, as a fraction of the spread of the distances."
     )
 
 
@@ -174,7 +174,11 @@ class PhasingOptions(_Options):
         lt=1,
         description="Part of the maximum that shrink-wrap keeps; if left out 0.08, below 10,000 photons 0.12.",
     )
-    starts: int = Field(12, ge=1, description="Independent phasings in the last generation, averaged.")
+    starts: int = Field(
+        12,
+        ge=1,
+        description="Most phasings in the last generation; with misfits above 0.05 the sound ones are averaged.",
+    )
 
 
 class ResolutionOptions(_Options):

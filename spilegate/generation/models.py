@@ -35,9 +35,14 @@ AUTOCORRELATION_LIMIT = 1.15
 NOISY_THRESHOLD = 0.12
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
-# The first density is chosen from so many; at a few speckles across phasing seldom fails.
+# The first density is chosen from so many; at a few speckles across phasing seldom fails. So is the last one where the
+# best misfit is below this: there is nothing that a mean of more would take away. (Without noise the best one
+# correlates with the truth by 0.9988 to 0.9991, means of 12 by 0.9980 to 0.9988; with misfits of 0.1 it is 0.983 and
+# 0.992, of 0.28 0.862 and 0.951.)
 FIRST_STARTS = 4
-# Others beside the one that goes on: a density that was phased from bad intensities may not come right again.
+GOOD_PHASING = 0.05
+# Others beside the one that goes on: a density that was phased from bad intensities may not come right again. (On two
+# cores, up to 75 voxels along an edge, two take no longer than one.)
 FURTHER_STARTS = 1
 # Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one
 # alone fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
@@ -81,16 +86,22 @@ def phase(
     """Return the state with densities phased from the autocorrelations.
 
     The first phasing starts from several random densities and keeps the best; the others go on from the density at
-    hand, unless another one comes out better. The last one adds several from random densities and averages the sound
-    ones. The next generation is matched to the density's autocorrelation, or, softly, to its mean with the merged one;
-    the last generation keeps the merged one, which no phasing has touched.
+    hand, unless another one comes out better. The last one adds several from random densities; where none explains the
+    intensities well these are more, and the sound ones are averaged. The next generation is matched to the density's
+    autocorrelation, or, softly, to its mean with the merged one; the last generation keeps the merged one, which no
+    phasing has touched.
     """
     _check(experiment, plan, "merging", state.autocorrelation)
     first = not state.density.any()
     further = 0 if experiment.soft else FURTHER_STARTS
     fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else further
-    phased = phasings(experiment, plan, state, fresh, options, rng)
-    best = phasing.combine(phased, SOUND_PHASING if last else 1.0)
+    few = min(fresh, FIRST_STARTS)
+    phased = phasings(experiment, plan, state, few, options, rng)
+    noisy = last and phased.r_factor.min(axis=1).max() > GOOD_PHASING
+    if noisy and fresh > few:
+        blank = replace(state, density=np.zeros_like(state.density))
+        phased = phased.with_others(phasings(experiment, plan, blank, fresh - few, options, rng))
+    best = phasing.combine(phased, SOUND_PHASING if noisy else 1.0)
     _check(experiment, plan, "phasing", best.density)
     if not last:
         threads = experiment.workers.threads

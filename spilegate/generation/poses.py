@@ -47,9 +47,13 @@ def match(
     options: MatchingOptions,
     rng: np.random.Generator,
 ) -> tuple[Candidates, Figures]:
-    """Return the best orientations of every pattern on a freshly turned search grid."""
+    """Return the best orientations of every pattern on a freshly turned search grid, of those whose turn it is.
+
+    The others are where they are: what refinement finds from there is all that they need, if they are right.
+    """
+    turn, every = plan.number % plan.search_every, plan.search_every
     matcher = {"polar": matching.polar, "gemm": matching.gemm}[options.method]
-    experiment = experiment.at(state)
+    experiment = experiment.at(state).every(every, turn)
     likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
     views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
     candidates = matcher(
@@ -63,7 +67,21 @@ def match(
         workers=experiment.workers,
     )
     distance = float(candidates.distance[:, 0].mean())
-    return candidates, {"grid_distance": distance, "q_max": plan.q_match, "views": len(views), "shifts": plan.n_phi}
+    figures = {"grid_distance": distance, "q_max": plan.q_match, "views": len(views), "shifts": plan.n_phi}
+    return _with_others(candidates, state, slice(turn, None, every)), figures | {"searched": 1 / every}
+
+
+def _with_others(found: Candidates, state: State, searched: slice) -> Candidates:
+    """Return candidates of all patterns: those found for the searched ones; the others are where they are."""
+    count, most = len(state.quaternions), found.state.shape[1]
+    if len(found.state) == count:
+        return found
+    quaternions = np.repeat(state.quaternions[:, None], most, axis=1)
+    labels = np.repeat(state.state[:, None], most, axis=1)
+    distance = np.repeat(state.distance[:, None].astype(np.float32), most, axis=1)
+    quaternions[searched], labels[searched] = found.quaternions, found.state
+    distance[searched] = found.distance
+    return Candidates(quaternions, labels, distance, searched)
 
 
 def refine(
@@ -104,7 +122,8 @@ def refine(
         state.scale * refined.factor,
         refined.distance,
         options,
-        drawn=refined.drawn,
+        equal=refined.equal,
+        searched=candidates.searched,
     )
 
 
@@ -131,17 +150,19 @@ def settled(
     distance: Float64,
     options: MatchingOptions,
     *,
-    drawn: Bool | None = None,
+    equal: Bool | None = None,
+    searched: slice = slice(None),
 ) -> tuple[State, Figures]:
     """Return the state with new poses of all patterns, and with what follows from them: outliers, background, history.
 
     quaternions : (N_IMG, 4); labels : (N_IMG,), the conformation of each; scale, distance : (N_IMG,)
-    drawn : (N_IMG,) bool, of several that fit alike; a pattern that goes from one to another has not moved
+    equal : (N_IMG,) bool, as good as another; a pattern that goes from one of them to the other has not moved
+    searched : the patterns that might have
     """
     turned = orientations.angle_between(quaternions, state.quaternions)
-    far = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
-    if drawn is not None:
-        far &= ~drawn
+    far: Bool = (turned > np.degrees(plan.view_spacing)) | (labels != state.state)
+    if equal is not None:
+        far &= ~equal
     weight = state.weight
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
@@ -149,9 +170,10 @@ def settled(
         apart, bright = distance[known], experiment.scale[known]
         weight[known] = inliers(apart, bright, limit=OUTLYING, wide=wide_limit(apart), least=LEAST_OUTLYING)
     good = weight > 0
+    tried = far[searched, ...][good[searched]]
     figures = {
         "mean_distance": float(distance[good].mean()),
-        "moved": float(far[good].mean()),
+        "moved": float(tried.mean()) if len(tried) else 0.0,
         "median_turn_deg": float(np.median(turned[good])),
         "outliers": float((~good).sum()),
     }
@@ -191,7 +213,7 @@ def shortlist(state: State, candidates: Candidates, spacing_deg: float, rng: np.
     keep[:, 0] = True
     if state.generation == 1:
         return Shortlist(quaternions, labels, keep, lot[:, :most])
-    near = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
+    near: Bool = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
     near &= keep & (labels == state.state[:, None])
     quaternions = np.where(near[..., None], state.quaternions[:, None], quaternions)
     return Shortlist(
@@ -199,6 +221,7 @@ def shortlist(state: State, candidates: Candidates, spacing_deg: float, rng: np.
         np.concatenate([labels, state.state[:, None]], axis=1),
         np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
         lot,
+        np.where(near.any(axis=1), near.argmax(axis=1), most),
     )
 
 

@@ -14,7 +14,7 @@ from spilegate.geometry import orientations, symmetry
 from spilegate.kernels.blocks import GROUP
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float64, State
-from spilegate.schedule import START_STEPS, Plan
+from spilegate.schedule import COLD_SPACING, START_STEPS, WARM_SPACING, Plan
 from spilegate.schedule import plan as plan_of
 from spilegate.settings import MergingOptions, Settings, StartOptions
 from spilegate.stages.likeness import orientations_alike
@@ -23,16 +23,18 @@ from spilegate.stages.likeness import orientations_alike
 START_MERGING = MergingOptions(iterations=8, regularisation=1e-3)
 # The last two iterations of the annealing keep the lowest temperature.
 COLD_ITERATIONS = 2
-# Starts whose mean distances are within this factor have found the same.
+# Starts whose mean distances are within this factor have found the same, if the parts of the patterns that they explain
+# are within the first of these; or if those are within the second.
 AGREEMENT = 1.1
-# So are the parts of the patterns that they explain.
-EXPLAINED_ALIKE = 0.97
+EXPLAINED_ALIKE, EXPLAINED_SAME = 0.97, 0.985
 # A model has too many orientations that look alike if their logarithm is more than this: 40 of them. (At 2.5 speckles
 # 4.8 for 3IYF, a cage with 16 that are equal, 2.9 at 3.6; 1.0 to 1.6 for proteins of 60 angstrom, from no noise to 300
 # photons.) So many slices of it tell, at this temperature.
 MOST_ALIKE, SLICES, TELLING_TEMPERATURE = 3.7, 48, 0.01
 # A model whose slices differ by less than this part of the variance of the patterns has nothing to tell.
 LEAST_TOLD = 0.1
+# Temperatures above this are warm.
+WARM = 0.03
 # A start that goes on outwards does so in so many steps, within this part of its iterations.
 OUTWARDS, WARM_PART = 4, 0.8
 # With a symmetry wrong starts look alike (their mistake is how the axes lie) and a start takes as many fewer views as
@@ -62,7 +64,8 @@ def agree(starts: list[State]) -> bool:
         return False
     best, second = distances[:2]
     # Where noise is most of every distance, it is what a start explains that tells.
-    return second <= AGREEMENT * best and 1 - second >= EXPLAINED_ALIKE * (1 - best)
+    least = EXPLAINED_ALIKE if second <= AGREEMENT * best else EXPLAINED_SAME
+    return 1 - second >= least * (1 - best)
 
 
 def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
@@ -83,18 +86,21 @@ def sample(experiment: Experiment, settings: Settings) -> Experiment:
     return experiment.every(step)
 
 
-def stairs(experiment: Experiment, start: int, options: StartOptions) -> list[Plan]:
-    """Return the plan of every iteration of a start that goes on outwards `start` times.
+def stairs(experiment: Experiment, start: int, options: StartOptions) -> list[tuple[Plan, float]]:
+    """Return plan and temperature of every iteration of a start that goes on outwards `start` times.
 
     The first temperatures see what shows near the beam: what shows further out is looked for where that leaves it.
     """
-    first, last = experiment.plan(1), experiment.plan(1, start)
-    if last.q_match <= first.q_match:
-        return [first] * options.iterations
-    between = np.geomspace(first.q_match, last.q_match, OUTWARDS + 1)[1:-1].tolist()
-    steps = [first, *(plan_of(experiment.diameter_angstrom, 1, q, q) for q in between), last]
+    first, last = experiment.plan(1).q_match, experiment.plan(1, start).q_match
     warm = WARM_PART * options.iterations
-    return [steps[min(math.ceil(OUTWARDS * i / warm), OUTWARDS)] for i in range(options.iterations)]
+
+    def planned(iteration: int, temperature: float) -> Plan:
+        done = min(math.ceil(OUTWARDS * iteration / warm), OUTWARDS) / OUTWARDS
+        radius = first * (last / first) ** done
+        spacing = WARM_SPACING if temperature > WARM else COLD_SPACING
+        return plan_of(experiment.diameter_angstrom, 1, radius, radius, soft=True, spacing=spacing)
+
+    return [(planned(i, temperature), temperature) for i, temperature in enumerate(temperatures(options).tolist())]
 
 
 def ambiguity(experiment: Experiment, state: State) -> float:
@@ -158,9 +164,9 @@ def best_of(
     starts: list[State] = []
     figures = Figures()
     while not enough(starts, settings.start.count, experiment.symmetry):
-        plans = stairs(experiment, start, settings.start)
-        state = replace(random_state(experiment, plans[0], settings, rng), start=start)
-        for plan, temperature in zip(plans, temperatures(settings.start), strict=True):
+        steps = stairs(experiment, start, settings.start)
+        state = replace(random_state(experiment, steps[0][0], settings, rng), start=start)
+        for plan, temperature in steps:
             state, figures = anneal(experiment, plan, state, temperature, rng)
         starts.append(state)
         if len(starts) == 1:

@@ -15,7 +15,7 @@ from spilegate.patterns.brightness import FEW_PHOTONS
 from spilegate.patterns.diameter.pair_distances import centre_seen
 from spilegate.patterns.statistics import Sums
 from spilegate.records import Findings, Float64, State
-from spilegate.schedule import Plan, schedule
+from spilegate.schedule import Plan, again, schedule
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
 RINGS_PER_SPECKLE = 2.2
@@ -73,11 +73,11 @@ class Experiment:
         """Return it with what a state knows of the background."""
         return replace(self, detector=replace(self.detector, background=state.background))
 
-    def every(self, step: int) -> Experiment:
-        """Return it with every step-th of its patterns; step : a power of two, at most GROUP."""
+    def every(self, step: int, first: int = 0) -> Experiment:
+        """Return it with every step-th of its patterns, from `first` on; step : a power of two, at most GROUP."""
         if step == 1:
             return self
-        return self._part(0, step)
+        return self._part(first, step)
 
     def half(self, number: int) -> Experiment:
         """Return it with the even (0) or the odd (1) ones of its patterns, their scales again of mean 1."""
@@ -111,7 +111,11 @@ class Experiment:
         start : how many times the blind start went on outwards
         """
         plans = self.plans_after(start)
-        return replace(plans[min(number, len(plans)) - 1], number=number)
+        if number <= len(plans):
+            return plans[number - 1]
+        if self.soft:
+            return replace(plans[-1], number=number)
+        return again(self.diameter_angstrom, plans[-1], number)
 
     def plans_after(self, start: int) -> list[Plan]:
         """Return the schedule of a run whose blind start went on outwards so many times."""

@@ -9,7 +9,7 @@ import numpy as np
 from spilegate.backend import array_module
 from spilegate.patterns.checks import FEWEST_SPECKLES
 from spilegate.patterns.experiment import SOFT_PHOTONS, Experiment
-from spilegate.schedule import START_RING, schedule
+from spilegate.schedule import SEARCH_OUTWARDS, START_RING, schedule
 from spilegate.settings import Settings
 from spilegate.stages.matching import BLOCK_ORIENTATIONS
 
@@ -51,9 +51,11 @@ def needs(experiment: Experiment, settings: Settings, q_max: float) -> Needs:
     options, states = settings.matching, settings.matching.states
     # Of fewer pixels photons may be too few to be matched one by one.
     soft = experiment.soft or (options.assignment == "auto" and photons < SOFT_PHOTONS)
-    # Of patterns that lie in that memory, half sets are copies.
-    own = experiment.workers.here.xp
-    copied = settings.resolution.half_sets and own is not np and array_module(experiment.images) is own
+    # Of patterns that lie in that memory, half sets are copies, and those that are searched for.
+    own, copies = experiment.workers.here.xp, 0.0
+    if own is not np and array_module(experiment.images) is own:
+        half_sets = settings.resolution.half_sets
+        copies = experiment.images.nbytes * ((1.0 + 0.5 / SEARCH_OUTWARDS) if half_sets else 1.0 / SEARCH_OUTWARDS)
     found = []
     for plan in schedule(experiment.diameter_angstrom, q_max, experiment.q_min, soft=soft):
         by_view = soft or plan.number == 1 or options.method == "polar"
@@ -70,7 +72,7 @@ def needs(experiment: Experiment, settings: Settings, q_max: float) -> Needs:
                 n_phi=plan.n_phi,
                 states=states,
                 n_pixel=len(experiment.detector.q),
-                copies=float(experiment.images.nbytes) if copied else 0.0,
+                copies=copies,
                 soft=soft or plan.number == 1,
             )
         )

@@ -21,10 +21,11 @@ from spilegate.records import Float32, Float64, PointGroup
 FIRST, LAST, SHELLS, POINTS = 2.5, 8.0, 8, 128
 # With fewer speckles than this nothing can be told.
 FEWEST_SPECKLES = 4.0
-# Peaks of the search, and which of them are refined.
-PEAKS, WORTH_REFINING = 96, 0.3
-# Steps of that [degrees], each until it leads no further, or so many times.
-STEPS, MOST_STEPS = (2.0, 0.7, 0.25), 10
+# Peaks of the search.
+PEAKS = 96
+# Steps of that [degrees], each until it leads no further, or so many times, and the least correlation with which there
+# is any use in it.
+STEPS, MOST_STEPS = ((2.0, 0.3), (0.7, 0.6), (0.25, 0.75)), 10
 # Rotations and axes nearer to each other than this are the same [degrees].
 SAME = 6.0
 # Least correlation of what is the same. Between the turns of an axis it is further from 1: by this factor, and as much.
@@ -56,7 +57,7 @@ def point_group(
     edge = len(density) * voxel_angstrom / diameter_angstrom
     correlate = self_rotation(autocorrelation, np.linspace(FIRST, last, SHELLS) * edge, threads=threads)
     found = find_rotations(density, density, FIRST * edge, last * edge, PEAKS, threads=threads)
-    found = refined(found[correlate(found) > WORTH_REFINING], correlate)
+    found = refined(found, correlate)
     best_first = np.concatenate([np.eye(3)[None], found[np.argsort(-correlate(found), kind="stable")]])
     peaks = separate(best_first, len(best_first), SAME)
     name, elements = identified(peaks[correlate(peaks) >= ALIKE], correlate)
@@ -94,13 +95,16 @@ def self_rotation(autocorrelation: Float32, radii: Float64, *, threads: int) -> 
 
 def refined(turns: Float64, correlate: Correlate) -> Float64:
     """Return rotations (n, 3, 3) climbed to the tops of their peaks."""
-    for step in STEPS:
+    turns = turns.copy()
+    for step, least in STEPS:
         around = Rotation.from_rotvec(np.radians(step) * NEIGHBOURS).as_matrix()
-        for _ in range(MOST_STEPS if len(turns) else 0):
-            trial = around @ turns[:, None]
-            best = correlate(trial.reshape(-1, 3, 3)).reshape(len(turns), -1).argmax(axis=1)
-            turns = trial[np.arange(len(turns)), best]
-            if not best.any():
+        climbing = np.flatnonzero(correlate(turns) > least)
+        for _ in range(MOST_STEPS if len(climbing) else 0):
+            trial = around @ turns[climbing, None]
+            best = correlate(trial.reshape(-1, 3, 3)).reshape(len(climbing), -1).argmax(axis=1)
+            turns[climbing] = trial[np.arange(len(climbing)), best]
+            climbing = climbing[best > 0]
+            if not len(climbing):
                 break
     return turns
 

@@ -28,13 +28,15 @@ from spilegate.records import Float32, Float64, Int64
 # Probabilities held at once by a worker: as many as its share of the cache, or the sums over patterns cost too much.
 BLOCK_PROBABILITIES = 1 << 21
 # Probabilities of a few shifts, which the cache of a core holds with what is made of them.
-BLOCK_SHIFTS = 1 << 16
+BLOCK_SHIFTS = 1 << 17
 # Patterns whose probabilities are summed up by one product, as far as their harmonics take no more memory than this.
-SUMMED_AT_ONCE, SUMMED_BYTES = 32, 1 << 26
+SUMMED_AT_ONCE, SUMMED_BYTES = 64, 1 << 26
 # Tiles that keep many threads busy to the end, each with sums of its own.
-FEWEST_TILES = 32
+FEWEST_TILES = 16
 # Memory of a tile for every element of its sums: twice in double precision, a product, and the sum rounded.
 SUM_BYTES = 32.0
+# Logarithms of probabilities, relative to the most likely one, are taken for at least this.
+LEAST_LOGARITHM = -60.0
 # What is assigned less than this has no mean.
 LEAST_WEIGHT = 1e-6
 
@@ -241,7 +243,8 @@ def _probabilities(
         for loss in losses(own):
             loss -= lowest[:, None]
             loss /= -spread
-            likely = xp.exp(loss)
+            # Less counts for nothing, and what a float holds as a subnormal number takes processors ten times as long.
+            likely = xp.exp(xp.maximum(loss, LEAST_LOGARITHM))
             total += xp.sum(likely, axis=(0, 2))
             loss *= likely
             surprise += xp.sum(loss, axis=(0, 2))

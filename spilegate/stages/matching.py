@@ -10,7 +10,7 @@ Two matchers with one signature. Both search the same grid, every view times eve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,13 @@ class Candidates:
 
     quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64
     distance : (N_IMG, N_CAND) float32, 0 for a perfect slice, 1 for one no better than the mean pattern
+    searched : which patterns were searched for; all candidates of the others are where they are
     """
 
     quaternions: Float64
     state: Int64
     distance: Float32
+    searched: slice = field(default_factory=lambda: slice(None))
 
 
 def gemm(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from operator import mul
 
 import numpy as np
+from numpy.typing import NDArray
 
-from spilegate.backend import Array, array_module, from_host
+from spilegate.backend import Array, array_module, from_host, to_host
 from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.kernels import fft
 from spilegate.kernels.elementwise import elementwise, total
@@ -37,6 +38,14 @@ class Phased:
     density: Array
     support: Array
     r_factor: Float64
+
+    def with_others(self, other: Phased) -> Phased:
+        """Return both, phasings (K, starts, ...) of the same amplitudes."""
+        xp = array_module(self.density)
+        density, support = (
+            xp.concat(both, axis=1) for both in ((self.density, other.density), (self.support, other.support))
+        )
+        return Phased(density, support, np.concatenate([self.r_factor, other.r_factor], axis=1))
 
 
 @dataclass(frozen=True)
@@ -110,23 +119,47 @@ def combine(phased: Phased, sound: float) -> Phased:
         fixed = phased.density[k, reference, ...]
         chosen = np.flatnonzero(phased.r_factor[k] <= sound * phased.r_factor[k, reference]).tolist()
         moved = [fixed if i == reference else _superposed(phased.density[k, i, ...], fixed) for i in chosen]
-        densities.append(xp.mean(xp.stack(moved), axis=0))
+        # What was moved by parts of voxels rings at its edges.
+        densities.append(fixed if len(moved) == 1 else xp.maximum(xp.mean(xp.stack(moved), axis=0), 0.0))
         supports.append(phased.support[k, reference, ...])
     return Phased(xp.stack(densities), xp.stack(supports), phased.r_factor.min(axis=1))
 
 
 def _superposed(moving: Array, fixed: Array) -> Array:
-    """Return the density (M, M, M) in the hand and at the whole-voxel shift that correlate best with another."""
-    xp = array_module(fixed)
+    """Return the density (M, M, M) in the hand and at the shift that correlate best with another.
+
+    Amplitudes leave it anywhere between two voxels; brought to whole voxels only, a mean of several would be blurred.
+    """
+    xp, size = array_module(fixed), fixed.shape[-1]
     spectrum = fft.rfftn(fixed, threads=1)
     best, result = -np.inf, moving
     for hand in (moving, xp.flip(moving)):
-        product = elementwise(_correlation, spectrum, fft.rfftn(hand, threads=1))
-        correlation = fft.irfftn(product, fixed.shape[-1], threads=1)
-        if (height := float(xp.max(correlation))) > best:
-            shift = np.unravel_index(int(xp.argmax(correlation)), correlation.shape)
-            best, result = height, xp.roll(hand, tuple(map(int, shift)), axis=(0, 1, 2))
+        own = fft.rfftn(hand, threads=1)
+        correlation = to_host(fft.irfftn(elementwise(_correlation, spectrum, own), size, threads=1))
+        if (height := float(correlation.max())) > best:
+            wave = from_host(_wave(size, _peak(correlation)), own)
+            best, result = height, fft.irfftn(elementwise(mul, own, wave), size, threads=1)
     return result
+
+
+def _peak(correlation: Float32) -> Float64:
+    """Return where (3,) a correlation (M, M, M) is largest, between voxels: along each axis the top of a parabola."""
+    centre = list(map(int, np.unravel_index(int(correlation.argmax()), correlation.shape)))
+    shift = np.array(centre, np.float64)
+    for axis, at in enumerate(centre):
+        line = np.moveaxis(correlation, axis, -1)[(*centre[:axis], *centre[axis + 1 :])]
+        below, here, above = np.take(line, [at - 1, at, at + 1], mode="wrap").astype(np.float64)
+        curvature = 2 * here - below - above
+        shift[axis] += 0.5 * (above - below) / curvature if curvature > 0 else 0.0
+    return shift
+
+
+def _wave(size: int, shift: Float64) -> NDArray[np.complex64]:
+    """Return what a spectrum (M, M, M // 2 + 1) is to be multiplied by to move a density by so many voxels (3,)."""
+    whole, half = np.fft.fftfreq(size), np.fft.rfftfreq(size)
+    x, y, z = (np.exp(-2j * np.pi * k * by) for k, by in zip((whole, whole, half), shift, strict=True))
+    wave: NDArray[np.complex64] = (x[:, None, None] * y[:, None] * z).astype(np.complex64)
+    return wave
 
 
 def _iterated(rho: Array, target: Amplitudes, inside: Array, count: int, kind: str, beta: float, threads: int) -> Array:

@@ -34,6 +34,8 @@ POINT_BYTES = 96
 TILE_PATTERNS = 8
 # Candidates nearer to the half turn of the best one than so many of the largest steps are that half turn.
 HALF_TURN = 6.0
+# An orientation that explains this part of what the best one does is as good.
+NEARLY = 0.98
 # Steps below this turn [radians] change nothing that can be seen: 0.02 degrees.
 SETTLED = 3.5e-4
 # Changes of a scale by less than this part change nothing either.
@@ -47,12 +49,14 @@ class Shortlist:
     quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64; keep : (N_IMG, N_CAND) bool, which count;
     every pattern has at least one
     lot : (N_IMG, N_CAND) float64, random numbers, by which one is drawn of those that fit alike, if one is to be
+    at_hand : (N_IMG,) int64, which of them is the orientation at hand
     """
 
     quaternions: Float64
     state: Int64
     keep: Bool
     lot: Float64 | None = None
+    at_hand: Int64 | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Refined:
     factor : (N_IMG,) float64, what the patterns' scales are to be multiplied by
     distance : (N_IMG,) float64, cost over that of the mean pattern: 0 is perfect, 1 no better than the mean
     cost : (N_IMG,) float64, cost for each point compared: about 1 where photon noise is all that is left (Poisson)
-    drawn : (N_IMG,) bool, whether another candidate fits alike, and this one was drawn
+    equal : (N_IMG,) bool, whether another one is as good: it was drawn, or the one at hand explains nearly as much
     """
 
     quaternions: Float64
@@ -71,7 +75,7 @@ class Refined:
     factor: Float64
     distance: Float64
     cost: Float64
-    drawn: Bool
+    equal: Bool
 
 
 def refine(
@@ -119,8 +123,14 @@ def refine(
         )
         start.put(contested, first)
         chosen = _least(score, index)
+        mean = np.asarray(to_host(likelihood.mean_cost(target)), np.float64)
+        equal = np.zeros(len(chosen), np.bool_)
+        if shortlist.at_hand is not None:
+            held = np.flatnonzero(column == shortlist.at_hand[part][index])
+            known, told = index[held], mean[index[held]]
+            equal[known] = told - score[held] >= NEARLY * (told - score[chosen[known]])
         better, cost = fit.improved(index[chosen], start.of(chosen), state[chosen], iterations)
-        label, drawn = state[chosen], np.zeros(len(chosen), np.bool_)
+        label = state[chosen]
         if shortlist.lot is not None and alike > 1 and len(contested):
             own = start.quaternions[chosen][index]
             turned = orientations.half_turned(own)
@@ -135,9 +145,8 @@ def refine(
             good = np.flatnonzero(its_cost <= alike * cost[rivals])
             won = rivals[good]
             better.put(won, pose.of(good))
-            cost[won], label[won], drawn[won] = its_cost[good], state[other[good]], True
-        mean = to_host(likelihood.mean_cost(target))
-        return better.quaternions, label, better.factor, cost / np.maximum(mean, 1e-30), cost / len(q), drawn
+            cost[won], label[won], equal[won] = its_cost[good], state[other[good]], True
+        return better.quaternions, label, better.factor, cost / np.maximum(mean, 1e-30), cost / len(q), equal
 
     outputs = [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
     outputs.append(Rows((), np.bool_))

@@ -17,7 +17,7 @@ from spilegate.mtip import reconstruct
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
 from spilegate.records import State
-from spilegate.schedule import START_GROWTH, START_SPECKLES, START_STEPS
+from spilegate.schedule import COLD_SPACING, START_GROWTH, START_SPECKLES, START_STEPS, WARM_SPACING
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, diameter_angstrom
 from spilegate.simulation.symmetric import symmetric_particle
@@ -72,12 +72,18 @@ def test_a_barrel_is_told_from_a_particle_by_how_many_orientations_look_alike(ex
 @pytest.mark.parametrize("iterations", [3, 7, 30])
 def test_a_start_goes_outwards_as_it_cools(experiment: Experiment, iterations: int) -> None:
     options = settings(start={"iterations": iterations}).start
-    assert {plan.q_match for plan in start.stairs(experiment, 0, options)} == {experiment.plan(1).q_match}
-    radii = [plan.q_match for plan in start.stairs(experiment, START_STEPS, options)]
+    assert {plan.q_match for plan, _ in start.stairs(experiment, 0, options)} == {experiment.plan(1).q_match}
+    stairs = start.stairs(experiment, START_STEPS, options)
+    radii = [plan.q_match for plan, _ in stairs]
     assert len(radii) == iterations
     assert radii == sorted(radii)
     assert radii[0] == pytest.approx(START_SPECKLES / experiment.diameter_angstrom)
     assert radii[-1] == pytest.approx(START_SPECKLES * START_GROWTH**START_STEPS / experiment.diameter_angstrom)
+    # Views as near to each other as it takes: nearer, seen from the outermost speckle, once it is cold.
+    for plan, temperature in stairs:
+        speckles = plan.view_spacing * plan.q_match * experiment.diameter_angstrom
+        assert speckles == pytest.approx(WARM_SPACING if temperature > start.WARM else COLD_SPACING)
+        assert plan.n_phi >= 2 * plan.highest
     assert iterations < 7 or radii.count(radii[-1]) >= 0.2 * iterations
 
 

@@ -193,7 +193,7 @@ def test_temperatures_fall():
     assert len(values) == settings().start.iterations
     assert (np.diff(values) <= 0).all()
     assert values[0] == pytest.approx(0.3)
-    assert values[-1] == pytest.approx(0.01)
+    assert values[-1] == pytest.approx(0.015)
 
 
 def test_one_candidate_stands_for_its_basin(run):

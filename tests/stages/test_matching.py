@@ -220,11 +220,11 @@ def test_of_candidates_that_fit_alike_one_is_drawn(experiment, true_autocorrelat
             workers=experiment.workers,
         )
 
-    assert not drawn(1.0).drawn.any()
-    assert drawn(1.5).drawn.all() == drawn(1.5).drawn.any() == (other == "equal")
+    assert not drawn(1.0).equal.any()
+    assert drawn(1.5).equal.all() == drawn(1.5).equal.any() == (other == "equal")
     # Whatever the misfit.
     result = drawn(1e9)
-    assert result.drawn.all() == (other in ("equal", "worse"))
+    assert result.equal.all() == (other in ("equal", "worse"))
     chosen = second if other in ("equal", "worse") else truth
     assert orientations.angle_between(result.quaternions, chosen).max() < 1e-5
     assert not result.state.any()
