@@ -68,14 +68,14 @@ def match(
     )
     distance = float(candidates.distance[:, 0].mean())
     figures = {"grid_distance": distance, "q_max": plan.q_match, "views": len(views), "shifts": plan.n_phi}
-    return _with_others(candidates, state, slice(turn, None, every)), figures | {"searched": 1 / every}
+    if every > 1:
+        candidates = _with_others(candidates, state, slice(turn, None, every))
+    return candidates, figures | {"searched": 1 / every}
 
 
 def _with_others(found: Candidates, state: State, searched: slice) -> Candidates:
     """Return candidates of all patterns: those found for the searched ones; the others are where they are."""
-    count, most = len(state.quaternions), found.state.shape[1]
-    if len(found.state) == count:
-        return found
+    most = found.state.shape[1]
     quaternions = np.repeat(state.quaternions[:, None], most, axis=1)
     labels = np.repeat(state.state[:, None], most, axis=1)
     distance = np.repeat(state.distance[:, None].astype(np.float32), most, axis=1)

@@ -143,12 +143,6 @@ def _about(ring: NDArray[np.intp], length: Float64, mean: Float64, spacing: floa
     return usual, slope
 
 
-def one_sided(detector: Detector, pixels: Bool) -> bool:
-    """Tell whether most of these pixels (N_PIX,) lie on one side of the beam, so that most lack their opposites."""
-    across = detector.q[pixels, :2]
-    return bool(np.linalg.norm(across.sum(axis=0)) > ONE_SIDED * np.linalg.norm(across, axis=1).sum())
-
-
 def differ(mean: Float64, square: Float64, detector: Detector, pixels: Bool, scale: Float64, weight: Float64) -> bool:
     """Tell whether patterns of photons differ by more than the photons' number does.
 

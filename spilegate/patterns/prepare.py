@@ -19,7 +19,7 @@ from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.likelihood.sampling import Profile
 from spilegate.patterns import zingers
-from spilegate.patterns.centre import differ, doubts, one_sided
+from spilegate.patterns.centre import differ, doubts
 from spilegate.patterns.checks import check_diameter, check_pixels, chosen, inscribed_radius
 from spilegate.patterns.diameter.estimate import estimate_diameter
 from spilegate.patterns.diameter.pair_distances import longest
@@ -141,9 +141,7 @@ class _Search:
         if diameter is None:
             diameter = estimate_diameter(
                 images, detector, scale, weight, of_all, profile,
-                q_max=self._q_max, noisy=photons < SOFT_PHOTONS,
-                # Half a detector smears the texture of what it shows.
-                textured=not (alike or (self._data.counts and one_sided(detector, inside))), workers=self._workers,
+                q_max=self._q_max, noisy=photons < SOFT_PHOTONS, workers=self._workers,
             )  # fmt: skip
             # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
             diameter = round(diameter, 1)

@@ -40,3 +40,37 @@ def test_unmeasured_amplitudes_are_free():
     axis = np.fft.fftfreq(9, 2.0)
     q = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + np.fft.rfftfreq(9, 2.0) ** 2)
     np.testing.assert_array_equal(target.measured[0], (q >= 0.1 - 1e-7) & (q <= 0.2 + 1e-7))
+
+
+def test_a_mean_of_phasings_is_not_blurred():
+    """Amplitudes leave a density anywhere between two voxels, and in either hand: so are what is averaged."""
+    size, rng = 25, np.random.default_rng(5)
+    q = np.fft.fftfreq(size)
+    smooth = np.exp(-40.0 * (q[:, None, None] ** 2 + q[:, None] ** 2 + np.fft.rfftfreq(size) ** 2))
+    inside = phasing.ball(size, 1.0, 7.0)
+    spectrum = np.fft.rfftn(rng.random((size,) * 3) * inside) * smooth
+    density = np.fft.irfftn(spectrum, (size,) * 3, axes=(0, 1, 2)).astype(np.float32)
+    moved = []
+    for shift in ((0.0, 0.0, 0.0), (0.5, -0.4, 0.3), (2.3, 0.5, -1.5), (-0.5, 3.5, 0.2)):
+        wave = [np.exp(-2j * np.pi * k * by) for k, by in zip((q, q, np.fft.rfftfreq(size)), shift, strict=True)]
+        one = np.fft.irfftn(spectrum * wave[0][:, None, None] * wave[1][:, None] * wave[2], (size,) * 3, axes=(0, 1, 2))
+        moved.append((one[::-1, ::-1, ::-1] if len(moved) % 2 else one).astype(np.float32))
+    stack = np.stack(moved)[None]
+    found = phasing.combine(phasing.Phased(stack, stack > 0, np.full((1, 4), 0.1)), 1.2).density[0]
+    assert np.abs(found - np.maximum(density, 0)).max() < 0.02 * density.max()
+    assert found.min() >= 0
+    # To whole voxels only it would be.
+    whole = np.mean([np.roll(moved[0], shift, axis=(0, 1, 2)) for shift in ((0, 0, 0), (1, 0, 0))], axis=0)
+    assert np.abs(whole - density).max() > 0.1 * density.max()
+
+
+def test_phasings_are_put_beside_each_other():
+    stack = np.random.default_rng(0).random((2, 3, 4, 4, 4)).astype(np.float32)
+    r_factor = np.arange(6.0).reshape(2, 3)
+    first, second = (
+        phasing.Phased(stack[:, own], stack[:, own] > 0.5, r_factor[:, own]) for own in (slice(1), slice(1, 3))
+    )
+    both = first.with_others(second)
+    np.testing.assert_array_equal(both.density, stack)
+    np.testing.assert_array_equal(both.support, stack > 0.5)
+    np.testing.assert_array_equal(both.r_factor, r_factor)
