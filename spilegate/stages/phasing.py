@@ -135,10 +135,12 @@ def _superposed(moving: Array, fixed: Array) -> Array:
     best, result = -np.inf, moving
     for hand in (moving, xp.flip(moving)):
         own = fft.rfftn(hand, threads=1)
-        correlation = to_host(fft.irfftn(elementwise(_correlation, spectrum, own), size, threads=1))
+        # Twice: a parabola is the better, the nearer to a voxel the top is.
+        for _ in range(2):
+            correlation = to_host(fft.irfftn(elementwise(_correlation, spectrum, own), size, threads=1))
+            own = elementwise(mul, own, from_host(_wave(size, _peak(correlation)), own))
         if (height := float(correlation.max())) > best:
-            wave = from_host(_wave(size, _peak(correlation)), own)
-            best, result = height, fft.irfftn(elementwise(mul, own, wave), size, threads=1)
+            best, result = height, fft.irfftn(own, size, threads=1)
     return result
 
 

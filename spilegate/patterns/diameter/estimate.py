@@ -6,8 +6,8 @@ power at displacement x follows the volume in which the particle overlaps itself
 power over all displacements; its share is known and divided out, as in power spectra of the masked sky (Hivon et al.,
 Astrophys. J. 567:2, 2002).
 
-The mean of all patterns tells more (`pair_distances`): of few photons, where patterns have little texture, and of shapes
-whose overlap does not end as that of a ball does. So texture serves where a beam stop hides what the mean tells.
+The mean of all patterns tells more (`pair_distances`): of few photons, of which there is little texture, and of shapes
+whose overlap does not end as a ball's does. So texture serves where a beam stop hides what the mean tells.
 (Cage, ring, rod, two lobes, 285 to 302 angstrom: 302, 295, 300, 277 by the mean; 293, 316, 250, 316 by texture.)
 """
 
