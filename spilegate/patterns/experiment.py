@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -98,7 +99,9 @@ class Experiment:
 
         None if it is not to be found from them, or they are too alike in brightness to tell.
         """
-        return None if self.sums is None else background_of(self.sums, self.detector, scale, weight)
+        if self.sums is None:
+            return None
+        return background_of(self.sums, self.detector, scale, weight, counts=math.isfinite(self.photons))
 
     @property
     def diameter_rough(self) -> bool:
