@@ -149,7 +149,7 @@ class Term:
 
 def full_radius(patterns: int, side: int, speckles: float) -> Load:
     """Return a generation at full radius: detectors of side x side pixels, diameter times q_max = speckles."""
-    return at_plan(schedule.plan(speckles, 3, 1.0, 1.0), patterns, side, speckles, 1.0)
+    return at_plan(schedule.plan(speckles, 3, 1.0, 1.0, spacing=schedule.AGAIN_SPACING), patterns, side, speckles, 1.0)
 
 
 def at_plan(plan: Plan, patterns: int, side: int, diameter_angstrom: float, q_max: float) -> Load:

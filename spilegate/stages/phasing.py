@@ -8,6 +8,7 @@ Amplitudes outside what was measured are free. Volumes are arrays of any module.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from operator import mul
 
 import numpy as np
@@ -110,19 +111,37 @@ def phase(
 def combine(phased: Phased, sound: float) -> Phased:
     """Return one phasing for each state (K, ...) from several (K, starts, ...).
 
-    The best one is kept, and averaged with every other whose misfit is at most `sound` times its own, once it has been
-    brought to the same hand and place: amplitudes determine neither.
+    The best one is kept; or, `sound` being more than 1, the mean of all whose misfit is at most so many times its own,
+    once they have been brought to the same hand and place, which amplitudes do not determine: to those of the one that
+    is most like the others, for the one that fits best may be the one that fits the noise.
     """
     xp = array_module(phased.density)
     densities, supports = [], []
-    for k, reference in enumerate(phased.r_factor.argmin(axis=1).tolist()):
-        fixed = phased.density[k, reference, ...]
-        chosen = np.flatnonzero(phased.r_factor[k] <= sound * phased.r_factor[k, reference]).tolist()
-        moved = [fixed if i == reference else _superposed(phased.density[k, i, ...], fixed) for i in chosen]
+    for k, best in enumerate(phased.r_factor.argmin(axis=1).tolist()):
+        chosen = np.flatnonzero(phased.r_factor[k] <= sound * phased.r_factor[k, best]).tolist()
+        each = [phased.density[k, i, ...] for i in chosen]
+        reference = _most_alike(each) if sound > 1 else chosen.index(best)
+        moved = [one if i == reference else _superposed(one, each[reference]) for i, one in enumerate(each)]
         # What was moved by parts of voxels rings at its edges.
-        densities.append(fixed if len(moved) == 1 else xp.maximum(xp.mean(xp.stack(moved), axis=0), 0.0))
-        supports.append(phased.support[k, reference, ...])
+        densities.append(moved[0] if len(moved) == 1 else xp.maximum(xp.mean(xp.stack(moved), axis=0), 0.0))
+        supports.append(phased.support[k, chosen[reference], ...])
     return Phased(xp.stack(densities), xp.stack(supports), phased.r_factor.min(axis=1))
+
+
+def _most_alike(densities: list[Array]) -> int:
+    """Return which of some densities (M, M, M) correlates best with the others, each in its best hand and place."""
+    size = densities[0].shape[-1]
+    spectra = [fft.rfftn(density, threads=1) for density in densities]
+    length = np.sqrt([float(total(density * density, fft.AXES)) for density in densities])
+    alike = np.zeros((len(densities), len(densities)))
+    for i, j in combinations(range(len(densities)), 2):
+        # Turned over, a density has the conjugate spectrum, but for where it is.
+        height = max(
+            float(array_module(product).max(fft.irfftn(product, size, threads=1)))
+            for product in (elementwise(_correlation, spectra[i], spectra[j]), elementwise(mul, spectra[i], spectra[j]))
+        )
+        alike[i, j] = alike[j, i] = height / (length[i] * length[j])
+    return int(alike.sum(axis=1).argmax())
 
 
 def _superposed(moving: Array, fixed: Array) -> Array:

@@ -114,11 +114,12 @@ def test_records_kept_on_resuming_are_not_lost_to_a_full_disk(
     assert path.read_text() == line * 3
 
 
-def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_resumes_to_the_same_bits(
-    finished: Path, data: Path, tmp_path: Path
-) -> None:
-    """A checkpoint of a fine grid has no room, those of coarse ones have."""
+def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_resumes_to_the_same_bits(data: Path, tmp_path: Path) -> None:
+    """A checkpoint of a fine grid has no room, those of coarse ones have, and what is found out before."""
+    quick, finished = [*QUICK, "--diameter-angstrom", "110"], tmp_path / "whole"
+    assert run("reconstruct", data, "--output", finished, *quick).exit_code == 0
     folder, most = tmp_path / "out", (finished / "checkpoint.h5").stat().st_size - 1
+    assert most > (finished / "findings.h5").stat().st_size
     stopped = subprocess.run(
         [sys.executable, str(MAIN), "reconstruct", str(data), "--output", str(folder), "--quiet", *QUICK],
         capture_output=True, text=True, check=False, preexec_fn=lambda: resource.setrlimit(
@@ -131,7 +132,7 @@ def test_a_run_on_a_full_disk_keeps_its_checkpoint_and_resumes_to_the_same_bits(
     assert f"generation {kept} is kept in {folder / 'checkpoint.h5'}; to go on" in stopped.stderr
     assert "--resume" in stopped.stderr
     assert not list(folder.rglob("*.partial"))
-    resumed = run("reconstruct", data, "--output", folder, *QUICK, "--resume", "--quiet")
+    resumed = run("reconstruct", data, "--output", folder, *quick, "--resume", "--quiet")
     assert (resumed.exit_code, resumed.output) == (0, "")
     assert_same_results(finished, folder)
     assert_same_state(*(load_record(each / "checkpoint.h5", State)[0] for each in (finished, folder)))
