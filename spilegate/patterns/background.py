@@ -113,7 +113,8 @@ def of_pulses(sums: Sums, signal: Float64, good: Bool) -> bool:
     if not some.any():
         return True
     number = shells.number[some]
-    mean = sums.values[good][:, some] / number
-    variance = (sums.squares[good][:, some] / number - mean**2) * number / (number - 1)
+    own = np.ix_(good, some)
+    mean = sums.values[own] / number
+    variance = (sums.squares[own] / number - mean**2) * number / (number - 1)
     speckle = np.sqrt(np.maximum(np.median(variance - mean, axis=0), 0))
     return bool(np.median(signal[some] - LEAST_SIGNAL * speckle) >= 0)

@@ -31,8 +31,6 @@ LEAST_OFF, DEVIATIONS = 0.3, 5.0
 SMALLEST = 15.0
 # Diameters are rounded.
 ROUNDED = 0.005
-# Of half a detector, the mean vector to its pixels is 2 / pi of their mean distance.
-ONE_SIDED = 0.4
 # Standard deviations by which all pixels together scatter more than photons do, if patterns differ.
 DIFFERENT = 5.0
 

@@ -12,7 +12,7 @@ from itertools import combinations
 from operator import mul
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.ndimage import fourier_shift
 
 from spilegate.backend import Array, array_module, from_host, to_host
 from spilegate.geometry.fourier import frequency_radius, radius_grid
@@ -157,7 +157,8 @@ def _superposed(moving: Array, fixed: Array) -> Array:
         # Twice: a parabola is the better, the nearer to a voxel the top is.
         for _ in range(2):
             correlation = to_host(fft.irfftn(elementwise(_correlation, spectrum, own), size, threads=1))
-            own = elementwise(mul, own, from_host(_wave(size, _peak(correlation)), own))
+            wave = fourier_shift(np.ones(own.shape, np.complex64), _peak(correlation), n=size)
+            own = elementwise(mul, own, from_host(wave, own))
         if (height := float(correlation.max())) > best:
             best, result = height, fft.irfftn(own, size, threads=1)
     return result
@@ -173,14 +174,6 @@ def _peak(correlation: Float32) -> Float64:
         curvature = 2 * here - below - above
         shift[axis] += 0.5 * (above - below) / curvature if curvature > 0 else 0.0
     return shift
-
-
-def _wave(size: int, shift: Float64) -> NDArray[np.complex64]:
-    """Return what a spectrum (M, M, M // 2 + 1) is to be multiplied by to move a density by so many voxels (3,)."""
-    whole, half = np.fft.fftfreq(size), np.fft.rfftfreq(size)
-    x, y, z = (np.exp(-2j * np.pi * k * by) for k, by in zip((whole, whole, half), shift, strict=True))
-    wave: NDArray[np.complex64] = (x[:, None, None] * y[:, None] * z).astype(np.complex64)
-    return wave
 
 
 def _iterated(rho: Array, target: Amplitudes, inside: Array, count: int, kind: str, beta: float, threads: int) -> Array:

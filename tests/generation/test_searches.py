@@ -13,6 +13,7 @@ from spilegate.geometry import orientations
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float32, State
 from spilegate.schedule import AGAIN_SPACING, ROUGH, SEARCH_AGAIN, SEARCH_OUTWARDS, VIEW_SPACING, schedule
+from spilegate.simulation.experiment import Simulation
 from spilegate.stages import refining
 from spilegate.stages.refining import Shortlist
 
@@ -77,11 +78,11 @@ def test_those_whose_turn_it_is_not_are_refined_where_they_are(
 
 
 def test_who_is_as_well_off_where_he_was_has_not_moved(
-    experiment: Experiment, true_autocorrelation: Float32, simulation: object
+    experiment: Experiment, true_autocorrelation: Float32, simulation: Simulation
 ) -> None:
     """The candidate at hand is told from the others by its place, and by what it explains."""
     plan, count = experiment.plans[-1], 40
-    truth = simulation.quaternions[:count]  # type: ignore[attr-defined]
+    truth = simulation.quaternions[:count]
     wrong = orientations.random_quaternions(count, np.random.default_rng(6))
 
     def equal(at_hand: int) -> np.ndarray:
