@@ -96,7 +96,7 @@ class Load:
 
     @property
     def refine_rows(self) -> list[Output]:
-        """What refinement returns: quaternion, state, factor of the scale, distance, cost, whether another is as good."""
+        """What refinement returns: quaternion, state, factor of scale, distance, cost, whether another is as good."""
         numbers = [Rows((), np.float64) for _ in range(3)]
         return [Rows((4,), np.float64), Rows((), np.int64), *numbers, Rows((), np.bool_)]
 
