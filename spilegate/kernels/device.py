@@ -32,6 +32,11 @@ def room_of(free: float) -> float:
     return min(MOST_ROOM, ROOM_PART * free)
 
 
+def volumes_at_once(room: float, size: int) -> int:
+    """Return how many volumes of size^3 a body's arrays have room for, with all that is made of them."""
+    return max(1, int(room / (4.0 * SCRATCH * size**3)))
+
+
 class Device:
     """The GPU that CuPy works on; see `Workers`.
 
@@ -127,7 +132,7 @@ class Device:
         several: bool = False,
     ) -> list[Any]:
         """Apply a body to volumes, as many at once as it takes and the memory holds."""
-        at_once = max(1, int(self._here.room / (4.0 * SCRATCH * size**3))) if several else 1
+        at_once = volumes_at_once(self._here.room, size) if several else 1
         results = [self._empty(output, count) for output in outputs]
         for part in tiles(0, count, at_once):
             self._put(outputs, results, body(self._here, part), part)

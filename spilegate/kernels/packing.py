@@ -55,7 +55,7 @@ class Pack:
             if isinstance(output, Total):
                 sums[place] += from_host(output.rounded(value), sums).ravel()
             elif place is None:
-                next(stay)[...] = value
+                next(stay)[...] = from_host(value, sums)
             else:
                 flat = np.ascontiguousarray(to_host(value), output.dtype).reshape(len(arrays[-1]), -1)
                 arrays[-1][:, place] = from_host(flat.view(np.uint8), sums)

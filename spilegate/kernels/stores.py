@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gc
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -97,9 +99,9 @@ def define(
     values = {f"scalar_{number}": kind for number, kind in enumerate(scalars)}
 
     def task(context: Any, **arguments: Any) -> None:
-        xp = _module(context.get_variant_kind() == VariantCode.GPU, context)
-        views = [xp.asarray(arguments[name].get_inline_allocation()) for name in arrays]
-        run(context, xp, views, [arguments[name] for name in values])
+        with working(context.get_variant_kind() == VariantCode.GPU, context) as xp:
+            views = [xp.asarray(arguments[name].get_inline_allocation()) for name in arrays]
+            run(context, xp, views, [arguments[name] for name in values])
 
     annotations = dict(zip(["context", *arrays], [TaskContext, *kinds], strict=True)) | values
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -112,11 +114,32 @@ def define(
     return made.library, made.complete_registration()
 
 
-def _module(gpu: bool, context: Any) -> Any:
-    """Return the array module of the processor that a task runs on."""
+@contextmanager
+def working(gpu: bool, context: Any) -> Iterator[Any]:
+    """Yield the array module of the processor that a task runs on.
+
+    Legate hands every task one of a dozen streams, and memory, plans and recordings belong to the stream that they were
+    made on. So all tasks of a GPU work on one stream of ours, after what its own stream waits for, and before what
+    waits for that.
+    """
     if not gpu:
-        return np
+        yield np
+        return
     import cupy
 
-    cupy.cuda.ExternalStream(context.task_stream).use()
-    return cupy
+    given = cupy.cuda.ExternalStream(context.task_stream)
+    own = _stream(int(cupy.cuda.Device().id))
+    own.wait_event(given.record())
+    try:
+        with own:
+            yield cupy
+    finally:
+        given.wait_event(own.record())
+
+
+@lru_cache(maxsize=64)
+def _stream(device: int) -> Any:  # noqa: ARG001 - the current one
+    """Return the stream of a device on which all tasks work."""
+    import cupy
+
+    return cupy.cuda.Stream(non_blocking=True)

@@ -22,11 +22,12 @@ from legate.core import TaskTarget, get_legate_runtime, get_machine
 from legate.core import types as legate_types
 from legate.core.task import ADD, InputStore, OutputStore, ReductionStore
 
+from spilegate.backend import to_host
 from spilegate.errors import InputError
 from spilegate.kernels import stores
 from spilegate.kernels.blocks import SCRATCH, block_rows, tiles
 from spilegate.kernels.cg import solver_name
-from spilegate.kernels.device import WIDTH
+from spilegate.kernels.device import WIDTH, volumes_at_once
 from spilegate.kernels.exact import Output, Rows, put
 from spilegate.kernels.launch import available_cores
 from spilegate.kernels.packing import Pack
@@ -121,24 +122,35 @@ class LegateWorkers:
         if not spread and (on_host or not self.gpus):
             return self.host.run(body, count, outputs, tile=tile, row_bytes=row_bytes, tile_bytes=tile_bytes)
         if not spread:
-            rows = math.ceil(math.ceil(count / tile) / self.processors) * tile
-        else:
-            rows = self._rows(spread[0])
-            if self.gpus and not on_host:
-                # What fills the cache of a core leaves a GPU idle. Blocks are still the same for any number of GPUs.
-                most = self._accelerated.rows(tile, row_bytes or 4.0 * SCRATCH * math.prod(spread[0][1:]))
-                tile = min(max(tile, block_rows(count, math.prod(spread[0][1:]))), most)
-        return self._launch(body, count, outputs, split, tile, rows)
+            # What fills the cache of a core leaves a GPU idle.
+            return self._evenly(body, count, outputs, self._accelerated.rows(tile, row_bytes or 0.0))
+        if self.gpus and not on_host:
+            # Blocks are still the same for any number of GPUs.
+            most = self._accelerated.rows(tile, row_bytes or 4.0 * SCRATCH * math.prod(spread[0][1:]))
+            tile = min(max(tile, block_rows(count, math.prod(spread[0][1:]))), most)
+        return self._launch(body, count, outputs, split, tile, self._rows(spread[0]), on_host=on_host)
+
+    def _evenly(self, body: Body, count: int, outputs: Sequence[Output], tile: int) -> list[Any]:
+        """Launch about as many tiles on every processor."""
+        return self._launch(body, count, outputs, (), tile, math.ceil(math.ceil(count / tile) / self.processors) * tile)
 
     def _launch(
-        self, body: Body, count: int, outputs: Sequence[Output], split: Sequence[Any], tile: int, rows: int
+        self,
+        body: Body,
+        count: int,
+        outputs: Sequence[Output],
+        split: Sequence[Any],
+        tile: int,
+        rows: int,
+        *,
+        on_host: bool = False,
     ) -> list[Any]:
         """Launch one task for every `rows` rows and collect what they return."""
         pack = Pack.of(outputs)
         kept = [_new((count, *o.shape), o.dtype) for o in outputs if isinstance(o, Rows) and o.split]
         packed = [_new((count, pack.row_bytes), np.uint8)] if pack.row_bytes else []
         errors: list[Exception] = []
-        launched = _launched(body, count, outputs, pack, tile, rows, errors, self._accelerated)
+        launched = _launched(body, count, outputs, pack, tile, rows, errors, None if on_host else self._accelerated)
         totals = _submit(
             launched,
             math.ceil(count / rows),
@@ -158,14 +170,18 @@ class LegateWorkers:
         size: int,
         *,
         solver: bool = False,
-        several: bool = False,  # noqa: ARG002 - processors work side by side
+        several: bool = False,
     ) -> list[Any]:
         """Apply a body to volumes: by one processor each, or as split arrays from `split_voxels` voxels on.
 
-        A solver of another library, where there is one, takes split arrays of any size.
+        A solver of another library, where there is one, takes split arrays of any size. One GPU has nothing to split.
         """
-        if size**3 < self.split_voxels and not (solver and find_spec("legate_sparse")):
-            return self.run(body, count, outputs, tile=1)
+        whole = size**3 < self.split_voxels or (self.gpus and self.processors == 1)
+        if whole and not (solver and find_spec("legate_sparse")):
+            if not self.gpus:
+                return self.run(body, count, outputs, tile=1)
+            at_once = volumes_at_once(self._accelerated.room, size) if several else 1
+            return self._evenly(body, count, outputs, min(at_once, math.ceil(count / self.processors)))
         results: list[Any] = [
             np.empty((count, *output.shape), output.dtype) for output in outputs if isinstance(output, Rows)
         ]
@@ -231,7 +247,7 @@ class LegateWorkers:
                 return (_as_bytes(str(error))[None],)
             return (_as_bytes("")[None],)
 
-        (text,) = self._launch(body, 1, [Rows((MESSAGE_BYTES,), np.uint8)], (), 1, 1)
+        (text,) = self._launch(body, 1, [Rows((MESSAGE_BYTES,), np.uint8)], (), 1, 1, on_host=True)
         if message := text.tobytes().rstrip(b"\0").decode(errors="ignore"):
             raise InputError(message)
 
@@ -280,16 +296,21 @@ def _launched(
     tile: int,
     rows: int,
     errors: list[Exception],
-    accelerated: Here,
+    accelerated: Here | None,
 ) -> Launched:
-    """Return what a task does: its rows tile by tile, failures noted instead of raised, which would end the process."""
+    """Return what a task does: its rows tile by tile, failures noted instead of raised, which would end the process.
+
+    accelerated : where the body runs on a GPU; if None, it runs on the host of whatever processor has the rows
+    """
 
     def launched(xp: Any, index: int, inputs: list[Any], results: list[Any], sums: Any) -> None:
-        begin, here = index * rows, Here(np, 1) if xp is np else replace(accelerated, xp=xp)
+        begin = index * rows
+        here = Here(np, 1) if xp is np or accelerated is None else replace(accelerated, xp=xp)
         try:
             for part in tiles(begin, min(begin + rows, count), tile):
                 own = slice(part.start - begin, part.stop - begin)
-                values = body(here, part, *(array[own] for array in inputs))
+                arrays = (to_host(array[own]) if here.xp is np else array[own] for array in inputs)
+                values = body(here, part, *arrays)
                 pack.put(outputs, values, [array[own] for array in results], sums)
         except Exception as error:
             errors.append(error)
