@@ -71,6 +71,7 @@ class Findings:
         all patterns or in many, `hot_pixels` of them
     background : (N_PIX,) float64 [counts]; background_estimated : whether it was found from the patterns
     scale, weight : (N_IMG,) float64, brightness of mean 1; 0 for what is no pattern of the particle, else 1
+    first_scale : (N_IMG,) float64, how bright the pulses were, of mean 1, by the counts near the beam as well
     mended_pattern, mended_pixel : (n,) int64, values that are hot in single patterns; mended_value : (n,) float32, what
         stands in their place
     profile_q, profile_mean, profile_variance : (N_SHELL,) float64, mean and variance of the patterns over |q|
@@ -90,6 +91,7 @@ class Findings:
     background: Float64
     background_estimated: bool
     scale: Float64
+    first_scale: Float64
     weight: Float64
     mended_pattern: Int64
     mended_pixel: Int64
@@ -115,8 +117,8 @@ class Findings:
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, what was found, what is expected) wherever these are no findings, shapes before values."""
         count, pixels = len(self.scale), len(self.mask)
-        shapes: dict[str, tuple[int, ...]] = {"scale": (count,), "weight": (count,), "q": (pixels, 3)}
-        shapes |= {"pixel_index_map": (pixels, 2), "mean": (pixels * len(self.mean[:1]),)}
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("scale", "first_scale", "weight"), (count,))
+        shapes |= {"q": (pixels, 3), "pixel_index_map": (pixels, 2), "mean": (pixels * len(self.mean[:1]),)}
         shapes |= dict.fromkeys(("mask", "matched", "merged", "background"), (pixels,))
         shapes |= dict.fromkeys(("mended_pattern", "mended_pixel", "mended_value"), self.mended_value.shape[:1])
         shapes |= dict.fromkeys(("profile_q", "profile_mean", "profile_variance"), self.profile_q.shape[:1])
@@ -125,6 +127,7 @@ class Findings:
         for name, good, expected in (
             ("weight", (self.weight == 0) | (self.weight == 1), "0 or 1"),
             ("scale", self.scale > 0, "nothing but positive numbers"),
+            ("first_scale", self.first_scale > 0, "nothing but positive numbers"),
             ("merged", self.merged | ~self.matched, "the pixels for matching among those for merging"),
             ("matched", self.matched.any(), "some pixels"),
             ("mended_pattern", (self.mended_pattern >= 0) & (self.mended_pattern < count), "numbers of patterns"),

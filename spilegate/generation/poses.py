@@ -167,7 +167,7 @@ def settled(
     if options.outliers and state.generation >= FIRST_WEIGHED:
         # What is no pattern at all does not tell how far patterns are from their slices.
         known, weight = experiment.weight > 0, experiment.weight.copy()
-        apart, bright = distance[known], experiment.scale[known]
+        apart, bright = distance[known], experiment.brightness[known]
         weight[known] = inliers(apart, bright, limit=OUTLYING, wide=wide_limit(apart), least=LEAST_OUTLYING)
     good = weight > 0
     tried = far[searched, ...][good[searched]]

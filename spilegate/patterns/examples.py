@@ -68,7 +68,7 @@ def with_examples(experiment: Experiment, state: State, limit: float, wide: floa
 
     limit, wide : from which on a pattern counts as an outlier, as `inliers` takes them
     """
-    middle, outlying = examples(fits(state, experiment.scale, limit, wide))
+    middle, outlying = examples(fits(state, experiment.brightness, limit, wide))
     named = [index for _, index, _ in choose(state.distance)]
     shown = np.unique([*named, *outlying, *([] if middle is None else [middle])]).astype(np.int64)
     images, n_pixel = experiment.images, len(experiment.detector.q)

@@ -38,7 +38,8 @@ class Experiment:
     images : (N_IMG, N_PIX) float32, or (N_IMG, N_EVENT) integers, the pixels that photons hit; maybe spread over many
         processors; those of the data set but for the values mended
     detector : the pixels, with the background that was found or given
-    scale : (N_IMG,) float64, first estimate, of mean 1; weight : (N_IMG,) float64, 0 for what is no pattern at all
+    scale, brightness : (N_IMG,) float64, first estimate of the pulses, and by all counts, of mean 1
+    weight : (N_IMG,) float64, 0 for what is no pattern at all
     statistics : "gaussian" or "poisson"
     workers : those who hold the images
     q_min, q_max : radius of the first and last pixels used [1/angstrom]
@@ -54,6 +55,7 @@ class Experiment:
     images: Any
     detector: Detector
     scale: Float64
+    brightness: Float64
     weight: Float64
     statistics: Literal["gaussian", "poisson"]
     profile: Profile
@@ -90,6 +92,7 @@ class Experiment:
             self,
             images=self.workers.take(self.images, first, step),
             scale=self.scale[first::step],
+            brightness=self.brightness[first::step],
             weight=self.weight[first::step],
             sums=None if self.sums is None else self.sums.every(first, step),
         )

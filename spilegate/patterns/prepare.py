@@ -24,6 +24,7 @@ from spilegate.patterns.checks import check_diameter, check_pixels, chosen, insc
 from spilegate.patterns.diameter.estimate import estimate_diameter
 from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.patterns.experiment import BRIGHT_PHOTONS, SOFT_PHOTONS, Experiment
+from spilegate.patterns.forward import first_scales
 from spilegate.patterns.frames import Frames, sorted_out
 from spilegate.patterns.hot_pixels import hot_pixels
 from spilegate.patterns.statistics import Sums, Weighing, moments, radial_profile, shell_sums, shells
@@ -52,7 +53,8 @@ def prepare(
     return Experiment(
         images=images,
         detector=replace(search.detector(found), background=found.background),
-        scale=found.scale,
+        scale=found.first_scale,
+        brightness=found.scale,
         weight=found.weight,
         statistics=statistics,
         profile=Profile(found.profile_q, found.profile_mean, found.profile_variance),
@@ -153,6 +155,10 @@ class _Search:
             source=self._data.source,
             given=self._options.diameter_angstrom is not None,
         )
+        pulses = first_scales(images, detector, scale, weight, diameter, workers=self._workers)
+        if pulses is not scale:
+            again = moments(images, detector, pulses, weight, workers=self._workers, bound=sums.most)
+            profile = radial_profile(again, detector, pixel_spacing(detector.q[detector.matched]))
         notes = (*frames.notes, *doubts(of_all.mean, detector, diameter, count, alike=alike))
         findings = Findings(
             q=self._data.q,
@@ -163,6 +169,7 @@ class _Search:
             background=detector.background,
             background_estimated=self.estimate,
             scale=scale,
+            first_scale=pulses,
             weight=weight,
             mended_pattern=hot.pattern,
             mended_pixel=hot.pixel,

@@ -39,7 +39,7 @@ def seen(shape: Particle, **conditions: float) -> Simulation:
 def test_what_lies_otherwise_is_no_background(shape: Particle, decades: float) -> None:
     """Found from patterns that are brighter because of how the particle lies, it was all there is at the edge."""
     experiment = prepare(blind(seen(shape, scale_decades=decades)), settings())
-    assert np.std(experiment.scale) > 0.2
+    assert np.std(experiment.brightness) > 0.2
     assert not experiment.detector.background.any()
 
 
@@ -50,3 +50,14 @@ def test_a_background_is_found_where_pulses_differ_more(shape: Particle) -> None
     expected = simulation.hidden.background.ravel()[found.merged].mean()
     outer = found.merged & (np.linalg.norm(found.q, axis=-1) > 0.05)
     assert found.background[outer].mean() == pytest.approx(expected, rel=0.3)
+
+
+@pytest.mark.parametrize("decades", [0.0, 1.0])
+def test_pulses_are_told_by_what_is_scattered_forwards(shape: Particle, decades: float) -> None:
+    simulation = seen(shape, scale_decades=decades)
+    experiment = prepare(blind(simulation), settings())
+    true = np.ones(len(experiment.scale)) if simulation.hidden is None else simulation.hidden.scale
+    off = np.log(experiment.scale / true)
+    assert np.std(np.log(experiment.brightness / true)) > 0.2
+    assert np.std(off) < 0.12
+    assert experiment.scale.mean() == pytest.approx(1)

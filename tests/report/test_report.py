@@ -52,8 +52,9 @@ def dataset() -> Findings:
     none, pixels = np.zeros(0, np.int64), np.ones(144, bool)
     return Findings(
         q=q, mask=mask, pixel_index_map=index, matched=pixels, merged=pixels, background=np.zeros(144),
-        background_estimated=True, scale=np.ones(5), weight=np.ones(5), mended_pattern=none, mended_pixel=none,
-        mended_value=np.zeros(0, np.float32), profile_q=np.zeros(0), profile_mean=np.zeros(0),
+        background_estimated=True, scale=np.ones(5), first_scale=np.ones(5), weight=np.ones(5),
+        mended_pattern=none, mended_pixel=none, mended_value=np.zeros(0, np.float32), profile_q=np.zeros(0),
+        profile_mean=np.zeros(0),
         profile_variance=np.zeros(0), q_min=0.0, q_max=0.1, diameter_angstrom=50.0, photons=100.0, hot_pixels=0,
         said="",
         mean=images.mean(axis=0, dtype=np.float64), shown=np.arange(5), examples=images,
