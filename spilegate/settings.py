@@ -165,8 +165,10 @@ class MergingOptions(_Options):
 class PhasingOptions(_Options):
     """Iterative phasing of the merged intensities."""
 
-    method: Literal["hio", "raar"] = Field("hio", description="The global update between error-reduction runs.")
-    beta: float = Field(0.9, gt=0, le=1, description="Feedback of HIO and RAAR.")
+    method: Literal["hio", "raar"] = Field("raar", description="The global update between error-reduction runs.")
+    beta: float | None = Field(
+        None, gt=0, le=1, description="Feedback of HIO and RAAR; if left out 0.9, or falling from 0.95 to 0.75."
+    )
     cycles: int = Field(6, ge=1, description="Cycles of ER, HIO or RAAR, ER and shrink-wrap per generation.")
     threshold: float | None = Field(
         None,
@@ -177,7 +179,7 @@ class PhasingOptions(_Options):
     starts: int = Field(
         12,
         ge=1,
-        description="Most phasings in the last generation; with misfits above 0.05 the sound ones are averaged.",
+        description="Most phasings in the last generation; with misfits above 0.2 the sound ones are averaged.",
     )
 
 

@@ -156,9 +156,6 @@ class _Search:
             given=self._options.diameter_angstrom is not None,
         )
         pulses = first_scales(images, detector, scale, weight, diameter, workers=self._workers)
-        if pulses is not scale:
-            again = moments(images, detector, pulses, weight, workers=self._workers, bound=sums.most)
-            profile = radial_profile(again, detector, pixel_spacing(detector.q[detector.matched]))
         notes = (*frames.notes, *doubts(of_all.mean, detector, diameter, count, alike=alike))
         findings = Findings(
             q=self._data.q,

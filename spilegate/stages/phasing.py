@@ -1,6 +1,6 @@
 """Phase: the density whose Fourier amplitudes are the square roots of the merged intensities.
 
-Cycles of error reduction and HIO (Fienup, Appl. Opt. 21:2758, 1982) or RAAR (Luke, Inverse Problems 21:37, 2005) with
+Cycles of error reduction and RAAR (Luke, Inverse Problems 21:37, 2005) or HIO (Fienup, Appl. Opt. 21:2758, 1982) with
 positivity and a support that shrink-wrap (Marchesini et al., Phys. Rev. B 68:140101, 2003) fits to the density.
 Amplitudes outside what was measured are free. Volumes are arrays of any module.
 """
@@ -23,6 +23,12 @@ from spilegate.records import Bool, Float32, Float64
 from spilegate.settings import PhasingOptions
 
 ITERATIONS_ER, ITERATIONS_GLOBAL = 20, 40
+# Feedback of HIO, and of RAAR at the parts of its cycles: it looks around as long as that is high, and settles where it
+# is low. (Misfit and correlation with the truth, by HIO, RAAR at 0.9, and so: 3IYF of 54,000 photons 0.118 and 0.940,
+# 0.089 and 0.998, 0.089 and 0.998; of 5,400 photons 0.30 and 0.82, 0.270 and 0.92, 0.251 and 0.986; a rod 0.083 and
+# 0.968, 0.097 and 0.83, 0.065 and 0.992; without noise all the same.)
+HIO_FEEDBACK = 0.9
+RAAR_FEEDBACK = ((0.0, 0.4, 0.6, 0.8, 1.0), (0.95, 0.95, 0.9, 0.8, 0.75))
 # Shrink-wrap: voxels above this part of the maximum, unless told otherwise, of the density blurred by a Gaussian of
 # BLUR_VOXELS.
 SHRINK_THRESHOLD = 0.08
@@ -99,13 +105,21 @@ def phase(
     """
     rho, inside, bound = (fft.to_corner(from_host(array, target.amplitude)) for array in (density, support, limit))
     blur, threshold = from_host(_blur(rho.shape[-1]), rho), options.threshold or SHRINK_THRESHOLD
-    for _ in range(cycles):
+    for cycle in range(cycles):
+        beta = options.beta or feedback(options.method, cycle, cycles)
         for count, kind in ((ITERATIONS_ER, "er"), (ITERATIONS_GLOBAL, options.method), (ITERATIONS_ER, "er")):
-            rho = _iterated(rho, target, inside, count, kind, options.beta, threads)
+            rho = _iterated(rho, target, inside, count, kind, beta, threads)
         inside = _shrink_wrap(rho, bound, blur, threshold, threads)
         rho, inside = _recentred(rho, inside)
-    rho = _iterated(rho, target, inside, ITERATIONS_ER, "er", options.beta, threads)
+    rho = _iterated(rho, target, inside, ITERATIONS_ER, "er", 0.0, threads)
     return Phased(fft.to_centre(rho), fft.to_centre(inside), _r_factor(rho, target, threads))
+
+
+def feedback(method: str, cycle: int, cycles: int) -> float:
+    """Return the feedback of a method in one of its cycles, from 0."""
+    if method == "hio":
+        return HIO_FEEDBACK
+    return round(float(np.interp(cycle / max(cycles - 1, 1), *RAAR_FEEDBACK)), 3)
 
 
 def combine(phased: Phased, sound: float) -> Phased:
@@ -179,7 +193,8 @@ def _peak(correlation: Float32) -> Float64:
 def _iterated(rho: Array, target: Amplitudes, inside: Array, count: int, kind: str, beta: float, threads: int) -> Array:
     """Return the density after so many iterations of one kind."""
     fixed = (target.amplitude, target.measured, inside)
-    return repeated(_iteration, count, (rho,), fixed, (kind, beta, threads))[0]
+    # A step that asks for no feedback is the same whatever it is.
+    return repeated(_iteration, count, (rho,), fixed, (kind, 0.0 if kind == "er" else beta, threads))[0]
 
 
 def _iteration(
