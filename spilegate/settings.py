@@ -179,7 +179,7 @@ class PhasingOptions(_Options):
     starts: int = Field(
         12,
         ge=1,
-        description="Most phasings in the last generation; with misfits above 0.2 the sound ones are averaged.",
+        description="Most phasings in the last generation; soft ones, and misfits above 0.2, are averaged.",
     )
 
 

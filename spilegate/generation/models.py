@@ -38,7 +38,7 @@ SOUND_PHASING = 1.2
 # The first density is chosen from so many; at a few speckles across phasing seldom fails. So is the last one where the
 # best misfit is below this: a mean of more would only blur it. (Correlation with the truth of the best one and of the
 # mean, at misfits of 0.03 0.997 and 0.997, 0.05 0.999 and 0.998, 0.09 0.998 and 0.997, 0.13 0.992 and 0.991, 0.25 0.986
-# and 0.987.)
+# and 0.987. Softly merged intensities are smooth, noise and all, and any density fits them.)
 FIRST_STARTS = 4
 GOOD_PHASING = 0.2
 # Others beside the one that goes on: a density that was phased from bad intensities may not come right again. (On two
@@ -97,7 +97,7 @@ def phase(
     fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else further
     few = min(fresh, FIRST_STARTS)
     phased = phasings(experiment, plan, state, few, options, rng)
-    noisy = last and phased.r_factor.min(axis=1).max() > GOOD_PHASING
+    noisy = last and (experiment.soft or phased.r_factor.min(axis=1).max() > GOOD_PHASING)
     if noisy and fresh > few:
         blank = replace(state, density=np.zeros_like(state.density))
         phased = phased.with_others(phasings(experiment, plan, blank, fresh - few, options, rng))
