@@ -27,6 +27,8 @@ REACH = (0.8, 1.0)
 FEWEST, MOST = 12, 256
 # Rounds of Fisher scoring; patterns that are fitted at a time; largest logarithm.
 ROUNDS, BLOCK, HIGHEST = 6, 4096, 100.0
+# Fits that are mostly noise, so that less than this part of what they say would count, are of no use.
+LEAST_PART = 0.5
 # Where nothing is, the model is taken for that part of the usual pattern's mean, or a step would go anywhere.
 FAINTEST = 1e-3
 
@@ -66,6 +68,8 @@ def first_scales(
     middle = float(np.median(apart[known]))
     own = max(0.0, (NORMAL * float(np.median(np.abs(apart[known] - middle)))) ** 2 - float(np.median(variance[known])))
     part = np.where(known, own / np.maximum(own + np.where(known, variance, np.inf), 1e-30), 0.0)
+    if np.median(part[known]) < LEAST_PART:
+        return brightness
     scale: Float64 = brightness * np.exp(part * np.where(known, apart - middle, 0.0))
     scale /= scale[good].mean()
     return scale

@@ -116,10 +116,10 @@ def phase(
 
 
 def feedback(method: str, cycle: int, cycles: int) -> float:
-    """Return the feedback of a method in one of its cycles, from 0."""
+    """Return the feedback of a method in one of its cycles, from 0; of a single one, that of the middle."""
     if method == "hio":
         return HIO_FEEDBACK
-    return round(float(np.interp(cycle / max(cycles - 1, 1), *RAAR_FEEDBACK)), 3)
+    return round(float(np.interp(cycle / (cycles - 1) if cycles > 1 else 0.5, *RAAR_FEEDBACK)), 3)
 
 
 def combine(phased: Phased, sound: float) -> Phased:
