@@ -5,6 +5,7 @@ A step takes the state and returns the next one, with what it learned about conv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,15 +36,18 @@ AUTOCORRELATION_LIMIT = 1.15
 NOISY_THRESHOLD = 0.12
 # Independent phasings whose misfit is within this factor of the best one are averaged.
 SOUND_PHASING = 1.2
-# The first density is chosen from so many; at a few speckles across phasing seldom fails. So is the last one where the
-# best misfit is below this: a mean of more would only blur it. (Correlation with the truth of the best one and of the
-# mean, at misfits of 0.03 0.997 and 0.997, 0.05 0.999 and 0.998, 0.09 0.998 and 0.997, 0.13 0.992 and 0.991, 0.25 0.986
-# and 0.987. Softly merged intensities are smooth, noise and all, and any density fits them.)
+# The first density is chosen from so many; at a few speckles across phasing seldom fails. So is the last one, one that
+# goes on from the density at hand among them, where the best misfit is below this: a mean of more would only blur it.
+# (Correlation with the truth of the best one and of the mean, at misfits of 0.03 0.997 and 0.997, 0.05 0.999 and 0.998,
+# 0.09 0.998 and 0.997, 0.13 0.992 and 0.991, 0.25 0.986 and 0.987. Softly merged intensities are smooth, noise and all,
+# and any density fits them.)
 FIRST_STARTS = 4
 GOOD_PHASING = 0.2
 # Others beside the one that goes on: a density that was phased from bad intensities may not come right again. (On two
 # cores, up to 75 voxels along an edge, two take no longer than one.)
 FURTHER_STARTS = 1
+# On the way outwards, where the next generation phases again, this part of the cycles will do.
+MARCHING = 2 / 3
 # Next model of softly assigned patterns: this part of what was phased, the rest of what was merged. The merged one
 # alone fits its own noise more in every generation; the phased one alone spoils the inner shells, which are known well.
 PHASED_PART = np.float32(0.5)
@@ -95,7 +99,9 @@ def phase(
     first = not state.density.any()
     further = 0 if experiment.soft else FURTHER_STARTS
     fresh = min(options.starts, FIRST_STARTS) if first else options.starts - 1 if last else further
-    few = min(fresh, FIRST_STARTS)
+    few = min(fresh, FIRST_STARTS - 1 if last and not first else FIRST_STARTS)
+    if not (first or last):
+        options = options.model_copy(update={"cycles": math.ceil(MARCHING * options.cycles)})
     phased = phasings(experiment, plan, state, few, options, rng)
     noisy = last and (experiment.soft or phased.r_factor.min(axis=1).max() > GOOD_PHASING)
     if noisy and fresh > few:
