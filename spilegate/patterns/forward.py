@@ -7,6 +7,7 @@ one across it. Close to the beam the logarithm of a pattern is a parabola in q, 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ REACH = (0.8, 1.0)
 FEWEST, MOST = 12, 256
 # Rounds of Fisher scoring; patterns that are fitted at a time; largest logarithm.
 ROUNDS, BLOCK, HIGHEST = 6, 4096, 100.0
+# No particle scatters forwards so many times more or less of its light than the usual one: junk might.
+MOST_APART = 10.0
 # Fits that are mostly noise, so that less than this part of what they say would count, are of no use.
 LEAST_PART = 0.5
 # Where nothing is, the model is taken for that part of the usual pattern's mean, or a step would go anywhere.
@@ -70,7 +73,8 @@ def first_scales(
     part = np.where(known, own / np.maximum(own + np.where(known, variance, np.inf), 1e-30), 0.0)
     if np.median(part[known]) < LEAST_PART:
         return brightness
-    scale: Float64 = brightness * np.exp(part * np.where(known, apart - middle, 0.0))
+    most = math.log(MOST_APART)
+    scale: Float64 = brightness * np.exp(part * np.clip(np.where(known, apart - middle, 0.0), -most, most))
     scale /= scale[good].mean()
     return scale
 
@@ -95,7 +99,7 @@ def parabolas(
     Fisher scoring of `counts = exp(parabola) response + background`, whose variance is as the mean; in what ratio to it
     is what the patterns themselves say.
     """
-    response, background = detector.response[pixels], detector.background[pixels]
+    response, background = detector.response[pixels], np.maximum(detector.background[pixels], 0)
     x, y = (detector.q[pixels] * diameter_angstrom)[:, :2].T
     terms = np.stack([np.ones(len(x)), x * x, x * y, y * y], axis=1)
     usual = np.maximum((counts[good].mean(0) - background) / response, 0)

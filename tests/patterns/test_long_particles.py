@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from photons import blind, settings
 
+from spilegate.kernels.events import dense
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.forward import first_scales
 from spilegate.patterns.prepare import prepare
 from spilegate.simulation.conditions import Conditions
 from spilegate.simulation.experiment import Simulation, simulate
@@ -61,3 +65,36 @@ def test_pulses_are_told_by_what_is_scattered_forwards(shape: Particle, decades:
     assert np.std(np.log(experiment.brightness / true)) > 0.2
     assert np.std(off) < 0.12
     assert experiment.scale[experiment.weight > 0].mean() == pytest.approx(1)
+
+
+def test_where_the_centre_is_hidden_or_photons_are_few_all_counts_tell(shape: Particle) -> None:
+    bright = prepare(blind(seen(shape)), settings())
+    hidden = replace(
+        bright.detector, merged=bright.detector.merged & (np.linalg.norm(bright.detector.q, axis=1) > 0.02)
+    )
+    assert first_scales(*arguments(replace(bright, detector=hidden)), workers=bright.workers) is bright.brightness
+    few = simulate(
+        shape, images=300, pixels=32, resolution_angstrom=15.0, wavelength_angstrom=1.0, photons=20.0, seed=3,
+        threads=2,
+    )  # fmt: skip
+    weak = prepare(blind(few), settings(prepare={"diameter_angstrom": bright.diameter_angstrom}))
+    np.testing.assert_array_equal(weak.scale, weak.brightness)
+
+
+def test_pulses_do_not_depend_on_the_unit_nor_on_junk(shape: Particle) -> None:
+    experiment = prepare(blind(seen(shape)), settings())
+    images, *others = arguments(experiment)
+    images = np.array(images)
+    in_photons = first_scales(images, *others, workers=experiment.workers)
+    np.testing.assert_allclose(first_scales(1e-9 * images, *others, workers=experiment.workers), in_photons, rtol=1e-4)
+    images[:50] = np.random.default_rng(1).poisson(3.0, images[:50].shape)
+    with_junk = first_scales(images, *others, workers=experiment.workers)
+    assert np.isfinite(with_junk).all()
+    found, expected = (scale[50:] / scale[50:].mean() for scale in (with_junk, in_photons))
+    assert np.std(np.log(found / expected)) < 0.03
+
+
+def arguments(experiment: Experiment) -> tuple[Any, ...]:
+    images = dense(experiment.images, len(experiment.detector.q))
+    parts = (experiment.detector, experiment.brightness, experiment.weight, experiment.diameter_angstrom)
+    return (images, *parts)
