@@ -52,7 +52,7 @@ class Keeper:
     def stage(self, progress: Progress) -> None:
         """Do nothing."""
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         """Save the state."""
         save_record(self.folder / f"{state.generation}.h5", state, self.attributes)
 
@@ -105,7 +105,7 @@ def forked(task: Callable[[], int], errors: Path) -> Done:
 def command(words: tuple[object, ...], *, pictures: bool) -> int:
     """Run a command line in this process and return its exit code."""
     if not pictures:
-        Drawing.begin_if_idle = Drawing.stop
+        Drawing.begin = lambda *_: None
         Drawing.finish = lambda _: ""
     try:
         app([str(word) for word in words])

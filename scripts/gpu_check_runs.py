@@ -100,7 +100,7 @@ class Stopwatch:
         """Take note of a stage."""
         self.seconds[progress.stage] = self.seconds.get(progress.stage, 0.0) + progress.seconds
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         """Keep nothing."""
 
     def half(self, number: int) -> Stopwatch:  # noqa: ARG002 - halves count like the whole

@@ -60,7 +60,7 @@ def run(
             state = blind_start(experiment, plan, settings, rng, record)
         else:
             state = generation(experiment, plan, state, settings, rng, record)
-        record.generation(state)
+        record.generation(state, last=finished(state.history, q_max, settings.convergence))
     return Reconstruction(
         state=state,
         diameter_angstrom=experiment.diameter_angstrom,

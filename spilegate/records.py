@@ -255,8 +255,8 @@ class Watcher(Protocol):
     def stage(self, progress: Progress) -> None:
         """Take note that a stage has ended."""
 
-    def generation(self, state: State) -> None:
-        """Take note that a generation has ended (the place for the checkpoint)."""
+    def generation(self, state: State, *, last: bool) -> None:
+        """Take note that a generation, the last one or not, has ended (the place for the checkpoint)."""
 
     def half(self, number: int) -> Watcher | None:
         """Return who watches the reconstruction of half `number`, 1 or 2, of the patterns: a run of its own."""

@@ -47,7 +47,7 @@ class Recorder:
         if self._watcher is not None:
             self._watcher.stage(Progress(generation, max(generation, self.generations), name, seconds, figures))
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         """Tell the watcher that a generation has ended."""
         if self._watcher is not None:
-            self._watcher.generation(state)
+            self._watcher.generation(state, last=last)

@@ -132,7 +132,7 @@ class Diary:
     def stage(self, progress: Progress) -> None:
         self.stages.append(progress)
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         self.states.append(state)
 
     def half(self, number: int) -> Diary:

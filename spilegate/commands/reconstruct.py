@@ -82,7 +82,7 @@ def _reconstruct(
         out,
         job.folder,
         save=lambda now: record.save_record(job.checkpoint, now, attributes),
-        draw=drawing.begin_if_idle,
+        draw=drawing.begin,
         done=0 if state is None else state.generation,
         half_sets=job.settings.resolution.half_sets,
     )

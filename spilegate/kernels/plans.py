@@ -21,8 +21,9 @@ QUIET = {"showwarn": 0}
 # Beside finufft's types of transform: a type 2 that is given the spectrum on its finer grid, by the host's library.
 INTERPOLATION = 0
 # On the host, sums onto volumes larger than this are made on a grid 1.25 times as fine instead of twice: a quarter of
-# the memory, which would be more than half a gigabyte, and (measured at 197 voxels, 500,000 points) of the time.
-COARSE_SIZE = 161
+# the memory, and of the time as well for the largest (measured: 0.6 of it at 141 voxels and 800,000 points, 0.8 at
+# 1,600,000; at 101 voxels 1.2).
+COARSE_SIZE = 119
 # Methods of cufinufft: point by point, or, for sums, bin by bin, each point added to its bin by one block.
 BY_POINT, BY_BIN = 1, 3
 # Grids of volumes of fewer voxels along an edge lie in a GPU's cache, whatever the order of the points.

@@ -17,20 +17,25 @@ def main() -> int:
     """Draw, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spilegate.report", description="Draw a run's pictures.")
     parser.add_argument("folder", type=Path, metavar="OUT", help="folder written by spilegate reconstruct")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="draw these pictures only")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="draw these pictures only")
+    parser.add_argument("--then", nargs="+", default=[], metavar="NAME", help="and these when a line is read")
     parser.add_argument("--background", action="store_true", help="give way to every other process")
     parser.add_argument("--while-fed", action="store_true", help="end when standard input does")
     options = parser.parse_args()
-    if options.while_fed:
-        threading.Thread(target=_end_with_input, daemon=True).start()
+    told = threading.Event()
+    if options.while_fed or options.then:
+        threading.Thread(target=_end_with_input, args=(told,), daemon=True).start()
     if options.background and hasattr(os, "nice"):
         os.nice(15)
     output = Stream(sys.stdout)
     try:
         from spilegate.report.pictures import NAMES, draw
 
-        for path in draw(options.folder, tuple(options.only or NAMES)):
-            output.write(f"{path}\n")
+        for names in (NAMES if options.only is None else options.only, options.then):
+            if names is options.then and names:
+                told.wait()
+            for path in draw(options.folder, tuple(names)) if names else ():
+                output.write(f"{path}\n")
     except InputError as error:
         complain(f"error: {error}")
         return 2
@@ -41,10 +46,10 @@ def main() -> int:
     return 0
 
 
-def _end_with_input() -> None:
-    """Wait for the end of standard input, which the run holds open as long as it lives, and end this process."""
+def _end_with_input(told: threading.Event) -> None:
+    """Tell what is read from standard input, which the run holds open as long as it lives, and end this with it."""
     while os.read(0, 1):
-        pass
+        told.set()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import spilegate
 from spilegate.report.files import FIGURES, PART
@@ -16,13 +15,12 @@ from spilegate.report.files import FIGURES, PART
 # Drawing takes a few seconds of one core; pausing ten times as long keeps its cost to the run below a tenth of one
 # core, however short the generations are.
 PAUSE = 10.0
-# What can be drawn without reading the patterns.
+# Nobody waits for a picture of a run that is over before so many seconds.
+AT_FIRST = 15.0
+# What can be drawn without reading the patterns, and before what is measured after the last generation.
 WHILE_RUNNING = ("density", "orientations", "convergence")
-# At the end, shared between two processes that take about as long as each other.
-AT_THE_END = (
-    ("density", "intensity", "background", "fsc"),
-    ("orientations", "convergence", "patterns", "outliers"),
-)
+# The others, shared between two processes that take about as long as each other.
+AT_THE_END = (("background", "outliers", "fsc"), ("intensity", "patterns"))
 
 
 class Drawing:
@@ -35,25 +33,27 @@ class Drawing:
         self._folder = folder.resolve()
         self._processes: list[subprocess.Popen[str]] = []
         self._began = time.perf_counter()
-        self._next = 0.0
+        self._next = self._began + AT_FIRST
         self._problem = ""
-        self._lifeline: tuple[int, int] | None = None
+        self._standing_by = False
 
     def __enter__(self) -> Self:
-        """Lay the pipe that drawings live by."""
-        with contextlib.suppress(OSError):
-            self._lifeline = os.pipe()
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """End what is still being drawn, whatever ended the run."""
-        lifeline, self._lifeline = self._lifeline, None
-        for end in lifeline or ():
-            os.close(end)
         self.stop()
 
-    def begin_if_idle(self) -> None:
-        """Start drawing what can be drawn without the patterns, unless that would slow the run down."""
+    def begin(self, last: bool) -> None:
+        """Start drawing after a generation: what can be drawn without the patterns, unless that would slow the run down.
+
+        last : what is drawn now will not change any more; what does change is drawn, by processes that stand by, in
+        `finish`
+        """
+        if last:
+            self._begin_last()
+            return
         now = time.perf_counter()
         if self._processes:
             if self._processes[0].poll() is None:
@@ -67,17 +67,20 @@ class Drawing:
 
     def finish(self) -> str:
         """Draw everything, wait for it, and return what went wrong, "" if nothing did."""
-        self.stop()
-        self._problem = ""
-        for names in AT_THE_END:
-            self._start("--only", *names)
+        if not self._standing_by:
+            self._begin_last()
         problem = self._problem
         for process in self._processes:
-            _, errors = process.communicate()
-            if process.returncode:
+            with contextlib.suppress(OSError):
+                _fed(process).write("\n")
+                _fed(process).flush()
+        for process in self._processes:
+            # Not `communicate`, which would end what it lives by.
+            errors = process.stderr.read() if process.stderr else ""
+            if process.wait():
                 lines = errors.strip().splitlines() or [f"the drawing process ended with code {process.returncode}"]
                 problem = lines[-1]
-        self._processes.clear()
+        self.stop()
         return problem
 
     def stop(self) -> None:
@@ -86,22 +89,29 @@ class Drawing:
             process.terminate()
             process.communicate()
         self._processes.clear()
+        self._problem, self._standing_by = "", False
         with contextlib.suppress(OSError):
             for part in (self._folder / FIGURES).glob(f"*{PART}"):
                 part.unlink()
+
+    def _begin_last(self) -> None:
+        """Start the processes that draw what does not change any more, and the rest when they are told."""
+        self.stop()
+        for now, then in zip((WHILE_RUNNING, ()), AT_THE_END, strict=True):
+            self._start("--only", *now, "--then", *then)
+        self._standing_by = True
 
     def _start(self, *arguments: str) -> None:
         """Start a process, in the folder that holds the package, so that it is found installed or not.
 
         A system that has no room for another process costs pictures, not the run.
         """
-        lifeline = [] if self._lifeline is None else ["--while-fed"]
-        command = [sys.executable, "-m", "spilegate.report", str(self._folder), *lifeline, *arguments]
+        command = [sys.executable, "-m", "spilegate.report", str(self._folder), "--while-fed", *arguments]
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module and paths, no shell
                 command,
                 cwd=Path(spilegate.__file__).resolve().parent.parent,
-                stdin=subprocess.DEVNULL if self._lifeline is None else self._lifeline[0],
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -113,3 +123,10 @@ class Drawing:
             self._problem = f"no process for it ({error.strerror})"
         else:
             self._processes.append(process)
+
+
+def _fed(process: subprocess.Popen[str]) -> IO[str]:
+    """Return the pipe that a process lives by."""
+    if process.stdin is None:
+        raise BrokenPipeError
+    return process.stdin

@@ -41,7 +41,7 @@ class Monitor:
     Only a checkpoint that cannot be saved ends the run; records that cannot be written are said once.
 
     folder : the output folder; stages are added to its `progress.jsonl`
-    save : writes the checkpoint of a generation; draw : starts drawing if nothing is being drawn
+    save : writes the checkpoint of a generation; draw : starts drawing, told whether this was the last generation
     done : the generation that a resumed run goes on from; half_sets : whether these follow the run
     """
 
@@ -51,7 +51,7 @@ class Monitor:
         folder: Path,
         *,
         save: Callable[[State], None],
-        draw: Callable[[], None],
+        draw: Callable[[bool], None],
         done: int = 0,
         half_sets: bool = False,
     ) -> None:
@@ -82,12 +82,12 @@ class Monitor:
             self._output.warn(str(self._path), error)
         self._display.show(progress, seconds_left(self.records), then=self._then)
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         """Save the checkpoint and, unless the end is near, let figures be drawn."""
         self._save(state)
         self.generation_done = state.generation
-        if self.records and state.generation < self.records[-1]["generations"] - 1:
-            self._draw()
+        if last or (self.records and state.generation < self.records[-1]["generations"] - 1):
+            self._draw(last)
 
     def _begin_anew(self) -> None:
         """Write the records that are kept, in place of all there were; after an error those are still there."""
@@ -115,7 +115,7 @@ class HalfMonitor:
         self._records.append(as_record(progress))
         self._display.show(progress, seconds_left(self._records), part=self._part, then=self._then)
 
-    def generation(self, state: State) -> None:
+    def generation(self, state: State, *, last: bool) -> None:
         """Do nothing: a half is not resumed."""
 
     def half(self, number: int) -> None:

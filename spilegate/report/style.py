@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -72,5 +73,6 @@ def save(figure: Figure, path: Path) -> None:
     Raises InputError if the file cannot be written.
     """
     content = BytesIO()
-    figure.savefig(content, format="png")
+    # Not `savefig`, which lays a figure out and draws it twice, the first time for nothing.
+    FigureCanvasAgg(figure).print_png(content)
     files.replace(path, content.getvalue())

@@ -52,12 +52,12 @@ def until(true: Callable[[], object], seconds: float = 300.0) -> None:
 
 
 def begin(data: Path, folder: Path, *options: object) -> subprocess.Popen[str]:
-    """Start a run, and return once it has a checkpoint and is drawing."""
+    """Start a run, and return once it has a checkpoint."""
     command = [sys.executable, str(MAIN), "reconstruct", str(data), "--output", str(folder), *QUICK]
     running = subprocess.Popen(
         [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    until(lambda: drawings(folder) or running.poll() is not None)
+    until(lambda: (folder / "checkpoint.h5").is_file() or running.poll() is not None)
     assert running.poll() is None, running.communicate()
     return running
 
@@ -88,6 +88,7 @@ def test_a_signal_to_end_ends_as_ctrl_c_and_says_the_command_to_go_on(
 @LINUX
 def test_no_drawing_outlives_a_run_that_is_killed_or_fails(data: Path, tmp_path: Path) -> None:
     killed = begin(data, tmp_path / "killed")
+    until(lambda: drawings(tmp_path / "killed"))
     killed.kill()
     killed.communicate()
     until(lambda: not drawings(tmp_path / "killed"), 60)
@@ -106,7 +107,7 @@ def test_no_drawing_outlives_a_run_that_is_killed_or_fails(data: Path, tmp_path:
 def test_a_drawing_lives_no_longer_than_the_block(tmp_path: Path) -> None:
     def broken() -> None:
         with Drawing(tmp_path) as drawing:
-            drawing.begin_if_idle()
+            drawing.begin(last=True)
             until(lambda: drawings(tmp_path))
             raise ZeroDivisionError
 
@@ -191,7 +192,7 @@ def test_records_and_log_on_a_full_disk_are_said_once(tmp_path: Path, capsys: py
         (tmp_path / FILE).symlink_to("/dev/full")
         for number in (1, 2, 3):
             monitor.stage(Progress(number, 3, "match", 1.0, {}))
-        monitor.generation(made_up_state())
+        monitor.generation(made_up_state(), last=False)
     assert len(monitor.records) == 3
     said = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[2] for line in said] == [str(tmp_path / FILE), "--log /dev/full"]

@@ -37,14 +37,15 @@ def test_the_monitor_prints_records_saves_and_draws(tmp_path: Path, capsys: pyte
     with Output(log=log) as output:
         output.open_log()
         monitor = Monitor(
-            output, tmp_path, save=lambda state: saved.append(state.generation), draw=lambda: drawn.append(True),
+            output, tmp_path, save=lambda state: saved.append(state.generation), draw=drawn.append,
             done=2,
         )  # fmt: skip
         with monitor:
             monitor.stage(Progress(3, 6, "match", 1.0, {"moved": 0.5}))
-            monitor.generation(made_up_state())
-    assert saved == [3]
-    assert drawn == [True]
+            monitor.generation(made_up_state(), last=False)
+            monitor.generation(made_up_state(), last=True)
+    assert saved == [3, 3]
+    assert drawn == [False, True]
     assert monitor.generation_done == 3
     kept = read_records(tmp_path)
     assert kept[:-1] == earlier
@@ -62,18 +63,18 @@ def test_the_monitor_prints_records_saves_and_draws(tmp_path: Path, capsys: pyte
 def test_halves_are_shown_and_leave_the_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved: list[int] = []
     monitor = Monitor(
-        Output(), tmp_path, save=lambda state: saved.append(state.generation), draw=lambda: pytest.fail("drawn"),
+        Output(), tmp_path, save=lambda state: saved.append(state.generation), draw=lambda _: pytest.fail("drawn"),
         half_sets=True,
     )  # fmt: skip
     for number, stage in ((1, "start"), (2, "match"), (3, "match")):
         monitor.stage(Progress(number, 3, stage, 1.0, {}))
-    monitor.generation(made_up_state())
+    monitor.generation(made_up_state(), last=False)
     before = list(monitor.records)
     for half in (1, 2):
         watcher = monitor.half(half)
         for number, stage in ((1, "start"), (2, "match"), (3, "match")):
             watcher.stage(Progress(number, 3, stage, 5.0, {}))
-            watcher.generation(replace(made_up_state(), generation=number))
+            watcher.generation(replace(made_up_state(), generation=number), last=False)
     assert saved == [3]
     assert monitor.generation_done == 3
     assert monitor.records == before == read_records(tmp_path)

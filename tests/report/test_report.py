@@ -16,7 +16,7 @@ from spilegate.formats.results import OWN_FIGURES, OWN_FILES
 from spilegate.patterns.examples import choose
 from spilegate.records import Findings
 from spilegate.report import curves, maps, patterns
-from spilegate.report.drawing import AT_THE_END, Drawing
+from spilegate.report.drawing import AT_THE_END, WHILE_RUNNING, Drawing
 from spilegate.report.files import CURVE_FILES, curve_path, read_curves, write_curve
 from spilegate.report.pictures import NAMES, draw_fsc
 from spilegate.report.style import UNMEASURED, drawing, save
@@ -239,4 +239,4 @@ def test_every_picture_and_curve_is_known_as_a_run_s_own() -> None:
     for name in CURVE_FILES:
         for state in (0, 3):
             assert OWN_FILES.fullmatch(curve_path(Path(), name, state).name), name
-    assert set().union(*AT_THE_END) == set(NAMES)
+    assert set().union(WHILE_RUNNING, *AT_THE_END) == set(NAMES)
