@@ -20,7 +20,7 @@ START_RING = 1.75
 # Where that does not tell orientations (cages and shells are balls or cylinders there), it goes out further by this
 # factor, at most so many times.
 START_GROWTH, START_STEPS = 1.9, 1
-GROWTH = 1.25
+GROWTH = 1.6
 # Extent of the volumes over the diameter: the autocorrelation spans two, and a margin keeps it from its copies.
 EXTENT_DIAMETERS = 2.2
 # Angle between views times q d: the polar search ends this near to the best orientation, refinement does the rest.

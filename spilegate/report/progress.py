@@ -30,9 +30,9 @@ class Line(BaseModel):
     figures: dict[str, float]
 
 
-# Longer by this factor is a generation that reaches a quarter further out: work grows as the cube of the radius at
+# Longer by this factor is a generation that reaches further out, by up to 1.6: work grows as the cube of the radius at
 # most, and its fixed costs do not.
-GROWTH = 1.3
+GROWTH = 1.9
 
 
 class Monitor:

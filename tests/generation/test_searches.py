@@ -21,7 +21,7 @@ from spilegate.stages.refining import Shortlist
 def test_all_are_searched_for_while_models_are_rough_and_where_the_full_radius_is_reached(
     experiment: Experiment,
 ) -> None:
-    experiment = replace(experiment, plans=schedule(experiment.diameter_angstrom, 10 / experiment.diameter_angstrom))
+    experiment = replace(experiment, plans=schedule(experiment.diameter_angstrom, 30 / experiment.diameter_angstrom))
     last = len(experiment.plans)
     assert last > ROUGH + 2
     found = [experiment.plan(number).search_every for number in range(1, last + 3)]
