@@ -52,7 +52,7 @@ class Keeper:
     def stage(self, progress: Progress) -> None:
         """Do nothing."""
 
-    def generation(self, state: State, *, last: bool) -> None:
+    def generation(self, state: State, *, last: bool) -> None:  # noqa: ARG002 - all are kept
         """Save the state."""
         save_record(self.folder / f"{state.generation}.h5", state, self.attributes)
 

@@ -132,7 +132,7 @@ class Diary:
     def stage(self, progress: Progress) -> None:
         self.stages.append(progress)
 
-    def generation(self, state: State, *, last: bool) -> None:
+    def generation(self, state: State, *, last: bool) -> None:  # noqa: ARG002 - all are remembered
         self.states.append(state)
 
     def half(self, number: int) -> Diary:

@@ -46,7 +46,7 @@ class Drawing:
         self.stop()
 
     def begin(self, last: bool) -> None:
-        """Start drawing after a generation: what can be drawn without the patterns, unless that would slow the run down.
+        """Start drawing what can be drawn without the patterns, unless that would slow the run down.
 
         last : what is drawn now will not change any more; what does change is drawn, by processes that stand by, in
         `finish`

@@ -74,5 +74,6 @@ def save(figure: Figure, path: Path) -> None:
     """
     content = BytesIO()
     # Not `savefig`, which lays a figure out and draws it twice, the first time for nothing.
-    FigureCanvasAgg(figure).print_png(content)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(content)
     files.replace(path, content.getvalue())
