@@ -180,6 +180,7 @@ class State:
     density : (K, M, M, M) float32 in (x, y, z) index order, real, >= 0, centre at M // 2; zeros before a phasing
     support : (K, M, M, M) bool, where the density may be non-zero
     start : how many times the blind start went on outwards, because nearer to the beam orientations did not show
+    started : mean distance that it ended with
     """
 
     generation: int
@@ -195,6 +196,7 @@ class State:
     density: Float32
     support: Bool
     start: int = 0
+    started: float = 1.0
 
     @property
     def members(self) -> Int64:

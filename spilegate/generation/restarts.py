@@ -37,7 +37,7 @@ def restarted(
         return state, figures
     coldest, worst_first = settings.start.temperature_last, []
     for k in np.flatnonzero(state.members >= FEWEST_MEMBERS):
-        own = replace(experiment, weight=experiment.weight * (state.state == k))
+        own = replace(experiment, weight=experiment.weight * (state.state == k), started=None)
         alone = replace(state, autocorrelation=state.autocorrelation[k : k + 1], weight=own.weight)
         worst_first.append((mean_distance(anneal(own, plan, alone, coldest, rng)[0]), int(k), own))
     worst_first.sort(key=lambda found: -found[0])

@@ -57,9 +57,12 @@ def mean_distance(state: State) -> float:
     return float(state.distance.mean())
 
 
-def agree(starts: list[State]) -> bool:
-    """Tell whether the two best starts are equally good: wrong starts are wrong in different ways."""
-    distances = sorted(map(mean_distance, starts))
+def agree(starts: list[State], *known: float) -> bool:
+    """Tell whether the two best starts are equally good: wrong starts are wrong in different ways.
+
+    known : mean distances of other starts
+    """
+    distances = sorted([*map(mean_distance, starts), *known])
     if len(distances) < 2:
         return False
     best, second = distances[:2]
@@ -68,10 +71,13 @@ def agree(starts: list[State]) -> bool:
     return 1 - second >= least * (1 - best)
 
 
-def enough(starts: list[State], most: int, group: symmetry.Group) -> bool:
-    """Tell whether to stop looking for a better start than these; most : without symmetry never more than this."""
+def enough(starts: list[State], most: int, group: symmetry.Group, *known: float) -> bool:
+    """Tell whether to stop looking for a better start than these.
+
+    most : without symmetry never more than this; known : mean distances of other starts
+    """
     if group.trivial:
-        return len(starts) >= most or agree(starts)
+        return len(starts) >= most or agree(starts, *known)
     return len(starts) >= most * min(len(group.rotations), SYMMETRIC_STARTS)
 
 
@@ -146,7 +152,7 @@ def annealed(experiment: Experiment, settings: Settings, rng: np.random.Generato
 
     Near the beam a cage or a barrel looks like a cylinder, or a ball: whatever is found there is turned at random.
     """
-    for start in range(START_STEPS + 1):
+    for start in range(experiment.started.outwards if experiment.started else 0, START_STEPS + 1):
         further = start < START_STEPS and experiment.plan(1, start).q_match < experiment.q_max
         state, figures = best_of(experiment, start, settings, rng, most_alike=MOST_ALIKE if further else np.inf)
         if not further or figures["ambiguity"] <= MOST_ALIKE:
@@ -163,7 +169,8 @@ def best_of(
     """
     starts: list[State] = []
     figures = Figures()
-    while not enough(starts, settings.start.count, experiment.symmetry):
+    known = (experiment.started.distance,) if experiment.started else ()
+    while not enough(starts, settings.start.count, experiment.symmetry, *known):
         steps = stairs(experiment, start, settings.start)
         state = replace(random_state(experiment, steps[0][0], settings, rng), start=start)
         for plan, temperature in steps:
@@ -175,7 +182,7 @@ def best_of(
                 break
     best = min(starts, key=mean_distance)
     figures |= {"mean_distance": mean_distance(best), "starts": len(starts), "ambiguity": alike}
-    return best, figures | {"steps_outwards": start}
+    return replace(best, started=mean_distance(best)), figures | {"steps_outwards": start}
 
 
 def anneal(

@@ -32,6 +32,17 @@ SOFT_PHOTONS = FEW_PHOTONS
 
 
 @dataclass(frozen=True)
+class Started:
+    """How the blind start of all patterns went, so that a half of them need not find it out again.
+
+    Nothing of the model: how many times it went on outwards, and the mean distance that it ended with.
+    """
+
+    outwards: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class Experiment:
     """The data of a run and what was measured of them before it, the same in every generation.
 
@@ -49,6 +60,7 @@ class Experiment:
     soft : whether patterns are assigned to all orientations by probability
     sums : of the patterns over shells of |q|, where backgrounds are found from them, else None
     findings : what all this follows from
+    started : of a half, how the blind start of all patterns went
     laid : the rings laid so far, by radii, spacing and samples; whatever is made by `replace` has the same pixels
     """
 
@@ -70,6 +82,7 @@ class Experiment:
     soft: bool
     sums: Sums | None
     findings: Findings
+    started: Started | None = None
     laid: dict[tuple[float, float, float, int], Rings] = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, state: State) -> Experiment:
@@ -82,10 +95,14 @@ class Experiment:
             return self
         return self._part(first, step)
 
-    def half(self, number: int) -> Experiment:
-        """Return it with the even (0) or the odd (1) ones of its patterns, their scales again of mean 1."""
+    def half(self, number: int, whole: State) -> Experiment:
+        """Return it with the even (0) or the odd (1) ones of its patterns, their scales again of mean 1.
+
+        whole : what all patterns came to, of which only how the blind start went is kept
+        """
         part = self._part(number, 2)
-        return replace(part, scale=part.scale / part.scale[part.weight > 0].mean())
+        started = Started(whole.start, whole.started)
+        return replace(part, scale=part.scale / part.scale[part.weight > 0].mean(), started=started)
 
     def _part(self, first: int, step: int) -> Experiment:
         return replace(

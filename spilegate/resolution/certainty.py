@@ -59,7 +59,7 @@ def measure(
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
         prtf=transfer[:, reached],
         phasings=sound,
-        looks=looks(experiment, state) if experiment.symmetry.trivial else (),
+        looks=looks(experiment, state) if experiment.symmetry.trivial and not experiment.started else (),
     )
 
 

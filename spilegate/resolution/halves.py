@@ -53,6 +53,9 @@ def half_sets(
 ) -> HalfSets:
     """Reconstruct the even and the odd patterns, each from its own blind start, and compare what came out.
 
+    A half begins as far out as all patterns had to, and takes the first start that explains it as well as they were
+    explained, instead of repeating starts until two agree; of models it is told nothing.
+
     Rosenthal and Henderson, J. Mol. Biol. 333:721 (2003): their Fourier shell correlation meets 0.143 where the full
     set's would meet 0.5 against the truth.
 
@@ -64,7 +67,7 @@ def half_sets(
     experiments, results = [], []
     for half in (0, 1):
         check_patterns(experiment.weight[half::2], f"half {half + 1}")
-        part = experiment.half(half)
+        part = experiment.half(half, whole)
         seed = seed_of(settings.seed, Purpose.HALF, half)
         of_half = None if watcher is None else watcher.half(half + 1)
         results.append(run(part, options.model_copy(update={"seed": seed}), watcher=of_half))

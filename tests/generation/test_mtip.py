@@ -232,3 +232,7 @@ def test_starts_end_when_the_two_best_agree(run):
     assert not starts.agree([start(0.05), start(0.09)])
     assert not starts.agree([start(0.05), start(0.09), start(0.091)])
     assert starts.agree([start(0.05), start(0.09), start(0.054)])
+    # A half of the patterns is told how well all of them were explained.
+    assert not starts.agree([], 0.05)
+    assert not starts.agree([start(0.05)], 0.09)
+    assert starts.agree([start(0.05)], 0.054)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made_up import made_up_state
 from photons import PIXELS, blind, correlation, measured, settings
 
 from spilegate.geometry.detector import pixel_spacing
@@ -15,6 +16,7 @@ from spilegate.kernels.events import dense, events
 from spilegate.kernels.workers import Here, Threads
 from spilegate.mtip import reconstruct
 from spilegate.patterns import zingers
+from spilegate.patterns.experiment import Started
 from spilegate.patterns.prepare import detector_of, prepare
 from spilegate.patterns.speckle import UNLIKELY, limit
 from spilegate.patterns.statistics import Weighing, shell_sums, shells
@@ -272,8 +274,10 @@ def test_a_run_with_hot_pixels_is_as_good_as_one_without(spoiled: Simulation) ->
 def test_halves_are_mended_like_the_whole(spoiled: Simulation) -> None:
     """What is known of all patterns is not found again by each half."""
     experiment = prepare(blind(spoiled), settings(prepare=GIVEN))
+    whole = replace(made_up_state(), start=1, started=0.3)
     for number in (0, 1):
-        half = experiment.half(number)
+        half = experiment.half(number, whole)
+        assert half.started == Started(outwards=1, distance=0.3)
         np.testing.assert_array_equal(half.images, experiment.images[number::2])
         assert np.shares_memory(half.images, experiment.images)
         assert half.scale[half.weight > 0].mean() == pytest.approx(1)
