@@ -29,7 +29,7 @@ from spilegate.cli import app
 from spilegate.commands.configuration import load_settings
 from spilegate.commands.job import Job
 from spilegate.errors import InputError
-from spilegate.formats import maps, spinifel
+from spilegate.formats import maps, reader
 from spilegate.formats.record import load_record, save_record
 from spilegate.formats.results import read_summary
 from spilegate.records import Findings, Progress, State
@@ -120,7 +120,7 @@ def prepared(work: Path) -> Path:
     (work / "kept").mkdir()
 
     def generations() -> int:
-        dataset = spinifel.read(work / "data.h5")
+        dataset = reader.read(work / "data.h5")
         attributes = Job(work / "data.h5", work, settings).attributes(dataset)
         mtip.reconstruct(dataset, settings, watcher=Keeper(work / "kept", attributes))
         return 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spilegate.errors import InputError
     from spilegate.evaluation.comparison import compare
     from spilegate.formats.maps import read_map, write_map
-    from spilegate.formats.spinifel import read
+    from spilegate.formats.reader import read
     from spilegate.mtip import reconstruct
     from spilegate.records import Dataset, Reconstruction, State
     from spilegate.settings import Settings
@@ -42,7 +42,7 @@ _HOME = {
     "Settings": "settings",
     "State": "records",
     "compare": "evaluation.comparison",
-    "read": "formats.spinifel",
+    "read": "formats.reader",
     "read_map": "formats.maps",
     "reconstruct": "mtip",
     "simulate": "simulation.experiment",

@@ -220,6 +220,7 @@ class State:
         for name, good, expected in (
             ("generation", self.generation >= 1, "1 or more"),
             ("start", self.start >= 0, "0 or more"),
+            ("started", np.isfinite(self.started), "a finite distance"),
             ("voxel_angstrom", 0 < self.voxel_angstrom < np.inf, "a positive length"),
             ("history", self.history >= [0, -np.inf, 0], "nothing negative but distances"),
             ("history", self.history[:, 2] <= 1, "parts of the orientations in the last column"),

@@ -106,7 +106,7 @@ class PrepareOptions(_Options):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """Return what says how patterns are read, as `formats.spinifel.read` takes it."""
+        """Return what says how patterns are read, as `formats.reader.read` takes it."""
         return {name: getattr(self, name) for name in READING}
 
 

@@ -11,9 +11,9 @@ from spilegate.settings import Settings
 def run(data: Path, settings: Settings, *, quiet: bool, log: Path | None) -> None:
     """Print what a file of patterns holds, read as these settings say, one item per line."""
     with Output(quiet=quiet, product=True, log=log) as out:
-        from spilegate.formats import spinifel
+        from spilegate.formats import reader
 
-        facts = spinifel.describe(data, **settings.prepare.reading)
+        facts = reader.describe(data, **settings.prepare.reading)
         width = max(len(name) for name in facts)
         for name, value in facts.items():
             out.line(f"{name:{width}s}  {_text(value)}")

@@ -25,7 +25,7 @@ COPIES = 2
 
 @dataclass(frozen=True)
 class Options:
-    """How patterns are read; see `spilegate.formats.spinifel.read`."""
+    """How patterns are read; see `spilegate.formats.reader.read`."""
 
     binning: int = 1
     q_min: float = 0.0

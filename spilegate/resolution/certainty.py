@@ -8,7 +8,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.evaluation.fsc import shells
-from spilegate.formats.spinifel import FEWEST_PATTERNS
+from spilegate.formats.reader import FEWEST_PATTERNS
 from spilegate.generation import models
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Certainty, Float64, HeldOut, PointGroup, State, Watcher

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spilegate.errors import InputError
-from spilegate.formats import maps, patterns, results, spinifel
+from spilegate.formats import maps, patterns, reader, results, spinifel
 from spilegate.simulation.experiment import detector_q
 
 COUNT, PIXELS = 24, 6
@@ -107,17 +107,17 @@ def test_damaged_patterns_are_refused(tmp_path: Path, name: str) -> None:
     content = good()
     damage(content)
     path = write(tmp_path / "data.h5", content)
-    assert message in refused(lambda: spinifel.read(path), path)
+    assert message in refused(lambda: reader.read(path), path)
 
 
 def test_some_patterns_without_signal_are_read(tmp_path: Path) -> None:
     content = good()
     content[INTENSITIES][[3, 5]] = 0
-    assert not spinifel.read(write(tmp_path / "data.h5", content)).images[[3, 5]].any()
+    assert not reader.read(write(tmp_path / "data.h5", content)).images[[3, 5]].any()
 
 
 def test_undamaged_patterns_are_read(tmp_path: Path) -> None:
-    assert spinifel.read(write(tmp_path / "data.h5", good())).images.shape == (COUNT, PIXELS**2)
+    assert reader.read(write(tmp_path / "data.h5", good())).images.shape == (COUNT, PIXELS**2)
 
 
 def test_the_numbers_of_patterns_hold_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,15 +125,15 @@ def test_the_numbers_of_patterns_hold_across_blocks(tmp_path: Path, monkeypatch:
     content = good()
     put(INTENSITIES, ([13, 20], 0, 1, 1), np.nan)(content)
     path = write(tmp_path / "data.h5", content)
-    assert "2 of the patterns (the first: number 13" in refused(lambda: spinifel.read(path), path)
+    assert "2 of the patterns (the first: number 13" in refused(lambda: reader.read(path), path)
 
 
 def test_patterns_empty_only_where_they_are_used_are_refused(tmp_path: Path) -> None:
     content = good()
     content[INTENSITIES][:, 0, 1:5, 1:5] = 0
     path = write(tmp_path / "data.h5", content)
-    inner = float(np.sort(np.linalg.norm(spinifel.read(path).q, axis=1))[11])
-    assert "24 of the patterns" in refused(lambda: spinifel.read(path, q_max=inner), path)
+    inner = float(np.sort(np.linalg.norm(reader.read(path).q, axis=1))[11])
+    assert "24 of the patterns" in refused(lambda: reader.read(path, q_max=inner), path)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_patterns_empty_only_where_they_are_used_are_refused(tmp_path: Path) -> 
 )
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str, float], message: str) -> None:
     path = write(tmp_path / "data.h5", good())
-    assert message in refused(lambda: spinifel.read(path, **options), path)
+    assert message in refused(lambda: reader.read(path, **options), path)
 
 
 READERS: list[Callable[[Path], object]] = [
-    spinifel.read,
+    reader.read,
     spinifel.read_truth,
-    spinifel.describe,
+    reader.describe,
     results.read_orientations,
     results.read_summary,
     maps.read_map,
@@ -186,7 +186,7 @@ def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
     middle = chunk.byte_offset + chunk.size // 2
     raw[middle : middle + 8] = bytes(8)
     path.write_bytes(raw)
-    assert "damaged" in refused(lambda: spinifel.read(path), path)
+    assert "damaged" in refused(lambda: reader.read(path), path)
 
 
 TRUTHS: dict[str, tuple[Damage, str]] = {
@@ -207,7 +207,7 @@ def test_a_damaged_truth_is_refused_only_when_asked_for(tmp_path: Path, name: st
     damage(content)
     path = write(tmp_path / "data.h5", content)
     assert message in refused(lambda: spinifel.read_truth(path), path)
-    spinifel.read(path)
+    reader.read(path)
 
 
 # --- maps, orientations, summary -------------------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_a_factor_of_2_pi_is_told_by_the_wavelength(tmp_path: Path, factor: floa
     path = write(tmp_path / "data.h5", content)
     with h5py.File(path, "r+") as file:
         file.attrs["wavelength_angstrom"] = 1.5
-    assert name in refused(lambda: spinifel.read(path), path)
+    assert name in refused(lambda: reader.read(path), path)
 
 
 @pytest.mark.parametrize("wavelength", [1.5, 0.0, np.nan, "1.5", [1.5, 1.5], 7.0])
@@ -274,7 +274,7 @@ def test_any_other_wavelength_in_the_file_is_let_pass(tmp_path: Path, wavelength
     path = write(tmp_path / "data.h5", good())
     with h5py.File(path, "r+") as file:
         file.attrs["wavelength_angstrom"] = wavelength
-    spinifel.read(path)
+    reader.read(path)
 
 
 @pytest.mark.parametrize("wavelength", [1e-3, 1.5])
@@ -283,4 +283,4 @@ def test_the_remedy_for_a_flat_sphere_works(tmp_path: Path, wavelength: float) -
     q_x, q_y, _ = np.moveaxis(content[POSITION] / 1e10, -1, 0)
     q_z = (np.sqrt(1 - (wavelength * q_x) ** 2 - (wavelength * q_y) ** 2) - 1) / wavelength
     content[POSITION] = np.stack([q_x, q_y, q_z], axis=-1) * 1e10
-    spinifel.read(write(tmp_path / "data.h5", content))
+    reader.read(write(tmp_path / "data.h5", content))

@@ -17,7 +17,7 @@ from conftest import records
 
 from spilegate.commands.configuration import load_settings
 from spilegate.errors import InputError
-from spilegate.formats import results, spinifel, summary
+from spilegate.formats import reader, results, summary
 from spilegate.report.files import CURVE_FILES, read_curves, write_curve
 from spilegate.report.pictures import draw_fsc
 from spilegate.report.progress import FILE, Line, read_records, seconds_by
@@ -181,4 +181,4 @@ def test_names_in_a_file_cannot_command_the_terminal(tmp_path: Path, data: Path)
     assert shown.exit_code == 0
     assert "\x1b" not in shown.stdout
     with pytest.raises(InputError):
-        spinifel.read(bad)
+        reader.read(bad)

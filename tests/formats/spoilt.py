@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from spilegate.errors import InputError
-from spilegate.formats import spinifel
+from spilegate.formats import reader
 from spilegate.records import Dataset
 from spilegate.simulation.experiment import detector_q
 
@@ -41,7 +41,7 @@ def write(path: Path, content: Content, **options: Any) -> Path:
 
 def read(folder: Path, content: Content, **options: Any) -> Dataset:
     """Write and read a file."""
-    return spinifel.read(write(folder / "data.h5", content), **options)
+    return reader.read(write(folder / "data.h5", content), **options)
 
 
 def assert_same(found: Dataset, expected: Dataset, *besides: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from command_line import run
 from spoilt import COUNT, GAP, SHAPE, Content, good, with_gap, write
 
-from spilegate.formats import spinifel
+from spilegate.formats import reader
 
 SPOILT: dict[str, Callable[[], Content]] = {
     "nothing": good,
@@ -87,7 +87,7 @@ def test_both_say_what_was_taken_for_what(tmp_path: Path) -> None:
     content = with_gap(-1, "f4")
     content["intensities"] = np.where(GAP, -1, content["intensities"] * np.float32(12.3))
     path = write(tmp_path / "data.h5", content)
-    facts = spinifel.describe(path)
-    dataset = spinifel.read(path)
+    facts = reader.describe(path)
+    dataset = reader.read(path)
     assert facts["taken_for"] == dataset.taken_for == "photons; one photon is 12.3 units of the file"
     assert facts["remarks"] == "; ".join(dataset.remarks)

@@ -43,7 +43,7 @@ def sound(experiment: Experiment) -> State:
     )
 
 
-ARRAYS = [each.name for each in fields(State) if each.name not in ("generation", "start", "voxel_angstrom")]
+ARRAYS = [each.name for each in fields(State) if "Float" in str(each.type) or each.type in ("Int64", "Bool")]
 REALS = [name for name in ARRAYS if name not in ("state", "support")]
 
 
@@ -107,6 +107,7 @@ def refused(folder: Path, state: State, experiment: Experiment) -> str:
         ({"generation": 0, "history": np.empty((0, 3))}, "'generation'"),
         ({"generation": 2}, "'history': shape (2, 3); expected shape (1, 3)"),
         ({"generation": 10**15}, "'history'"),
+        ({"started": np.nan}, "'started'"),
         ({"voxel_angstrom": 0.0}, "'voxel_angstrom'"),
         ({"voxel_angstrom": np.nan}, "'voxel_angstrom'"),
         ({"voxel_angstrom": 100.0}, "'voxel_angstrom': 100; expected"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from spilegate.errors import InputError
-from spilegate.formats import files, maps, patterns, spinifel
+from spilegate.formats import files, maps, patterns, reader, spinifel
 from spilegate.records import Dataset
 from spilegate.simulation.experiment import Simulation, detector_q
 
@@ -69,7 +69,7 @@ def rewrite(path: Path, name: str, change: Callable[[np.ndarray], np.ndarray], *
 def test_what_is_written_is_read(tmp_path: Path, photons: float | None) -> None:
     simulation = panel_simulation(photons=photons)
     spinifel.write(tmp_path / "data.h5", simulation)
-    dataset = spinifel.read(tmp_path / "data.h5")
+    dataset = reader.read(tmp_path / "data.h5")
     assert dataset.images.dtype == np.float32
     assert np.array_equal(dataset.images, simulation.intensities.reshape(24, -1))
     assert np.allclose(dataset.q, simulation.pixel_position.reshape(-1, 3), rtol=1e-12, atol=0)
@@ -110,16 +110,16 @@ def test_any_type_and_compression_is_read(
     # Small blocks, so that several are read and the last one is shorter.
     monkeypatch.setattr(patterns, "BLOCK_BYTES", 1500)
     rewrite(written, "intensities", lambda values: values.astype(dtype), **options)
-    dataset = spinifel.read(written)
+    dataset = reader.read(written)
     assert np.array_equal(dataset.images, panel_simulation().intensities.reshape(24, -1))
 
 
 @pytest.mark.parametrize("name", ["pixel_position_reciprocal", "pixel_index_map"])
 @pytest.mark.parametrize("dtype", ["f8", ">f4"])
 def test_components_may_come_first(written: Path, name: str, dtype: str) -> None:
-    before = spinifel.read(written)
+    before = reader.read(written)
     rewrite(written, name, lambda values: np.moveaxis(values, -1, 0).astype(dtype))
-    after = spinifel.read(written)
+    after = reader.read(written)
     assert np.allclose(after.q, before.q, rtol=1e-6)
     assert np.array_equal(after.pixel_index_map, before.pixel_index_map)
 
@@ -127,13 +127,13 @@ def test_components_may_come_first(written: Path, name: str, dtype: str) -> None
 def test_without_an_index_map_panels_are_stacked(written: Path) -> None:
     with h5py.File(written, "r+") as file:
         del file["pixel_index_map"]
-    index = spinifel.read(written).pixel_index_map.reshape(*PANELS, 2)
+    index = reader.read(written).pixel_index_map.reshape(*PANELS, 2)
     assert index[1, 2, 5].tolist() == [6, 5]
     assert len(np.unique(index.reshape(-1, 2), axis=0)) == np.prod(PANELS)
 
 
 def test_binning_sums_counts_and_stays_on_the_ewald_sphere(written: Path) -> None:
-    one, two = spinifel.read(written), spinifel.read(written, binning=2)
+    one, two = reader.read(written), reader.read(written, binning=2)
     assert two.panel_shape == (2, 2, 3)
     assert np.array_equal(two.images.sum(1), one.images.sum(1))
     corner = one.images.reshape(24, *PANELS)[:, 1, 2:4, 4:6].sum((1, 2))
@@ -146,7 +146,7 @@ def test_binning_sums_counts_and_stays_on_the_ewald_sphere(written: Path) -> Non
 
 
 def test_limits_of_q_mask_pixels_and_nothing_else(written: Path) -> None:
-    whole, limited = spinifel.read(written), spinifel.read(written, q_min=0.1, q_max=0.2)
+    whole, limited = reader.read(written), reader.read(written, q_min=0.1, q_max=0.2)
     q_length = np.linalg.norm(whole.q, axis=1)
     inside = (q_length >= 0.1) & (q_length <= 0.2)
     assert np.array_equal(limited.mask, np.where(inside, 0, 2))
@@ -155,28 +155,28 @@ def test_limits_of_q_mask_pixels_and_nothing_else(written: Path) -> None:
 
 
 def test_the_truth_does_not_touch_the_data(written: Path) -> None:
-    before = spinifel.read(written)
+    before = reader.read(written)
     with h5py.File(written, "r+") as file:
         del file["orientations"], file["volume"]
         file["orientations"] = "nothing of the kind"
         file.create_group("volume")
-    after = spinifel.read(written)
+    after = reader.read(written)
     for item in fields(Dataset):
         assert np.array_equal(getattr(before, item.name), getattr(after, item.name))
 
 
 def test_the_digest_tells_patterns_and_positions_apart(written: Path) -> None:
-    first = spinifel.read(written).digest
+    first = reader.read(written).digest
     rewrite(written, "intensities", lambda values: values + (np.arange(values.size) == 5).reshape(values.shape))
-    second = spinifel.read(written).digest
+    second = reader.read(written).digest
     rewrite(written, "pixel_position_reciprocal", lambda values: values * 1.01)
-    assert len({first, second, spinifel.read(written).digest}) == 3
+    assert len({first, second, reader.read(written).digest}) == 3
 
 
 def test_blocks_change_nothing(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = spinifel.read(written)
+    whole = reader.read(written)
     monkeypatch.setattr(patterns, "BLOCK_BYTES", 500)
-    parts = spinifel.read(written)
+    parts = reader.read(written)
     assert parts.digest == whole.digest
     assert np.array_equal(parts.images, whole.images)
 
@@ -192,7 +192,7 @@ def test_a_truth_may_be_flat_or_missing(written: Path) -> None:
 
 
 def test_describe_says_what_is_in_the_file(written: Path) -> None:
-    facts = spinifel.describe(written)
+    facts = reader.describe(written)
     assert facts["patterns"] == 24
     assert (facts["panels"], facts["pixels"]) == (2, [4, 6])
     assert facts["dtype"] == "uint16"
@@ -203,11 +203,11 @@ def test_describe_says_what_is_in_the_file(written: Path) -> None:
     assert facts["truth"] == "orientations, volume"
     assert facts["usable"] == "yes"
     rewrite(written, "intensities", lambda values: values * (np.arange(24) != 3)[:, None, None, None])
-    facts = spinifel.describe(written)
+    facts = reader.describe(written)
     assert facts["zero_patterns"] == 1
     assert facts["usable"] == "yes"
     rewrite(written, "intensities", lambda values: values * 0)
-    assert "24 of the patterns" in spinifel.describe(written)["usable"]
+    assert "24 of the patterns" in reader.describe(written)["usable"]
 
 
 def test_describe_finds_the_resolution_of_a_whole_detector(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_describe_finds_the_resolution_of_a_whole_detector(tmp_path: Path) -> No
         pixel_index_map=np.zeros((1, 21, 21, 2), np.int64),
     )
     spinifel.write(tmp_path / "data.h5", simulation)
-    facts = spinifel.describe(tmp_path / "data.h5")
+    facts = reader.describe(tmp_path / "data.h5")
     assert facts["resolution_side_angstrom"] == pytest.approx(6, rel=1e-9)
     assert facts["resolution_corner_angstrom"] == pytest.approx(1 / np.linalg.norm(q, axis=-1).max())
 
@@ -233,7 +233,7 @@ def test_an_existing_file_stays_unless_told_otherwise(written: Path) -> None:
         spinifel.write(written, panel_simulation(30))
     assert written.read_bytes() == before
     spinifel.write(written, panel_simulation(30), force=True)
-    assert len(spinifel.read(written).images) == 30
+    assert len(reader.read(written).images) == 30
     assert [path.name for path in written.parent.iterdir()] == ["data.h5"]
 
 

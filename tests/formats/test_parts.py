@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from spoilt import COUNT, GAP, PIXELS, SHAPE, assert_same, good, read, refused, virtual, write
 
-from spilegate.formats import patterns, spinifel
+from spilegate.formats import patterns, reader
 from spilegate.kernels import host_memory
 from spilegate.kernels.events import dense
 from spilegate.kernels.exact import Output
@@ -27,17 +27,17 @@ def test_virtual_datasets_are_read_if_all_of_them_is_there(tmp_path: Path, name:
     expected = read(tmp_path, content)
     upper, lower = virtual(tmp_path, content, name)
     path = tmp_path / "data.h5"
-    assert_same(spinifel.read(path), expected)
+    assert_same(reader.read(path), expected)
     lower.rename(tmp_path / "elsewhere.h5")
-    text = refused(lambda: spinifel.read(path))
+    text = refused(lambda: reader.read(path))
     assert f"{path}: dataset {name!r}: a part of it is in the file lower.h5, which is not there" in text
     (tmp_path / "elsewhere.h5").rename(lower)
     with h5py.File(upper, "r+") as file:
         del file["values"]
-    assert "'values' in the file upper.h5: no such dataset" in refused(lambda: spinifel.read(path))
+    assert "'values' in the file upper.h5: no such dataset" in refused(lambda: reader.read(path))
     with h5py.File(upper, "r+") as file:
         file.create_dataset("values", (PIXELS,), "f4", chunks=(2,))
-    assert "6 of its 6 chunks were never written" in refused(lambda: spinifel.read(path))
+    assert "6 of its 6 chunks were never written" in refused(lambda: reader.read(path))
 
 
 def test_what_no_file_of_a_virtual_dataset_holds_is_named(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_no_file_of_a_virtual_dataset_holds_is_named(tmp_path: Path) -> Non
         file["values"] = images[: COUNT // 2]
     with h5py.File(path, "r+") as file:
         file.create_virtual_dataset("intensities", layout)
-    assert f"{images.size // 2} of its {images.size} values are in no file" in refused(lambda: spinifel.read(path))
+    assert f"{images.size // 2} of its {images.size} values are in no file" in refused(lambda: reader.read(path))
 
 
 @pytest.mark.parametrize("name", ["intensities", "mask", "background", "pixel_index_map"])
@@ -68,7 +68,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, name: str) -> None:
             if name in file.keys():  # noqa: SIM118 - `in` passes over links that lead nowhere
                 del file[name]
             file[name] = link
-        assert f"dataset {name!r}: {text}" in refused(lambda: spinifel.read(path))
+        assert f"dataset {name!r}: {text}" in refused(lambda: reader.read(path))
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (4, *SHAPE)}, {"chunks": (1, 1, 6, 6), "compression": "gzip"}])
@@ -78,14 +78,14 @@ def test_datasets_that_were_never_written_are_refused(tmp_path: Path, options: d
     path = write(tmp_path / "data.h5", content)
     with h5py.File(path, "r+") as file:
         file.create_dataset("intensities", images.shape, images.dtype, **options)
-    assert "never written" in refused(lambda: spinifel.read(path))
+    assert "never written" in refused(lambda: reader.read(path))
     if options:
         with h5py.File(path, "r+") as file:
             file["intensities"][:-4] = images[:-4]
-        assert "chunks were never written" in refused(lambda: spinifel.read(path))
+        assert "chunks were never written" in refused(lambda: reader.read(path))
     with h5py.File(path, "r+") as file:
         file["intensities"][...] = images
-    assert spinifel.read(path).counts
+    assert reader.read(path).counts
 
 
 WRITER = """
@@ -118,7 +118,7 @@ file.close()
 @pytest.mark.parametrize("ends", ["alive", "killed"])
 def test_a_file_that_another_program_writes(tmp_path: Path, version: str, swmr: str, text: str, ends: str) -> None:
     path = write(tmp_path / "data.h5", good())
-    expected = spinifel.read(path)
+    expected = reader.read(path)
     command = [sys.executable, "-c", WRITER, str(path), version, swmr, ends]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
@@ -126,13 +126,13 @@ def test_a_file_that_another_program_writes(tmp_path: Path, version: str, swmr: 
         if ends == "killed":
             writer.wait()
         if not text:
-            found = spinifel.read(path)
+            found = reader.read(path)
             assert_same(found, expected, "remarks")
             assert ends == "killed" or swmr == "swmr" or "open for writing" in found.remarks[0]
         elif ends == "alive":
-            assert text in refused(lambda: spinifel.read(path))
+            assert text in refused(lambda: reader.read(path))
         else:
-            assert "never closed by the program that wrote it" in (message := refused(lambda: spinifel.read(path)))
+            assert "never closed by the program that wrote it" in (message := refused(lambda: reader.read(path)))
             assert f"h5clear -s {path}" in message
 
 
@@ -142,10 +142,10 @@ def test_a_source_that_another_program_writes_is_named(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "written\n"
-        text = refused(lambda: spinifel.read(tmp_path / "data.h5"))
+        text = refused(lambda: reader.read(tmp_path / "data.h5"))
         assert "in the file upper.h5: cannot be read" in text
         assert "wait until no program writes it" in text
-    assert spinifel.read(tmp_path / "data.h5").counts
+    assert reader.read(tmp_path / "data.h5").counts
 
 
 # --- One panel, memory, errors of the computation --------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_a_single_panel_needs_no_axis(tmp_path: Path) -> None:
     first = {name: np.moveaxis(flat[name], -1, 0) for name in ("pixel_position_reciprocal", "pixel_index_map")}
     assert_same(read(tmp_path, flat | first), expected)
     assert_same(read(tmp_path, content | {"intensities": flat["intensities"]}), expected)
-    assert spinifel.describe(tmp_path / "data.h5")["usable"] == "yes"
+    assert reader.describe(tmp_path / "data.h5")["usable"] == "yes"
 
 
 def test_patterns_larger_than_memory_are_refused_with_what_fits(
@@ -169,10 +169,10 @@ def test_patterns_larger_than_memory_are_refused_with_what_fits(
     path = write(tmp_path / "data.h5", good())
     whole = 2.0 * 4 * COUNT * PIXELS**2
     monkeypatch.setattr(host_memory, "available_bytes", lambda: whole / 5)
-    text = refused(lambda: spinifel.read(path))
+    text = refused(lambda: reader.read(path))
     assert f"{path}: 90 patterns of 144 pixels: they take" in text
     assert "--set prepare.binning=3 (which fits)" in text
-    assert spinifel.read(path, binning=3).images.shape == (COUNT, 16)
+    assert reader.read(path, binning=3).images.shape == (COUNT, 16)
     monkeypatch.undo()
     assert 1e6 < host_memory.available_bytes() < 1e15
 
@@ -188,7 +188,7 @@ class Failing(Threads):
 def test_what_fails_in_a_computation_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "data.h5", good())
     with pytest.raises(RuntimeError, match="out of memory"):
-        spinifel.read(path, workers=Failing(1))
+        reader.read(path, workers=Failing(1))
 
 
 @pytest.mark.parametrize("chunk", [1, 30])
@@ -203,7 +203,7 @@ def test_patterns_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(patterns.Stack, "block", counted)
     path = write(tmp_path / "data.h5", good(0.1), chunks=(chunk, *SHAPE), compression="gzip")
-    spinifel.read(path)
+    reader.read(path)
     assert len(rows) <= patterns.SAMPLE // chunk + 2
     assert COUNT < sum(rows) <= COUNT + patterns.SAMPLE + 3
 

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from spilegate.errors import InputError
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.evaluation.states import orientation_figures, rejection, state_accuracy
-from spilegate.formats import results, spinifel
+from spilegate.formats import reader, results, spinifel
 from spilegate.records import State
 from spilegate.simulation.conditions import Conditions
 from spilegate.simulation.experiment import Simulation, simulate
@@ -200,12 +200,12 @@ def test_a_truth_that_makes_no_sense_is_refused(
         spinifel.read_truth(path)
     assert f"'truth/{name}'" in str(caught.value)
     assert message in str(caught.value)
-    spinifel.read(path)
+    reader.read(path)
     with h5py.File(path, "r+") as file:
         del file["truth"]
         file["truth"] = 3.0
     assert spinifel.read_truth(path).state is None
-    assert spinifel.describe(path)["truth"] == "orientations, volume"
+    assert reader.describe(path)["truth"] == "orientations, volume"
 
 
 def test_voxels_of_both_kinds_of_densities_agree(tmp_path: Path, simulation: Simulation) -> None:

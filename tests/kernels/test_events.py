@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from photons import blind, measured, settings
 
 from spilegate.backend import to_host
-from spilegate.formats import spinifel
+from spilegate.formats import reader, spinifel
 from spilegate.formats.patterns import SPARE
 from spilegate.kernels.events import LONGEST, dense, entries, events
 from spilegate.mtip import reconstruct
@@ -40,7 +40,7 @@ def sparse(dim: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Dataset
     """What the reader makes of their file."""
     path = tmp_path_factory.mktemp("dim") / "dim.h5"
     spinifel.write(path, dim)
-    return spinifel.read(path)
+    return reader.read(path)
 
 
 @given(Patterns, st.integers(0, 3))
@@ -97,7 +97,7 @@ def test_lists_leave_out_pixels_that_are_never_used(dim: Simulation, tmp_path: P
     hot = dim.intensities.copy()
     hot[:, dim.mask > 0] = 60_000
     spinifel.write(tmp_path / "hot.h5", replace(dim, intensities=hot))
-    read = spinifel.read(tmp_path / "hot.h5")
+    read = reader.read(tmp_path / "hot.h5")
     np.testing.assert_array_equal(
         dense(read.images, read.mask.size), dim.intensities.reshape(len(hot), -1), strict=True
     )
@@ -107,7 +107,7 @@ def test_binned_lists_hold_the_sums_of_pixels(dim: Simulation, tmp_path: Path) -
     assert dim.mask is not None
     bare = replace(dim, mask=None, intensities=np.where(dim.mask > 0, 1, dim.intensities))
     spinifel.write(tmp_path / "bare.h5", bare)
-    read = spinifel.read(tmp_path / "bare.h5", binning=2)
+    read = reader.read(tmp_path / "bare.h5", binning=2)
     assert read.images.dtype.kind in "if"
     count, _, y, x = dim.intensities.shape
     sums = bare.intensities.reshape(count, y // 2, 2, x // 2, 2).sum((2, 4)).reshape(count, -1)
@@ -116,7 +116,7 @@ def test_binned_lists_hold_the_sums_of_pixels(dim: Simulation, tmp_path: Path) -
 
 def test_bright_patterns_are_read_as_counts(tmp_path: Path) -> None:
     spinifel.write(tmp_path / "bright.h5", measured(images=30, photons=3000.0))
-    read = spinifel.read(tmp_path / "bright.h5")
+    read = reader.read(tmp_path / "bright.h5")
     assert read.counts
     assert read.images.dtype == np.float32
     assert read.images.shape == (30, read.mask.size)
@@ -124,7 +124,7 @@ def test_bright_patterns_are_read_as_counts(tmp_path: Path) -> None:
 
 def test_intensities_that_are_no_counts_are_never_lists(tmp_path: Path) -> None:
     spinifel.write(tmp_path / "exact.h5", measured(images=30, photons=None))
-    read = spinifel.read(tmp_path / "exact.h5")
+    read = reader.read(tmp_path / "exact.h5")
     assert not read.counts
     assert read.images.dtype == np.float32
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spilegate.errors import InputError
-from spilegate.formats import spinifel
+from spilegate.formats import reader
 from spilegate.simulation.experiment import detector_q
 
 COUNT, PIXELS = 24, 6
@@ -47,7 +47,7 @@ def write(folder: Path, content: Content) -> Path:
 @pytest.mark.parametrize("dtype", ["i4", "u1", "f8"])
 def test_what_is_masked_may_hold_anything_and_is_set_to_zero(tmp_path: Path, dtype: str) -> None:
     content = good()
-    dataset = spinifel.read(write(tmp_path, content | {"mask": content["mask"].astype(dtype)}))
+    dataset = reader.read(write(tmp_path, content | {"mask": content["mask"].astype(dtype)}))
     never = content["mask"].ravel() == 2
     assert dataset.mask.dtype == np.uint8
     assert np.array_equal(dataset.mask, content["mask"].ravel())
@@ -59,14 +59,14 @@ def test_what_is_masked_may_hold_anything_and_is_set_to_zero(tmp_path: Path, dty
 
 def test_patterns_of_float32_are_read_the_same(tmp_path: Path) -> None:
     content = good()
-    before = spinifel.read(write(tmp_path, content))
-    after = spinifel.read(write(tmp_path, content | {"intensities": content["intensities"].astype(np.float32)}))
+    before = reader.read(write(tmp_path, content))
+    after = reader.read(write(tmp_path, content | {"intensities": content["intensities"].astype(np.float32)}))
     assert np.array_equal(before.images, after.images)
 
 
 def test_a_block_is_as_bad_as_its_worst_pixel(tmp_path: Path) -> None:
     content = good()
-    dataset = spinifel.read(write(tmp_path, content), binning=2)
+    dataset = reader.read(write(tmp_path, content), binning=2)
     assert dataset.mask.reshape(3, 3).tolist() == [[1, 1, 0], [0, 2, 0], [2, 0, 0]]
     images = dataset.images.reshape(COUNT, 3, 3)
     assert (images[:, [1, 2], [1, 0]] == 0).all()
@@ -80,9 +80,9 @@ def test_a_block_is_as_bad_as_its_worst_pixel(tmp_path: Path) -> None:
 def test_limits_of_q_and_the_mask_add_up(tmp_path: Path) -> None:
     content = good()
     path = write(tmp_path, content)
-    q = np.linalg.norm(spinifel.read(path).q, axis=1)
+    q = np.linalg.norm(reader.read(path).q, axis=1)
     q_max = float(np.sort(q)[20])
-    dataset = spinifel.read(path, q_max=q_max)
+    dataset = reader.read(path, q_max=q_max)
     assert np.array_equal(dataset.mask, np.where(q <= q_max, content["mask"].ravel(), 2))
     assert dataset.background is not None
     assert (dataset.background[dataset.mask == 2] == 0).all()
@@ -94,7 +94,7 @@ def test_faults_count_outside_level_two_only(tmp_path: Path) -> None:
         content = good()
         change(content["intensities"])
         with pytest.raises(InputError) as caught:
-            spinifel.read(write(tmp_path, content))
+            reader.read(write(tmp_path, content))
         return str(caught.value)
 
     def empty(images: np.ndarray) -> None:
@@ -121,11 +121,11 @@ def test_the_digest_tells_masks_and_backgrounds_apart(tmp_path: Path) -> None:
         plain | {"background": content["background"] * 2},
         content,
     ]
-    digests = [spinifel.read(write(tmp_path, variant)).digest for variant in variants]
+    digests = [reader.read(write(tmp_path, variant)).digest for variant in variants]
     assert len(set(digests)) == len(digests)
-    assert spinifel.read(write(tmp_path, content), binning=2, q_max=0.17).digest == digests[-1]
+    assert reader.read(write(tmp_path, content), binning=2, q_max=0.17).digest == digests[-1]
     other_type = content | {"mask": content["mask"].astype(np.uint8)}
-    assert spinifel.read(write(tmp_path, other_type)).digest == digests[-1]
+    assert reader.read(write(tmp_path, other_type)).digest == digests[-1]
 
 
 def put(name: str, index: object, value: float) -> Callable[[Content], None]:
@@ -165,7 +165,7 @@ def test_masks_and_backgrounds_that_cannot_be_used_are_refused(
     damage(content)
     path = write(tmp_path, content)
     with pytest.raises(InputError) as caught:
-        spinifel.read(path)
+        reader.read(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "expected" in str(caught.value)
@@ -176,14 +176,14 @@ def test_a_mask_that_leaves_nothing_after_binning_is_refused(tmp_path: Path) -> 
     content = good()
     content["mask"][0, ::2, ::2] = 2
     path = write(tmp_path, content)
-    assert (spinifel.read(path).mask == 0).any()
+    assert (reader.read(path).mask == 0).any()
     with pytest.raises(InputError, match="after binning"):
-        spinifel.read(path, binning=2)
+        reader.read(path, binning=2)
 
 
 def test_inspect_says_what_is_masked_and_what_is_background(tmp_path: Path) -> None:
     content = good()
-    facts = spinifel.describe(write(tmp_path, content))
+    facts = reader.describe(write(tmp_path, content))
     assert facts["mask"] == f"{100 * 2 / 36:.1f} % never used, {100 * 4 / 36:.1f} % merge only"
     used = np.where(content["mask"] == 2, 0, content["background"])
     assert facts["background_per_pattern"] == pytest.approx(used.sum())
@@ -192,8 +192,8 @@ def test_inspect_says_what_is_masked_and_what_is_background(tmp_path: Path) -> N
     assert facts["photons_per_pattern_mean"] == pytest.approx(totals.mean())
     assert facts["usable"] == "yes"
     without = {name: values for name, values in content.items() if name in ("intensities", "pixel_position_reciprocal")}
-    facts = spinifel.describe(write(tmp_path, without))
+    facts = reader.describe(write(tmp_path, without))
     assert (facts["mask"], facts["background_per_pattern"], facts["truth"]) == ("none", "none", "none")
     assert facts["remarks"].startswith("1 pixels (2.8 %) without values")
     content["mask"][content["mask"] == 0] = 1
-    assert "no pixel of level 0" in spinifel.describe(write(tmp_path, content))["usable"]
+    assert "no pixel of level 0" in reader.describe(write(tmp_path, content))["usable"]

@@ -7,7 +7,7 @@ import pytest
 from photons import PHOTONS, heap, run_simulation
 
 from spilegate.errors import InputError
-from spilegate.formats import spinifel
+from spilegate.formats import reader, spinifel
 from spilegate.geometry.orientations import matrices, random_quaternions
 from spilegate.geometry.response import response
 from spilegate.simulation.conditions import detector_mask
@@ -106,7 +106,7 @@ def test_the_background_is_flat_and_as_strong_as_said(tmp_path: Path, known: boo
     edge = (q_length >= 0.9) & (q_length <= 1 + 1e-9)
     assert background.max() == pytest.approx(0.4 * without.intensities[:, edge].mean(), rel=1e-5)
     spinifel.write(tmp_path / "data.h5", with_it)
-    read = spinifel.read(tmp_path / "data.h5").background
+    read = reader.read(tmp_path / "data.h5").background
     assert (read is not None) == known
     if read is not None:
         assert np.array_equal(read, background.ravel())
@@ -203,7 +203,7 @@ def test_all_that_is_true_is_read_as_written(tmp_path: Path) -> None:
     assert found.state is not None
     assert found.state.dtype == np.int64
     assert found.voxel_angstrom == result.voxel_angstrom
-    dataset = spinifel.read(tmp_path / "data.h5")
+    dataset = reader.read(tmp_path / "data.h5")
     assert result.mask is not None
     assert np.array_equal(dataset.mask, result.mask.ravel())
     assert dataset.background is None

@@ -7,7 +7,7 @@ import pytest
 from command_line import assert_one_line, run
 from photons import heap, run_simulation
 
-from spilegate.formats import spinifel
+from spilegate.formats import reader, spinifel
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> No
         "--solid-angle", "--hot-pixels", 2, "--output", path,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    found, dataset = spinifel.read_truth(path), spinifel.read(path)
+    found, dataset = spinifel.read_truth(path), reader.read(path)
     assert found.state is not None
     assert found.scale is not None
     assert found.volumes is not None
@@ -52,7 +52,7 @@ def test_every_option_reaches_the_file(tmp_path: Path, models: list[Path]) -> No
     options = [*map(str, ("simulate", "--pdb", models[0], "--images", 30, "--pixels", 24, "--output"))]
     assert run(*options, again).exit_code == 0
     assert run(*options, tmp_path / "polarised.h5", "--polarisation", "vertical").exit_code == 0
-    plain, polarised = (spinifel.read(tmp_path / name).images for name in ("again.h5", "polarised.h5"))
+    plain, polarised = (reader.read(tmp_path / name).images for name in ("again.h5", "polarised.h5"))
     assert not np.array_equal(plain, polarised)
 
 

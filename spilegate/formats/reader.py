@@ -1,0 +1,127 @@
+"""Patterns read from a file of any layout, and what a file holds; which layout it is, its content decides."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.formats import faults, files, masks, pixels, truth
+from spilegate.formats.patterns import EXPECTED
+from spilegate.formats.reading import INTENSITIES, Layout, Options, Patterns, layout_of, read_patterns
+from spilegate.formats.values import EMPTY
+from spilegate.kernels.workers import Threads, Workers
+from spilegate.records import NEVER, Dataset
+
+# Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
+FEWEST_PATTERNS = 20
+
+
+def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Dataset:
+    """Read patterns and where their pixels lie; the truth, if any, is not looked at.
+
+    workers : every one of them reads its own patterns; this process's one thread if left out
+    options : of `reading.Options`
+        binning : blocks of binning x binning pixels are summed into one
+        q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
+        mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
+        broken_pixels : never used are those without a value in all patterns ("always") or in any ("ever")
+
+    Pixels of level 2 may hold anything in the file; they are set to 0.
+    Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
+    """
+    path, how = Path(path), Options(**options)
+    with files.opened(path, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            layout = layout_of(file, path, how.mask)
+        count, *panels = layout.stack.shape
+        if count < FEWEST_PATTERNS:
+            raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
+        shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
+        patterns = read_patterns(file, layout, how, workers or Threads(1), keep=True)
+    if patterns.problem:
+        raise InputError(f"{path}: dataset {INTENSITIES!r}: {patterns.problem}")
+    mask, background = patterns.way.mask, patterns.background
+    if background is not None:
+        background = np.where(mask == NEVER, 0.0, masks.bin_background(background, how.binning).ravel())
+    return Dataset(
+        patterns.found.images,
+        pixels.bin_positions(layout.q, how.binning, layout.wavelength).reshape(-1, 3),
+        mask,
+        shape,
+        pixels.bin_index_map(layout.index_map, how.binning).reshape(-1, 2),
+        _digest(layout, patterns),
+        str(path),
+        patterns.way.rule.counts,
+        background,
+        faults.taken_for(patterns.way),
+        patterns.remarks,
+    )
+
+
+def _digest(layout: Layout, patterns: Patterns) -> str:
+    """Return the SHA-256 of patterns, positions, mask and background."""
+    digest = hashlib.sha256(np.ascontiguousarray(layout.q).data)
+    digest.update(patterns.found.digests.data)
+    if layout.levels is not None:
+        digest.update(masks.MASK.encode() + layout.levels.tobytes())
+    if patterns.background is not None:
+        digest.update(masks.BACKGROUND.encode() + patterns.background.tobytes())
+    return digest.hexdigest()
+
+
+def describe(path: Path, **options: Any) -> dict[str, Any]:
+    """Return what a file holds, for `spilegate inspect`: sizes, units in the names, and under "usable" yes or why not.
+
+    options : as for `read`
+    Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
+    """
+    path, how = Path(path), Options(**options)
+    with files.opened(path, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            layout = layout_of(file, path, how.mask)
+            known = ", ".join(truth.names_in(file))
+        count, *shape = layout.stack.shape
+        facts = _facts(layout)
+        try:
+            pixels.binned_shape((shape[0], shape[1], shape[2]), how.binning, path)
+            patterns = read_patterns(file, layout, how, Threads(1), keep=False)
+        except InputError as error:
+            # Of the file or of an option; `read` says the same.
+            return facts | {"truth": known or "none", "usable": str(error).removeprefix(f"{path}: ")}
+    few = f"{count} patterns; expected at least {FEWEST_PATTERNS}" if count < FEWEST_PATTERNS else None
+    totals, background = patterns.found.totals, patterns.background
+    return facts | {
+        "background_per_pattern": "none" if background is None else float(background.sum()),
+        "taken_for": faults.taken_for(patterns.way),
+        "photons_per_pattern_min": float(totals.min()),
+        "photons_per_pattern_mean": float(totals.mean()),
+        "photons_per_pattern_max": float(totals.max()),
+        "zero_patterns": int((patterns.found.faults == EMPTY).sum()),
+        "remarks": "; ".join(patterns.remarks) or "none",
+        "truth": known or "none",
+        "usable": patterns.problem or few or "yes",
+    }
+
+
+def _facts(layout: Layout) -> dict[str, Any]:
+    """Return what a file says of its pixels."""
+    images, q_length = layout.stack.dataset, np.linalg.norm(layout.q, axis=-1)
+    count, panels, *size = layout.stack.shape
+    return {
+        "file": str(layout.path),
+        "size_mib": layout.path.stat().st_size / 2**20,
+        "patterns": count,
+        "panels": panels,
+        "pixels": size,
+        "dtype": str(images.dtype),
+        "wavelength_angstrom": layout.wavelength,
+        "q_min_inverse_angstrom": float(q_length.min()),
+        "q_max_inverse_angstrom": float(q_length.max()),
+        "resolution_side_angstrom": 1 / pixels.inscribed_q(layout.q, layout.wavelength),
+        "resolution_corner_angstrom": 1 / float(q_length.max()),
+        "mask": "none" if layout.levels is None else masks.described(layout.levels),
+    }
