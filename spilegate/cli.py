@@ -96,6 +96,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Patterns: SpiniFEL's HDF5, or Dragonfly's photons, binary or HDF5.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Log = Annotated[
     Path | None, typer.Option("--log", metavar="FILE", help="Add the same lines, with time stamps, to this file.")
@@ -110,6 +113,13 @@ Assembly = Annotated[
     typer.Option(
         "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
     ),
+]
+DetectorFile = Annotated[
+    str | None,
+    typer.Option("--detector", metavar="FILE", help="Where the pixels of Dragonfly's photons lie, .dat or HDF5."),
+]
+Wavelength = Annotated[
+    float | None, typer.Option("--wavelength-angstrom", help="Of the beam, for files that do not say it.")
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")]
 Assignments = Annotated[
@@ -141,8 +151,10 @@ def front(
 @app.command()
 def reconstruct(
     context: typer.Context,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
+    data: Data,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
+    detector: DetectorFile = None,
+    wavelength_angstrom: Wavelength = None,
     config: Config = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
@@ -173,6 +185,8 @@ def reconstruct(
     from spilegate.commands.job import Job
 
     shorthands = {
+        "--detector": ("prepare.detector", detector),
+        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
         "--symmetry": ("symmetry", symmetry),
@@ -276,7 +290,9 @@ def evaluate(
 
 @app.command()
 def inspect(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Patterns, HDF5 in SpiniFEL's layout.")],
+    data: Data,
+    detector: DetectorFile = None,
+    wavelength_angstrom: Wavelength = None,
     config: Config = None,
     assignments: Assignments = None,
     quiet: Quiet = False,
@@ -289,7 +305,11 @@ def inspect(
     from spilegate.commands import describe as command
     from spilegate.commands.configuration import load_settings
 
-    command.run(data, load_settings(config, assignments or [], {}), quiet=quiet, log=log)
+    shorthands = {
+        "--detector": ("prepare.detector", detector),
+        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
+    }
+    command.run(data, load_settings(config, assignments or [], shorthands), quiet=quiet, log=log)
 
 
 @app.command()

@@ -47,6 +47,7 @@ class Dataset:
     background : (N_PIX,) float64 [counts per pattern], mean of a common additive background, 0 where the mask is 2;
         None if not known
     taken_for : what the values of the file were taken for, in words; remarks : what else was done on reading them
+    response : (N_PIX,) float64, what every pixel counts of what it would at the beam; None if that is not known
     """
 
     images: Any
@@ -60,6 +61,7 @@ class Dataset:
     background: Float64 | None = None
     taken_for: str = ""
     remarks: tuple[str, ...] = ()
+    response: Float64 | None = None
 
 
 @dataclass(frozen=True)

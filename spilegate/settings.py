@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 # The options that a reader of patterns needs.
-READING = ("binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels")
+READING = (
+    "binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels", "detector", "wavelength_angstrom",
+)  # fmt: skip
 
 
 def symmetry_name(text: str) -> str:
@@ -89,6 +91,12 @@ class PrepareOptions(_Options):
         description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
     )
 
+    detector: str | None = Field(
+        None, description="File that says where the pixels lie, for photons that do not: a detector of Dragonfly."
+    )
+    wavelength_angstrom: float | None = Field(
+        None, gt=0, description="Wavelength of the beam [angstrom], for files that do not say it."
+    )
     hot_pixels: bool = Field(
         default=True, description="Find pixels that are hot in single patterns, and put what is expected there."
     )

@@ -184,12 +184,8 @@ def open_hdf5(path: Path, expected: str) -> Iterator[h5py.File]:
         yield file
 
 
-@contextmanager
-def opened(path: Path, expected: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read, also while another program writes it; raise InputError if that cannot be.
-
-    Errors of what is done with it are not caught: whatever reads belongs into `reading`.
-    """
+def check_readable(path: Path, expected: str) -> None:
+    """Raise InputError if there is no such file, or it may not be read. expected : what it should be, for messages."""
     if not path.is_file():
         found = "found a folder" if path.is_dir() else "not found"
         raise InputError(f"{path}: {found}; expected {expected}; check the path")
@@ -198,6 +194,15 @@ def opened(path: Path, expected: str) -> Iterator[h5py.File]:
             raw.read(1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+@contextmanager
+def opened(path: Path, expected: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read, also while another program writes it; raise InputError if that cannot be.
+
+    Errors of what is done with it are not caught: whatever reads belongs into `reading`.
+    """
+    check_readable(path, expected)
     with reading(path, expected):
         file = _open(path, expected)
     with file:

@@ -109,11 +109,16 @@ def read_background(
     values: Float64 = raw.astype(np.float64)
     if mask is not None:
         values[mask == NEVER] = 0
+    return checked_background(values, where)
+
+
+def checked_background(values: Float64, where: str) -> Float64:
+    """Return a background; raises InputError if values are negative or not finite. where : it is, for messages."""
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         raise InputError(
-            f"{where}: {int(wrong.sum())} pixels with values that are negative or not finite; expected {expected}; "
-            "mend them, or set their level in the mask to 2"
+            f"{where}: {int(wrong.sum())} pixels with values that are negative or not finite; expected mean counts per "
+            "pattern that are not the particle's; mend them, or set their level in the mask to 2"
         )
     return values
 

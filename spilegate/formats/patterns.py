@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spilegate.formats import files
 from spilegate.formats import values as kinds
+from spilegate.formats.dragonfly import Photons
 from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Rule
 from spilegate.kernels.events import LONGEST, entries, events
@@ -22,7 +23,7 @@ from spilegate.kernels.exact import Output, Rows, Total
 from spilegate.kernels.workers import Here, Workers
 from spilegate.records import NEVER, Bool, Float32, Float64, UInt8
 
-EXPECTED = "patterns in SpiniFEL's HDF5 layout"
+EXPECTED = "patterns in SpiniFEL's HDF5 layout, or Dragonfly's"
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
 BLOCK_BYTES = 32 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
@@ -38,10 +39,15 @@ MOST_PASSES = 4
 
 @dataclass(frozen=True)
 class Stack:
-    """The patterns of a file: a dataset of shape (N_IMG, panels, y, x), or (N_IMG, y, x) of one panel."""
+    """The patterns of a file: a dataset of shape (N_IMG, panels, y, x), or (N_IMG, y, x) of one panel.
 
-    dataset: h5py.Dataset
+    name : of the dataset, and expected : what the file should be, for messages
+    """
+
+    dataset: h5py.Dataset | Photons
     path: Path
+    name: str
+    expected: str = EXPECTED
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -67,7 +73,7 @@ class Stack:
         """Return some patterns spread over the file, or all if there are no more, (n, panels, y, x)."""
         count, pattern_bytes = self.shape[0], self.dataset.dtype.itemsize * math.prod(self.shape[1:])
         wanted = max(FEWEST_SAMPLED, min(SAMPLE, SAMPLE_BYTES // pattern_bytes))
-        with files.reading(self.path, EXPECTED):
+        with files.reading(self.path, self.expected):
             if count <= wanted:
                 return self.block(slice(0, count))
             # A chunk is read as a whole, so several patterns come from each. Not evenly: they may have a period.
@@ -80,8 +86,8 @@ class Stack:
 
     def refuse(self, index: int) -> NoReturn:
         """Raise InputError for a pattern that a worker could not read: here, so that all processes of a run meet it."""
-        with files.reading(self.path, EXPECTED):
-            self.block(slice(index, index + 1))
+        with files.reading(self.path, self.expected):
+            self.block(slice(index, min(index + self.tile, self.shape[0])))
             raise OSError(f"pattern {index} cannot be read")
 
 

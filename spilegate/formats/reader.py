@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, files, masks, pixels, truth
-from spilegate.formats.patterns import EXPECTED
-from spilegate.formats.reading import INTENSITIES, Layout, Options, Patterns, layout_of, read_patterns
+from spilegate.formats import faults, masks, pixels, sources
+from spilegate.formats.reading import Layout, Options, Patterns, read_patterns
 from spilegate.formats.values import EMPTY
 from spilegate.kernels.workers import Threads, Workers
 from spilegate.records import NEVER, Dataset
@@ -29,24 +28,25 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
         mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
         broken_pixels : never used are those without a value in all patterns ("always") or in any ("ever")
+        detector, wavelength_angstrom : where the pixels of Dragonfly's photons lie
 
     Pixels of level 2 may hold anything in the file; they are set to 0.
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.
     """
     path, how = Path(path), Options(**options)
-    with files.opened(path, EXPECTED) as file:
-        with files.reading(path, EXPECTED):
-            layout = layout_of(file, path, how.mask)
+    with sources.opened(path, how) as layout:
         count, *panels = layout.stack.shape
         if count < FEWEST_PATTERNS:
             raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
         shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
-        patterns = read_patterns(file, layout, how, workers or Threads(1), keep=True)
+        patterns = read_patterns(layout, how, workers or Threads(1), keep=True)
     if patterns.problem:
-        raise InputError(f"{path}: dataset {INTENSITIES!r}: {patterns.problem}")
-    mask, background = patterns.way.mask, patterns.background
+        raise InputError(f"{path}: {layout.stack.name}: {patterns.problem}")
+    mask, background, response = patterns.way.mask, patterns.background, layout.response
     if background is not None:
         background = np.where(mask == NEVER, 0.0, masks.bin_background(background, how.binning).ravel())
+    if response is not None:
+        response = pixels.blocks(response, how.binning).mean((2, 4)).ravel()
     return Dataset(
         patterns.found.images,
         pixels.bin_positions(layout.q, how.binning, layout.wavelength).reshape(-1, 3),
@@ -59,17 +59,20 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         background,
         faults.taken_for(patterns.way),
         patterns.remarks,
+        response,
     )
 
 
 def _digest(layout: Layout, patterns: Patterns) -> str:
-    """Return the SHA-256 of patterns, positions, mask and background."""
+    """Return the SHA-256 of patterns, positions, mask, background and response."""
     digest = hashlib.sha256(np.ascontiguousarray(layout.q).data)
     digest.update(patterns.found.digests.data)
     if layout.levels is not None:
         digest.update(masks.MASK.encode() + layout.levels.tobytes())
     if patterns.background is not None:
         digest.update(masks.BACKGROUND.encode() + patterns.background.tobytes())
+    if layout.response is not None:
+        digest.update(b"response" + layout.response.tobytes())
     return digest.hexdigest()
 
 
@@ -80,15 +83,12 @@ def describe(path: Path, **options: Any) -> dict[str, Any]:
     Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
     """
     path, how = Path(path), Options(**options)
-    with files.opened(path, EXPECTED) as file:
-        with files.reading(path, EXPECTED):
-            layout = layout_of(file, path, how.mask)
-            known = ", ".join(truth.names_in(file))
-        count, *shape = layout.stack.shape
+    with sources.opened(path, how) as layout:
+        known, (count, *shape) = layout.truth, layout.stack.shape
         facts = _facts(layout)
         try:
             pixels.binned_shape((shape[0], shape[1], shape[2]), how.binning, path)
-            patterns = read_patterns(file, layout, how, Threads(1), keep=False)
+            patterns = read_patterns(layout, how, Threads(1), keep=False)
         except InputError as error:
             # Of the file or of an option; `read` says the same.
             return facts | {"truth": known or "none", "usable": str(error).removeprefix(f"{path}: ")}
@@ -113,6 +113,7 @@ def _facts(layout: Layout) -> dict[str, Any]:
     count, panels, *size = layout.stack.shape
     return {
         "file": str(layout.path),
+        "format": layout.format,
         "size_mib": layout.path.stat().st_size / 2**20,
         "patterns": count,
         "panels": panels,

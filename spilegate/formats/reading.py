@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,9 +12,9 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, files, masks, pixels
+from spilegate.formats import faults, files, masks, pixels, truth
 from spilegate.formats import values as kinds
-from spilegate.formats.patterns import EXPECTED, SPARE, Found, Pass, Stack, passed
+from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
 from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
@@ -33,6 +34,8 @@ class Options:
     mask: masks.Means = "levels"
     photon_unit: float | None = None
     broken_pixels: Literal["always", "ever"] = "always"
+    detector: str | None = None
+    wavelength_angstrom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Layout:
 
     q : (panels, y, x, 3) [1/angstrom]; index_map : (panels, y, x, 2)
     levels : (panels, y, x), None if there is no mask
+    background : returns that of levels (panels, y, x), in values of the file, None if it has none
+    response : (panels, y, x), what pixels count of what they would at the beam, None if it is not known
+    format : of the file, and truth : what it knows of the truth, in words
     """
 
     path: Path
@@ -49,6 +55,10 @@ class Layout:
     wavelength: float
     index_map: Int64
     levels: UInt8 | None
+    background: Callable[[UInt8], Float64 | None]
+    response: Float64 | None = None
+    format: str = "SpiniFEL's HDF5"
+    truth: str = ""
 
     def mask(self, broken: Bool, options: Options) -> UInt8:
         """Return the levels of pixels after binning (N_PIX,); InputError if none can be used. broken : never used."""
@@ -81,7 +91,7 @@ def stack_of(file: h5py.File, path: Path) -> Stack:
     images = files.dataset(file, INTENSITIES, path, expected)
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise InputError(f"{path}: dataset {INTENSITIES!r}: shape {images.shape}; expected {expected}")
-    return Stack(images, path)
+    return Stack(images, path, f"dataset {INTENSITIES!r}")
 
 
 def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
@@ -90,10 +100,19 @@ def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
     shape = stack.shape[1:]
     q, wavelength = pixels.read_positions(file, path, shape)
     index_map = pixels.read_index_map(file, path, shape)
-    return Layout(path, stack, q, wavelength, index_map, masks.read_mask(file, path, shape, means))
+    return Layout(
+        path,
+        stack,
+        q,
+        wavelength,
+        index_map,
+        masks.read_mask(file, path, shape, means),
+        lambda levels: masks.read_background(file, path, shape, levels),
+        truth=", ".join(truth.names_in(file)),
+    )
 
 
-def read_patterns(file: h5py.File, layout: Layout, options: Options, workers: Workers, *, keep: bool) -> Patterns:
+def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: bool) -> Patterns:
     """Read all patterns, and what the file says of their background.
 
     keep : whether the patterns themselves are wanted
@@ -102,9 +121,9 @@ def read_patterns(file: h5py.File, layout: Layout, options: Options, workers: Wo
     stack, ever = layout.stack, options.broken_pixels == "ever"
     allowed = np.ones(stack.shape[1:], np.bool_) if layout.levels is None else layout.levels < NEVER
     first = _first(layout, options, allowed, ever=ever)
-    with files.reading(layout.path, EXPECTED):
+    with files.reading(layout.path, stack.expected):
         levels = np.where(allowed & ~first.rule.broken, 0, NEVER).astype(np.uint8)
-        background = masks.read_background(file, layout.path, stack.shape[1:], levels)
+        background = layout.background(levels)
     if keep:
         _check_memory(first, layout.path, workers)
     way, found = passed(

@@ -53,7 +53,8 @@ class Experiment:
     weight : (N_IMG,) float64, 0 for what is no pattern at all
     statistics : "gaussian" or "poisson"
     workers : those who hold the images
-    q_min, q_max : radius of the first and last pixels used [1/angstrom]
+    q_min, q_max : radius of the first and last pixels used [1/angstrom]; q_first : of the first that patterns are
+        matched on, further out than q_min where the first ones are for merging only
     diameter_angstrom : largest diameter, `diameter_estimated` from the patterns or given
     symmetry : imposed on every autocorrelation merged
     photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
@@ -72,6 +73,7 @@ class Experiment:
     statistics: Literal["gaussian", "poisson"]
     profile: Profile
     q_min: float
+    q_first: float
     q_max: float
     diameter_angstrom: float
     diameter_estimated: bool
@@ -144,7 +146,7 @@ class Experiment:
         """Return the schedule of a run whose blind start went on outwards so many times."""
         if not start:
             return self.plans
-        return schedule(self.diameter_angstrom, self.q_max, self.q_min, soft=self.soft, start=start)
+        return schedule(self.diameter_angstrom, self.q_max, self.q_first, soft=self.soft, start=start)
 
     def fewest_generations(self, start: int = 0) -> int:
         """Return how many generations there are at least: it takes two at the full radius to see that nothing changes.
@@ -158,7 +160,7 @@ class Experiment:
     def radii(self, plan: Plan) -> tuple[float, float]:
         """Return the radius of the first ring that a generation searches on and their distance at most [1/angstrom]."""
         spacing = min(1 / (RINGS_PER_SPECKLE * self.diameter_angstrom), plan.q_match / FEWEST_RINGS)
-        return max(self.q_min, FIRST_RING / self.diameter_angstrom), spacing
+        return max(self.q_first, FIRST_RING / self.diameter_angstrom), spacing
 
     def rings(self, plan: Plan) -> Likelihood:
         """Return how patterns are compared on the rings a generation searches on."""

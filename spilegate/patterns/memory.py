@@ -31,7 +31,7 @@ def check_memory(experiment: Experiment, settings: Settings) -> None:
             experiment.q_max,
             free(),
             getattr(workers, "name", "every processor"),
-            least=max(FEWEST_SPECKLES, experiment.q_min * diameter + START_RING) / diameter,
+            least=max(FEWEST_SPECKLES, experiment.q_first * diameter + START_RING) / diameter,
             diameter_angstrom=diameter,
             patterns=float(experiment.images.nbytes),
             option=getattr(workers, "option", None),
@@ -57,7 +57,7 @@ def needs(experiment: Experiment, settings: Settings, q_max: float) -> Needs:
         half_sets = settings.resolution.half_sets
         copies = experiment.images.nbytes * ((1.0 + 0.5 / SEARCH_OUTWARDS) if half_sets else 1.0 / SEARCH_OUTWARDS)
     found = []
-    for plan in schedule(experiment.diameter_angstrom, q_max, experiment.q_min, soft=soft):
+    for plan in schedule(experiment.diameter_angstrom, q_max, experiment.q_first, soft=soft):
         by_view = soft or plan.number == 1 or options.method == "polar"
         first, spacing = experiment.radii(plan)
         # As many as `rings` lays.

@@ -59,10 +59,11 @@ def prepare(
         statistics=statistics,
         profile=Profile(found.profile_q, found.profile_mean, found.profile_variance),
         q_min=found.q_min,
+        q_first=search.q_first,
         q_max=found.q_max,
         diameter_angstrom=found.diameter_angstrom,
         diameter_estimated=settings.prepare.diameter_angstrom is None,
-        plans=schedule(found.diameter_angstrom, found.q_max, found.q_min, soft=soft),
+        plans=schedule(found.diameter_angstrom, found.q_max, search.q_first, soft=soft),
         workers=workers,
         symmetry=group(settings.symmetry),
         photons=photons,
@@ -87,7 +88,9 @@ class _Search:
         if options.q_max is not None:
             self._q_max = min(options.q_max, float(self._q_length[given.matched].max()))
         check_pixels(given, self._q_max, dataset.source)
-        self._q_min = float(max(options.q_min, 0.999 * self._q_length[given.merged].min()))
+        self._q_min, self.q_first = (
+            float(max(options.q_min, 0.999 * self._q_length[pixels].min())) for pixels in (given.merged, given.matched)
+        )
         self._wanted = chosen(dataset, options)
         if options.background == "file" and dataset.background is None:
             raise InputError(
@@ -149,7 +152,7 @@ class _Search:
             diameter = round(diameter, 1)
         check_diameter(
             diameter,
-            q_min=self._q_min,
+            q_min=self.q_first,
             q_max=self._q_max,
             longest=longest(detector),
             source=self._data.source,
@@ -203,13 +206,24 @@ class _Search:
 
 
 def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
-    """Return the pixels of a data set: levels 0 for everything, 1 for merging only, 2 for nothing."""
+    """Return the pixels of a data set: levels 0 for everything, 1 for merging only, 2 for nothing.
+
+    Raises InputError for polarisation or solid angle where the detector's file has them already.
+    """
     known = known_background(dataset, options)
+    seen = response(dataset.q, polarisation=options.polarisation, solid_angle=options.solid_angle)
+    if dataset.response is not None:
+        if options.polarisation != "none" or options.solid_angle:
+            raise InputError(
+                f"{dataset.source}: its detector's file says what every pixel sees; found prepare.polarisation or "
+                "prepare.solid_angle besides; leave them out"
+            )
+        seen = dataset.response
     return Detector(
         dataset.q,
         dataset.mask == 0,
         dataset.mask < 2,
-        response(dataset.q, polarisation=options.polarisation, solid_angle=options.solid_angle),
+        seen,
         np.zeros(len(dataset.q)) if known is None else known,
     )
 

@@ -172,6 +172,24 @@ def test_too_few_speckles_are_refused(simulation):
         prepare(as_dataset(simulation), settings(prepare={"diameter_angstrom": 10.0}))
 
 
+def test_a_start_reaches_beyond_pixels_that_are_for_merging_only(simulation):
+    """As in masks of experiments, where the innermost speckles do not tell orientations."""
+    dataset = as_dataset(simulation)
+    length = np.linalg.norm(dataset.q, axis=1)
+    first = 3.2 / 60.0
+    given = {"diameter_angstrom": 60.0}
+    inner = replace(dataset, mask=np.where(length < first, 1, 0).astype(np.uint8))
+    experiment = prepare(inner, settings(prepare=given))
+    assert experiment.q_min < 0.1 * first
+    assert experiment.q_first == pytest.approx(first, rel=0.05)
+    plan = experiment.plan(1)
+    coverage = experiment.rings(plan).sampling.coverage
+    assert plan.q_match > experiment.q_first + 1.5 / 60.0
+    assert (coverage.max(axis=1) > 0).all()
+    everywhere = prepare(dataset, settings(prepare=given))
+    assert everywhere.q_first == everywhere.q_min
+
+
 @given(st.floats(20, 2000), st.floats(2.1, 25))
 def test_schedules_march_outwards(diameter, speckles):
     q_max = speckles / diameter

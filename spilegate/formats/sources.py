@@ -1,0 +1,85 @@
+"""Which layout a file of patterns has, decided by its content and never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.formats import dragonfly, dragonfly_detector, files, masks
+from spilegate.formats.dragonfly import Photons
+from spilegate.formats.patterns import EXPECTED, Stack
+from spilegate.formats.reading import Layout, Options, layout_of
+from spilegate.records import NEVER, Float64, UInt8
+
+
+@contextmanager
+def opened(path: Path, options: Options) -> Iterator[Layout]:
+    """Open a file of patterns and say what it says of its pixels, before any pattern is read.
+
+    Raises InputError if it is none, or if what is needed besides it is missing, or is there twice.
+    """
+    files.check_readable(path, EXPECTED)
+    header = None if h5py.is_hdf5(path) else dragonfly.header_of(path)
+    if header:
+        yield _dragonfly(
+            path, options, header.pixels, lambda shape: dragonfly.binary(path, header, shape), "Dragonfly's, binary"
+        )
+        return
+    with files.opened(path, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            layout = _of_hdf5(file, path, options)
+        yield layout
+
+
+def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
+    """Return what an HDF5 file says of its pixels."""
+    if dragonfly.is_photons(file):
+        number = dragonfly.pixels_of(file, path)
+        return _dragonfly(path, options, number, lambda shape: dragonfly.hdf5(file, path, shape), "Dragonfly's HDF5")
+    if dragonfly.is_detector(file):
+        raise InputError(f"{path}: a detector of Dragonfly; expected patterns; give it as --detector, and its photons")
+    given = {"prepare.detector": options.detector, "prepare.wavelength_angstrom": options.wavelength_angstrom}
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{path}: says itself where its pixels lie; found {name} = {value} besides; leave it out")
+    return layout_of(file, path, options.mask)
+
+
+def _dragonfly(
+    path: Path, options: Options, number: int, photons: Callable[[tuple[int, int, int]], Photons], name: str
+) -> Layout:
+    """Return what the detector of Dragonfly's photons says of their pixels; number : how many these are."""
+    if options.detector is None:
+        raise InputError(
+            f"{path}: {dragonfly.EXPECTED}, which do not say where their pixels lie; expected their detector's file as "
+            "well; add --detector FILE (.dat or .h5)"
+        )
+    if options.wavelength_angstrom is None:
+        raise InputError(
+            f"{path}: {dragonfly.EXPECTED}, which do not say the wavelength; expected it as well; add "
+            "--wavelength-angstrom NUMBER"
+        )
+    found = dragonfly_detector.read(Path(options.detector), number, options.wavelength_angstrom, options.mask)
+    shape = (found.levels.shape[0], found.levels.shape[1], found.levels.shape[2])
+
+    def background(levels: UInt8) -> Float64 | None:
+        if found.background is None:
+            return None
+        return masks.checked_background(np.where(levels == NEVER, 0.0, found.background), str(options.detector))
+
+    return Layout(
+        path,
+        Stack(photons(shape), path, "photons", dragonfly.EXPECTED),
+        found.q,
+        options.wavelength_angstrom,
+        found.index_map,
+        found.levels,
+        background,
+        found.response,
+        name,
+    )
