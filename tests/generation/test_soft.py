@@ -11,6 +11,7 @@ import pytest
 from conftest import Diary, assert_same_state
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import made_up_state
 from photons import blind, measured, settings, true_autocorrelation
 
 from spilegate.convergence import converged, reason
@@ -103,7 +104,7 @@ def test_halves_go_the_way_of_the_whole() -> None:
         seen.clear()
         found = replace(whole, soft=softly, statistics=statistics)
         with pytest.raises(StopIteration):
-            halves.half_sets(settings(prepare=GIVEN), found, None, run)
+            halves.half_sets(settings(prepare=GIVEN), found, made_up_state(), run)
         assert [(half.soft, half.statistics) for half in seen] == [(softly, statistics)] * 2
         assert [half.plans for half in seen] == [whole.plans] * 2
 
