@@ -129,6 +129,14 @@ Assignments = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
 
+def _missing(detector: str | None, wavelength_angstrom: float | None) -> dict[str, tuple[str, Any]]:
+    """Return the shorthands of what a file of patterns may not say itself."""
+    return {
+        "--detector": ("prepare.detector", detector),
+        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
+    }
+
+
 def _version(wanted: bool) -> None:
     """Print the version and exit."""
     if wanted:
@@ -185,8 +193,7 @@ def reconstruct(
     from spilegate.commands.job import Job
 
     shorthands = {
-        "--detector": ("prepare.detector", detector),
-        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
+        **_missing(detector, wavelength_angstrom),
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
         "--symmetry": ("symmetry", symmetry),
@@ -305,11 +312,8 @@ def inspect(
     from spilegate.commands import describe as command
     from spilegate.commands.configuration import load_settings
 
-    shorthands = {
-        "--detector": ("prepare.detector", detector),
-        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
-    }
-    command.run(data, load_settings(config, assignments or [], shorthands), quiet=quiet, log=log)
+    settings = load_settings(config, assignments or [], _missing(detector, wavelength_angstrom))
+    command.run(data, settings, quiet=quiet, log=log)
 
 
 @app.command()

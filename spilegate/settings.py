@@ -90,13 +90,13 @@ class PrepareOptions(_Options):
         "always",
         description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
     )
-
     detector: str | None = Field(
         None, description="File that says where the pixels lie, for photons that do not: a detector of Dragonfly."
     )
     wavelength_angstrom: float | None = Field(
         None, gt=0, description="Wavelength of the beam [angstrom], for files that do not say it."
     )
+
     hot_pixels: bool = Field(
         default=True, description="Find pixels that are hot in single patterns, and put what is expected there."
     )

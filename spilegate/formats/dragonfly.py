@@ -7,6 +7,7 @@ wavelength.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats.dragonfly_detector import COLUMNS
+from spilegate.formats.whole import check_whole
 from spilegate.records import Int64
 
 # What follows the numbers of patterns and pixels, and of which kind they are, is unused.
@@ -26,15 +28,21 @@ NUM_PIX = "num_pix"
 EXPECTED = "Dragonfly's photons"
 # Types of values. A header says which there are, but writers put other things there: the size of the file tells.
 INTEGERS, REALS = "<i4", "<f8"
+MOST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a binary file and its size say: patterns, pixels, type of dense values, None of lists."""
+    """What a binary file says of itself before the photons.
+
+    patterns, pixels : how many; dtype : of the values
+    numbers : (2, N_IMG) int64, of lists how many pixels of every pattern were hit once, and more often
+    """
 
     patterns: int
     pixels: int
-    dense: str | None
+    dtype: str
+    numbers: Int64 | None = None
 
 
 class Photons:
@@ -78,13 +86,15 @@ class Lists:
         if not np.array_equal(n_multi, n_counts):
             raise OSError(f"patterns {first} to {last - 1}: pixels of several photons without their numbers")
         place = np.concatenate([ones, places]).astype(np.int64)
-        if len(place) and not (place.min() >= 0 and place.max() < self._pixels):
-            raise OSError(f"patterns {first} to {last - 1}: photons at pixel {place.max()} of {self._pixels}")
-        if len(counts) and counts.min() < 0:
-            raise OSError(f"patterns {first} to {last - 1}: {counts.min()} photons at a pixel")
+        wrong = place[(place < 0) | (place >= self._pixels)]
+        if len(wrong):
+            raise OSError(f"patterns {first} to {last - 1}: photons at pixel {wrong[0]} of {self._pixels}")
         pattern = np.concatenate([np.repeat(np.arange(number), n) for n in (n_ones, n_multi)])
         weight = np.concatenate([np.ones(len(ones)), counts])
         photons = np.bincount(pattern * self._pixels + place, weight, minlength=number * self._pixels)
+        wrong = np.concatenate([counts[counts < 0], photons[photons > MOST]])
+        if len(wrong):
+            raise OSError(f"patterns {first} to {last - 1}: {wrong[0]:.0f} photons at a pixel")
         return photons.astype(np.int32).reshape(number, self._pixels)
 
 
@@ -114,15 +124,16 @@ def header_of(path: Path) -> Header | None:
     if count < 1 or pixels < 1:
         return None
     rest = size - HEADER_BYTES
-    for dense in (INTEGERS, REALS):
-        if rest == np.dtype(dense).itemsize * count * pixels:
-            return Header(count, pixels, dense)
+    for dtype in (INTEGERS, REALS):
+        if rest == np.dtype(dtype).itemsize * count * pixels:
+            return Header(count, pixels, dtype)
     if rest < 8 * count:
         return None
-    ones, multi = _numbers(path, count)
-    if min(ones.min(), multi.min()) < 0 or rest != 8 * count + 4 * ones.sum() + 8 * multi.sum():
+    numbers = np.fromfile(path, INTEGERS, 2 * count, offset=HEADER_BYTES).astype(np.int64).reshape(2, count)
+    ones, multi = numbers.sum(axis=1).tolist()
+    if numbers.min() < 0 or rest != 8 * count + 4 * ones + 8 * multi:
         return None
-    return Header(count, pixels, None)
+    return Header(count, pixels, INTEGERS, numbers)
 
 
 def is_photons(file: h5py.File) -> bool:
@@ -137,19 +148,19 @@ def is_detector(file: h5py.File) -> bool:
 
 def binary(path: Path, header: Header, shape: tuple[int, int, int]) -> Photons:
     """Return the patterns of a binary file; they are read as they are asked for. shape : (panels, y, x)."""
-    if header.dense:
-        values: Any = np.memmap(path, header.dense, "r", HEADER_BYTES, (header.patterns, header.pixels))
+    values: Any
+    if header.numbers is None:
+        values = np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.patterns, header.pixels))
         return Photons(values, shape)
-    ones, multi = _numbers(path, header.patterns)
-    total = int(ones.sum() + 2 * multi.sum())
+    lengths = header.numbers[[0, 1, 1]]
+    ends = np.cumsum(lengths.sum(axis=1))
     at = HEADER_BYTES + 8 * header.patterns
-    values = np.memmap(path, INTEGERS, "r", at, (total,)) if total else np.zeros(0, np.int32)
-    begins = [np.concatenate([[0], np.cumsum(number)]) for number in (ones, multi, multi)]
-    places = np.cumsum([0, ones.sum(), multi.sum(), multi.sum()])
-    parts = [
-        Ragged(values[first:last], begin) for begin, first, last in zip(begins, places[:-1], places[1:], strict=True)
-    ]
-    return Photons(Lists(header.patterns, header.pixels, (parts[0], parts[1], parts[2])), shape)
+    values = np.memmap(path, header.dtype, "r", at, (int(ends[-1]),)) if ends[-1] else np.zeros(0, np.int32)
+    ones, places, counts = (
+        Ragged(part, np.append(0, np.cumsum(length)))
+        for part, length in zip(np.split(values, ends[:-1]), lengths, strict=True)
+    )
+    return Photons(Lists(header.patterns, header.pixels, (ones, places, counts)), shape)
 
 
 def pixels_of(file: h5py.File, path: Path) -> int:
@@ -170,11 +181,6 @@ def hdf5(file: h5py.File, path: Path, shape: tuple[int, int, int]) -> Photons:
                 f"{path}: dataset {name!r}: {getattr(each, 'dtype', 'a group')} {getattr(each, 'shape', '')}; expected "
                 f"a list of integers for every pattern, as {EXPECTED} have"
             )
-    parts = [Ragged(each, None) for each in found]
-    return Photons(Lists(len(found[0]), int(np.prod(shape)), (parts[0], parts[1], parts[2])), shape)
-
-
-def _numbers(path: Path, count: int) -> tuple[Int64, Int64]:
-    """Return of every pattern how many pixels were hit once, and more often."""
-    numbers = np.fromfile(path, INTEGERS, 2 * count, offset=HEADER_BYTES).astype(np.int64)
-    return numbers[:count], numbers[count:]
+        check_whole(each, f"{path}: dataset {name!r}")
+    ones, places, counts = (Ragged(each, None) for each in found)
+    return Photons(Lists(len(found[0]), math.prod(shape), (ones, places, counts)), shape)

@@ -16,7 +16,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.masks import Means
-from spilegate.formats.pixels import EWALD_TOLERANCE
+from spilegate.formats.pixels import EWALD_TOLERANCE, PLAUSIBLE_Q
 from spilegate.geometry.detector import ewald_wavelength, pixel_spacing
 from spilegate.records import NEVER, USE, Float64, Int64, UInt8
 
@@ -71,6 +71,12 @@ def read(path: Path, count: int, wavelength: float, means: Means = "levels") -> 
         raise InputError(
             f"{path}: {RADIUS} {radius:g} voxels; expected {found:.6g}, the radius of the sphere that the pixels lie "
             "on; make the detector's file again"
+        )
+    largest = float(np.linalg.norm(q, axis=1).max()) / (wavelength * found)
+    if not PLAUSIBLE_Q[0] <= largest <= PLAUSIBLE_Q[1]:
+        raise InputError(
+            f"{path}: prepare.wavelength_angstrom = {wavelength:g}: its pixels reach to {1 / largest:.3g} angstrom; "
+            f"expected {1 / PLAUSIBLE_Q[1]:g} to {1 / PLAUSIBLE_Q[0]:g}; give the wavelength in angstrom"
         )
     shape, places = _places(q, found)
     mask = np.where(mask == 1, USE, NEVER) if means == "good" else mask

@@ -17,8 +17,8 @@ def main() -> int:
     """Draw, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spilegate.report", description="Draw a run's pictures.")
     parser.add_argument("folder", type=Path, metavar="OUT", help="folder written by spilegate reconstruct")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="draw these pictures only")
-    parser.add_argument("--then", nargs="+", default=[], metavar="NAME", help="and these when a line is read")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="draw these pictures only")
+    parser.add_argument("--then", nargs="+", metavar="NAME", help="and only these, when a line is read")
     parser.add_argument("--background", action="store_true", help="give way to every other process")
     parser.add_argument("--while-fed", action="store_true", help="end when standard input does")
     options = parser.parse_args()
@@ -31,11 +31,13 @@ def main() -> int:
     try:
         from spilegate.report.pictures import NAMES, draw
 
-        for names in (NAMES if options.only is None else options.only, options.then):
-            if names is options.then and names:
-                told.wait()
-            for path in draw(options.folder, tuple(names)) if names else ():
-                output.write(f"{path}\n")
+        # What it needs is loaded by now, whatever it waits for.
+        paths = draw(options.folder, tuple(options.only or NAMES)) if options.only or not options.then else []
+        if options.then:
+            told.wait()
+            paths += draw(options.folder, tuple(options.then))
+        for path in paths:
+            output.write(f"{path}\n")
     except InputError as error:
         complain(f"error: {error}")
         return 2

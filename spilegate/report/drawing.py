@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import spilegate
 from spilegate.report.files import FIGURES, PART
@@ -72,8 +72,9 @@ class Drawing:
         problem = self._problem
         for process in self._processes:
             with contextlib.suppress(OSError):
-                _fed(process).write("\n")
-                _fed(process).flush()
+                if process.stdin is not None:
+                    process.stdin.write("\n")
+                    process.stdin.flush()
         for process in self._processes:
             # Not `communicate`, which would end what it lives by.
             errors = process.stderr.read() if process.stderr else ""
@@ -97,8 +98,9 @@ class Drawing:
     def _begin_last(self) -> None:
         """Start the processes that draw what does not change any more, and the rest when they are told."""
         self.stop()
-        for now, then in zip((WHILE_RUNNING, ()), AT_THE_END, strict=True):
-            self._start("--only", *now, "--then", *then)
+        first, second = AT_THE_END
+        self._start("--only", *WHILE_RUNNING, "--then", *first)
+        self._start("--then", *second)
         self._standing_by = True
 
     def _start(self, *arguments: str) -> None:
@@ -123,10 +125,3 @@ class Drawing:
             self._problem = f"no process for it ({error.strerror})"
         else:
             self._processes.append(process)
-
-
-def _fed(process: subprocess.Popen[str]) -> IO[str]:
-    """Return the pipe that a process lives by."""
-    if process.stdin is None:
-        raise BrokenPipeError
-    return process.stdin

@@ -50,7 +50,7 @@ def write_photons(path: Path, patterns: np.ndarray, layout: str) -> Path:
         with h5py.File(path, "w") as file:
             file["num_pix"] = np.array([pixels], np.int64)
             for name, lists in zip(LISTS, (ones, multi, counts), strict=True):
-                of_lists = file.create_dataset(name, (count,), h5py.vlen_dtype(np.int32), chunks=(1,))
+                of_lists = file.create_dataset(name, (count,), h5py.vlen_dtype(np.int32), chunks=(1,), maxshape=(None,))
                 for index, values in enumerate(lists):
                     of_lists[index] = values.astype(np.int32)
         return path
@@ -153,6 +153,11 @@ def test_the_same_density_comes_of_it(tmp_path: Path) -> None:
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.999
 
 
+def blocks_of(values: np.ndarray) -> np.ndarray:
+    """Return values of pixels as blocks of 2 x 2."""
+    return values.reshape(16, 2, 16, 2)
+
+
 def test_what_pixels_see_and_a_background_are_used(simulated: Simulation, flat: np.ndarray, tmp_path: Path) -> None:
     columns = columns_of(simulated)
     length = np.linalg.norm(columns[:, :3], axis=1)
@@ -167,8 +172,9 @@ def test_what_pixels_see_and_a_background_are_used(simulated: Simulation, flat: 
     with pytest.raises(InputError, match=r"prepare\.solid_angle besides; leave them out"):
         detector_of(found, PrepareOptions(solid_angle=True))
     binned = both.read(binning=2)
-    assert binned.response.shape == binned.background.shape == (256,)
-    np.testing.assert_allclose(binned.background.sum(), found.background.sum() - found.background[5:6].sum(), rtol=0.02)
+    never = blocks_of(columns[:, 4]).max((1, 3)) == 2
+    np.testing.assert_allclose(binned.background.reshape(16, 16), np.where(never, 0, blocks_of(dark).sum((1, 3))))
+    np.testing.assert_allclose(binned.response.reshape(16, 16), blocks_of(found.response).mean((1, 3)))
     plain = Written(photons, write_detector(tmp_path / "plain.h5", columns_of(simulated)))
     assert len({both.read().digest, plain.read().digest, found.digest}) == 2
 
@@ -230,6 +236,8 @@ def test_what_is_missing_is_said_with_the_option_that_supplies_it(
     known = ("--wavelength-angstrom", "1")
     assert "not found; expected a detector" in said(written.photons, "--detector", tmp_path / "none.dat", *known)
     assert "expected a detector of Dragonfly" in said(written.photons, "--detector", written.photons, *known)
+    metres = said(written.photons, "--detector", written.detector, "--wavelength-angstrom", "7.9e-10")
+    assert metres.endswith("give the wavelength in angstrom")
     assert "greater than 0" in said(written.photons, "--detector", written.detector, "--wavelength-angstrom", "-1")
     detector = write_detector(tmp_path / "detector.h5", columns_of(simulated))
     assert "give it as --detector" in said(detector)
@@ -281,12 +289,16 @@ def test_a_detector_without_its_last_lines_is_refused(written: Written, tmp_path
 def test_lists_that_make_no_sense_are_refused(written: Written, flat: np.ndarray, tmp_path: Path) -> None:
     values = np.frombuffer(written.photons.read_bytes(), "<i4").copy()
     first = HEADER_BYTES // 4 + 2 * len(flat)
-    for place, value in ((first, 1024), (first, -1), (len(values) - 1, -5)):
+    for place, value, words in (
+        (first, 1024, "at pixel 1024 of 1024"),
+        (first, -1, "at pixel -1 of 1024"),
+        (len(values) - 1, -5, "-5 photons at a pixel"),
+    ):
         spoilt = values.copy()
         spoilt[place] = value
         path = tmp_path / "photons.emc"
         path.write_bytes(spoilt.tobytes())
-        with pytest.raises(InputError, match=r"photons at .*; expected Dragonfly's photons"):
+        with pytest.raises(InputError, match=rf"{words}\); expected Dragonfly's photons"):
             Written(path, written.detector).read()
     path = write_photons(tmp_path / "photons.h5", flat, "hdf5")
     with h5py.File(path, "r+") as file:
@@ -294,8 +306,20 @@ def test_lists_that_make_no_sense_are_refused(written: Written, flat: np.ndarray
     with pytest.raises(InputError, match="several photons without their numbers"):
         Written(path, written.detector).read()
     with h5py.File(path, "r+") as file:
+        file["count_multi"][3] = np.full(len(file["place_multi"][3]), 2**31 - 1)
+        file["place_ones"][3] = np.append(file["place_ones"][3], file["place_multi"][3][:1]).astype(np.int32)
+    with pytest.raises(InputError, match="2147483648 photons at a pixel"):
+        Written(path, written.detector).read()
+    with h5py.File(path, "r+") as file:
+        file["place_ones"].resize((len(flat) + 1,))
+        for name in LISTS[1:]:
+            file[name].resize((len(flat) + 1,))
+            file[name][-1] = np.zeros(0, np.int32)
+    with pytest.raises(InputError, match=f"'place_ones': 1 of its {len(flat) + 1} chunks were never written"):
+        Written(path, written.detector).read()
+    with h5py.File(path, "r+") as file:
         del file["place_ones"]
-        file["place_ones"] = np.zeros(len(flat))
+        file["place_ones"] = np.zeros(len(flat) + 1)
     with pytest.raises(InputError, match="expected a list of integers for every pattern"):
         Written(path, written.detector).read()
 

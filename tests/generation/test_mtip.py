@@ -241,6 +241,25 @@ def test_one_candidate_stands_for_its_basin(run):
     assert (short_list.state == 0).all()
 
 
+def test_a_half_begins_where_the_whole_had_to_and_stops_at_a_start_as_good(simulation):
+    options, one = (
+        settings(prepare={"diameter_angstrom": 60.0}, start={"count": count, "iterations": 8}) for count in (3, 1)
+    )
+    experiment = prepare(as_dataset(simulation), options)
+    whole, figures = starts.annealed(experiment, options, np.random.default_rng(2))
+    assert figures["starts"] >= 2
+    assert whole.started == pytest.approx(whole.distance.mean())
+    for outwards in (0, 1):
+        half = experiment.half(0, replace(whole, start=outwards, started=2.0))
+        _, figures = starts.annealed(half, options, np.random.default_rng(3))
+        assert figures["starts"] >= 2
+        first, _ = starts.annealed(half, one, np.random.default_rng(3))
+        as_good = replace(half, started=replace(half.started, distance=first.started))
+        _, figures = starts.annealed(as_good, options, np.random.default_rng(3))
+        assert figures["starts"] == 1
+        assert figures["steps_outwards"] == outwards
+
+
 def test_starts_end_when_the_two_best_agree(run):
     def start(distance):
         return replace(run[0].state, distance=np.full(3, distance))
