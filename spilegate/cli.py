@@ -14,10 +14,11 @@ from typer.core import TyperGroup
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
+from spilegate.commands.arguments import Assembly, Assignments, BackendOption, Config, Data, Debug, Force, Log, Quiet
+from spilegate.commands.lacking import shorthands_of, what_files_lack
 from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
 from spilegate.kernels import launch
-from spilegate.kernels.launch import Backend
 from spilegate.report.terminal import complain, say
 
 # The base of every usage error (unknown option, missing value ...); Typer gives no public name to it.
@@ -96,46 +97,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Patterns: SpiniFEL's HDF5, or Dragonfly's photons, binary or HDF5.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Log = Annotated[
-    Path | None, typer.Option("--log", metavar="FILE", help="Add the same lines, with time stamps, to this file.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-BackendOption = Annotated[
-    Backend,
-    typer.Option("--backend", help="Whose arrays to use; auto: the launcher's if started by one, else NumPy's."),
-]
-Assembly = Annotated[
-    str | None,
-    typer.Option(
-        "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
-    ),
-]
-DetectorFile = Annotated[
-    str | None,
-    typer.Option("--detector", metavar="FILE", help="Where the pixels of Dragonfly's photons lie, .dat or HDF5."),
-]
-Wavelength = Annotated[
-    float | None, typer.Option("--wavelength-angstrom", help="Of the beam, for files that do not say it.")
-]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-
-
-def _missing(detector: str | None, wavelength_angstrom: float | None) -> dict[str, tuple[str, Any]]:
-    """Return the shorthands of what a file of patterns may not say itself."""
-    return {
-        "--detector": ("prepare.detector", detector),
-        "--wavelength-angstrom": ("prepare.wavelength_angstrom", wavelength_angstrom),
-    }
-
 
 def _version(wanted: bool) -> None:
     """Print the version and exit."""
@@ -157,12 +118,11 @@ def front(
 
 
 @app.command()
+@what_files_lack
 def reconstruct(
     context: typer.Context,
     data: Data,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
-    detector: DetectorFile = None,
-    wavelength_angstrom: Wavelength = None,
     config: Config = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
@@ -186,6 +146,7 @@ def reconstruct(
     quiet: Quiet = False,
     log: Log = None,
     debug: Debug = False,
+    **lacking: Any,
 ) -> None:
     """Reconstruct the density from the patterns alone."""
     from spilegate.commands import reconstruct as command
@@ -193,7 +154,7 @@ def reconstruct(
     from spilegate.commands.job import Job
 
     shorthands = {
-        **_missing(detector, wavelength_angstrom),
+        **shorthands_of(lacking),
         "--seed": ("seed", seed),
         "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
         "--symmetry": ("symmetry", symmetry),
@@ -296,15 +257,15 @@ def evaluate(
 
 
 @app.command()
+@what_files_lack
 def inspect(
     data: Data,
-    detector: DetectorFile = None,
-    wavelength_angstrom: Wavelength = None,
     config: Config = None,
     assignments: Assignments = None,
     quiet: Quiet = False,
     log: Log = None,
     debug: Debug = False,
+    **lacking: Any,
 ) -> None:
     """Say what a file of patterns holds, and whether it can be used."""
     if not launch.is_writer():
@@ -312,8 +273,44 @@ def inspect(
     from spilegate.commands import describe as command
     from spilegate.commands.configuration import load_settings
 
-    settings = load_settings(config, assignments or [], _missing(detector, wavelength_angstrom))
+    settings = load_settings(config, assignments or [], shorthands_of(lacking))
     command.run(data, settings, quiet=quiet, log=log)
+
+
+@app.command()
+@what_files_lack
+def convert(
+    data: Data,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .h5 (SpiniFEL's), .cxi or .emc.")],
+    to: Annotated[
+        Literal["auto", "spinifel", "cxi", "emc", "dragonfly"],
+        typer.Option("--to", help="Format; auto: by the ending of OUT. dragonfly: its HDF5."),
+    ] = "auto",
+    select: Annotated[
+        str | None,
+        typer.Option("--select", metavar="LIST", help="Patterns: 3,10:20, a file of numbers, or 'labels == 1'."),
+    ] = None,
+    binning: Annotated[int | None, typer.Option("--bin", min=1, help="Sum blocks of so many pixels squared.")] = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", metavar="ROWS,COLUMNS", help="Part of every panel, such as 10:90,0:80.")
+    ] = None,
+    config: Config = None,
+    assignments: Assignments = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    log: Log = None,
+    debug: Debug = False,
+    **lacking: Any,
+) -> None:
+    """Write patterns in another format, all or some of them."""
+    if not launch.is_writer():
+        return
+    from spilegate.commands import convert as command
+    from spilegate.commands.configuration import load_settings
+
+    shorthands = {**shorthands_of(lacking), "--bin": ("prepare.binning", binning)}
+    settings = load_settings(config, assignments or [], shorthands)
+    command.run(data, output, settings, to=to, select=select, crop=crop, force=force, quiet=quiet, log=log)
 
 
 @app.command()

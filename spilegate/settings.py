@@ -6,6 +6,7 @@ derives it from the particle's diameter, the detector's reach in q and the numbe
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 # The options that a reader of patterns needs.
 READING = (
-    "binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels", "detector", "wavelength_angstrom",
+    "binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels", "dataset", "detector", "geometry", "mask_file",
+    "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
 )  # fmt: skip
 
 
@@ -36,6 +38,20 @@ def pattern_list(value: Any) -> Any:
         if not whole or not (first or colon) or (first and last and int(last) <= int(first)):
             raise ValueError("numbers of patterns and ranges, from 0, such as 3,10:20,500:")
     return text
+
+
+def row_column(value: Any) -> str | None:
+    """Return a row and a column as one text, `63.5,63.5`; raises ValueError, saying what is expected."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        row, column = (float(part) for part in parts)
+    except (ValueError, TypeError):
+        row = column = math.nan
+    if not (math.isfinite(row) and math.isfinite(column)):
+        raise ValueError("a row and a column, in pixels from 0, such as 63.5,63.5")
+    return f"{row!r},{column!r}"
 
 
 def pattern_slices(text: str) -> list[slice]:
@@ -80,8 +96,12 @@ class PrepareOptions(_Options):
         "none", description="Divide by the polarisation factor of a beam polarised this way."
     )
     solid_angle: bool = Field(False, description="Divide by the solid angle of the pixels of a flat detector.")
-    mask: Literal["levels", "good"] = Field(
-        "levels", description="What the file's mask means: levels 0 use, 1 merge only, 2 never; or 1 for good pixels."
+    mask: Literal["auto", "levels", "good", "bad"] = Field(
+        "auto",
+        description=(
+            "What a mask means: levels 0 use, 1 merge only, 2 never; 1 for good pixels; or all but 0 for bad ones; "
+            "auto: what is usual in its format."
+        ),
     )
     photon_unit: float | None = Field(
         None, gt=0, description="What one photon is in the file's values; the least step between them if left out."
@@ -90,11 +110,24 @@ class PrepareOptions(_Options):
         "always",
         description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
     )
+    dataset: str | None = Field(None, description="Patterns of an HDF5 file that has several datasets of them.")
     detector: str | None = Field(
         None, description="File that says where the pixels lie, for photons that do not: a detector of Dragonfly."
     )
+    geometry: str | None = Field(None, description="File that says where the pixels lie: a geometry of CrystFEL.")
+    mask_file: str | None = Field(
+        None, description="File of a mask (HDF5, .npy, raw bytes), in place of the mask beside the patterns."
+    )
     wavelength_angstrom: float | None = Field(
         None, gt=0, description="Wavelength of the beam [angstrom], for files that do not say it."
+    )
+    photon_energy_ev: float | None = Field(None, gt=0, description="Photon energy [eV], in place of the wavelength.")
+    distance_m: float | None = Field(None, gt=0, le=100, description="From the sample to the detector [m].")
+    pixel_um: float | None = Field(None, gt=0, le=1e5, description="Edge of a pixel of a flat detector [micrometre].")
+    centre: Annotated[str | None, BeforeValidator(row_column)] = Field(
+        None,
+        description="Row and column, `63.5,63.5`, where the beam goes through a flat detector; pixel centres are whole "
+        "numbers; the middle if left out.",
     )
 
     hot_pixels: bool = Field(

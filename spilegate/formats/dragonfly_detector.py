@@ -46,7 +46,7 @@ class Pixels:
     index_map: Int64
 
 
-def read(path: Path, count: int, wavelength: float, means: Means = "levels") -> Pixels:
+def read(path: Path, count: int, wavelength: float, means: Means = "auto") -> Pixels:
     """Read a detector for photons of `count` pixels and a wavelength [angstrom]; means : what its mask does.
 
     Raises InputError if it is no detector, has other pixels, or none that lie on an Ewald sphere.
@@ -79,7 +79,8 @@ def read(path: Path, count: int, wavelength: float, means: Means = "levels") -> 
             f"expected {1 / PLAUSIBLE_Q[1]:g} to {1 / PLAUSIBLE_Q[0]:g}; give the wavelength in angstrom"
         )
     shape, places = _places(q, found)
-    mask = np.where(mask == 1, USE, NEVER) if means == "good" else mask
+    if means in ("good", "bad"):
+        mask = np.where(mask == (1 if means == "good" else 0), USE, NEVER)
     levels = np.where((mask < USE) | (mask > NEVER) | (corr <= 0), NEVER, mask).astype(np.uint8)
     inner = np.argsort(np.linalg.norm(q, axis=1), kind="stable")
     inner = inner[corr[inner] > 0][:INNERMOST]
@@ -142,8 +143,11 @@ def _places(q: Float64, radius: float) -> tuple[tuple[int, int, int], Int64]:
     position = (flat - flat.min(axis=0)) / pixel_spacing(np.column_stack([flat, np.zeros(len(flat))]))
     places: Int64 = np.rint(position).astype(np.int64)
     if float(np.abs(position - places).max()) < ON_GRID:
-        for order in (places[:, ::-1], places):
-            rows, columns = (order.max(axis=0) + 1).tolist()
-            if rows * columns == len(q) and np.array_equal(order, np.indices((rows, columns)).reshape(2, -1).T):
-                return (1, rows, columns), order
+        # Along either axis positions may go up or down.
+        last = places.max(axis=0)
+        for turned in (places, last - places, np.abs([last[0], 0] - places), np.abs([0, last[1]] - places)):
+            for order in (turned[:, ::-1], turned):
+                rows, columns = (order.max(axis=0) + 1).tolist()
+                if rows * columns == len(q) and np.array_equal(order, np.indices((rows, columns)).reshape(2, -1).T):
+                    return (1, rows, columns), order
     return (1, 1, len(q)), places[:, ::-1]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats import files
@@ -14,38 +15,53 @@ from spilegate.formats.pixels import blocks, of_panels
 from spilegate.records import MERGE_ONLY, NEVER, USE, Bool, Float64, UInt8
 
 MASK, BACKGROUND = "mask", "background"
-# What a mask may mean: Dragonfly's levels, or 1 for good pixels.
-Means = Literal["levels", "good"]
+# What a mask may mean: what is usual in files of its format, Dragonfly's levels, 1 for good pixels, or 1 for bad ones.
+Means = Literal["auto", "levels", "good", "bad"]
+MEANING = {
+    "auto": "levels 0 (use), 1 (merge only) or 2 (never)",
+    "levels": "levels 0 (use), 1 (merge only) or 2 (never)",
+    "good": "1 for good and 0 for bad pixels (prepare.mask=good)",
+    "bad": "0 for good pixels and anything else for bad ones (prepare.mask=bad)",
+}
 # A pixel that shows nothing is dead if that happens by chance in one of so many detectors.
 CHANCE = 1e-12
 
 
-def read_mask(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], means: Means = "levels") -> UInt8 | None:
-    """Return the level of every pixel, (panels, y, x) uint8, None if the file has no mask.
+def read_mask(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], means: Means = "auto") -> UInt8 | None:
+    """Return the level of every pixel, (panels, y, x) uint8, None if the file has no mask; see `levels_of`.
 
-    Levels are Dragonfly's (Ayyer et al., J. Appl. Cryst. 49:1320, 2016): 0 use, 1 merge only, 2 never; what is true in
-    a mask of truth values is masked. If the mask `means` which pixels are good, 1 or true is used and 0 or false never.
     Raises InputError for another shape or any other level.
     """
     if not files.holds(file, MASK):
         return None
-    expected = f"levels 0 (use), 1 (merge only) or 2 (never), shape {panel_shape}, as the patterns have"
-    if means == "good":
-        expected = f"1 for good and 0 for bad pixels (prepare.mask=good), shape {panel_shape}, as the patterns have"
+    expected = f"{MEANING[means]}, shape {panel_shape}, as the patterns have"
     found = files.dataset(file, MASK, path, expected, kinds="iufb")
     where = f"{path}: dataset {MASK!r}"
     values = of_panels(found, panel_shape)
     if values is None:
         raise InputError(f"{where}: shape {found.shape}; expected {expected}")
-    wrong = ~np.isin(values, (0, 1) if means == "good" else (0, 1, 2))
+    return levels_of(values, means, where)
+
+
+def levels_of(values: NDArray[Any], means: Means, where: str) -> UInt8:
+    """Return levels (panels, y, x) of the values of a mask. where : it is, for messages.
+
+    Levels are Dragonfly's (Ayyer et al., J. Appl. Cryst. 49:1320, 2016): 0 use, 1 merge only, 2 never; what is true in
+    a mask of truth values is masked. If the mask `means` which pixels are good, 1 or true is used and 0 or false never;
+    if it means which are bad, 0 is used and all else never.
+    Raises InputError for any other value.
+    """
+    allowed = {"good": (0, 1), "bad": None}.get(means, (0, 1, 2))
+    wrong = ~np.isfinite(values) if allowed is None else ~np.isin(values, allowed)
     if wrong.any():
         raise InputError(
-            f"{where}: {int(wrong.sum())} pixels of other levels, such as {values[wrong][0]}; expected {expected}"
+            f"{where}: {int(wrong.sum())} pixels of other levels, such as {values[wrong][0]}; expected {MEANING[means]}"
+            f", shape {values.shape}"
         )
-    if means == "good":
-        return np.where(values == 1, np.uint8(USE), np.uint8(NEVER))
+    if means in ("good", "bad"):
+        return np.where(values == (1 if means == "good" else 0), np.uint8(USE), np.uint8(NEVER))
     levels: UInt8 = values.astype(np.uint8)
-    return levels * np.uint8(NEVER) if found.dtype.kind == "b" else levels
+    return levels * np.uint8(NEVER) if values.dtype.kind == "b" else levels
 
 
 def exchanged(levels: UInt8, alive: Float64, means: Means) -> str | None:
@@ -56,7 +72,7 @@ def exchanged(levels: UInt8, alive: Float64, means: Means) -> str | None:
     good, bad = (levels == USE), (levels != USE)
     if alive[good].any() or not good.any() or not alive[bad].any():
         return None
-    other = "levels" if means == "good" else "good"
+    other = "auto" if means == "good" else "good"
     names = ("1", "0") if means == "good" else ("0", "1")
     return (
         f"the pixels of level {names[0]} hold nothing, those of level {names[1]} do: the other way round? expected "

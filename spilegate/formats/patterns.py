@@ -7,15 +7,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from spilegate.formats import files
 from spilegate.formats import values as kinds
-from spilegate.formats.dragonfly import Photons
 from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Rule
 from spilegate.kernels.events import LONGEST, entries, events
@@ -23,7 +21,7 @@ from spilegate.kernels.exact import Output, Rows, Total
 from spilegate.kernels.workers import Here, Workers
 from spilegate.records import NEVER, Bool, Float32, Float64, UInt8
 
-EXPECTED = "patterns in SpiniFEL's HDF5 layout, or Dragonfly's"
+EXPECTED = "patterns in SpiniFEL's HDF5 layout, CXI, or Dragonfly's"
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
 BLOCK_BYTES = 32 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
@@ -37,6 +35,25 @@ SPARE = 1.25
 MOST_PASSES = 4
 
 
+class Values(Protocol):
+    """What patterns are read from: an HDF5 dataset, or what shows itself as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N_IMG, ...)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the values."""
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Return the shape of what is read at once, None if there is none."""
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        """Return some of the patterns."""
+
+
 @dataclass(frozen=True)
 class Stack:
     """The patterns of a file: a dataset of shape (N_IMG, panels, y, x), or (N_IMG, y, x) of one panel.
@@ -44,7 +61,7 @@ class Stack:
     name : of the dataset, and expected : what the file should be, for messages
     """
 
-    dataset: h5py.Dataset | Photons
+    dataset: Values
     path: Path
     name: str
     expected: str = EXPECTED

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats import files
+from spilegate.formats.ewald import same_bits
 from spilegate.geometry.detector import ewald_wavelength
 from spilegate.records import Float64, Int64
 
@@ -19,6 +20,8 @@ Number = TypeVar("Number", bound=np.generic)
 POSITION = "pixel_position_reciprocal"
 INDEX_MAP = "pixel_index_map"
 WAVELENGTH = "wavelength_angstrom"
+# An attribute of positions that are rounded so that the same bits come of them in any format.
+SAME_BITS = "rounded"
 # A factor of 2 pi is known by the wavelength, but for this part.
 SAME_WAVELENGTH = 0.1
 ANGSTROM_PER_METRE = 1e10
@@ -49,7 +52,10 @@ def read_positions(file: h5py.File, path: Path, panel_shape: tuple[int, int, int
             f"{PLAUSIBLE_Q[1] * 1e10:g} 1/m; check the unit, it is 1/metre without 2 pi"
         )
     wavelength = _checked_wavelength(values, where)
-    _compare(wavelength, file.attrs.get(WAVELENGTH), where)
+    known = file.attrs.get(WAVELENGTH)
+    _compare(wavelength, known, where)
+    if SAME_BITS in found.attrs and isinstance(known, float) and abs(known / wavelength - 1) < EWALD_TOLERANCE:
+        return same_bits(values, float(known)), float(known)
     return values, wavelength
 
 
@@ -120,6 +126,22 @@ def of_panels(found: h5py.Dataset, panel_shape: tuple[int, int, int]) -> NDArray
         return None
     values: NDArray[Any] = found[()]
     return values.reshape(panel_shape)
+
+
+def read_response(file: h5py.File, path: Path, name: str, panel_shape: tuple[int, int, int]) -> Float64 | None:
+    """Return what pixels count of what they would at the beam, (panels, y, x), None if the file does not say it.
+
+    Raises InputError for another shape, or for values that are not above 0.
+    """
+    if not files.holds(file, name):
+        return None
+    expected = f"what pixels count of what they would at the beam, above 0, shape {panel_shape}"
+    found = files.dataset(file, name, path, expected)
+    values = of_panels(found, panel_shape)
+    if values is None or not (np.isfinite(values) & (values > 0)).all():
+        what = f"shape {found.shape}" if values is None else "values that are not above 0"
+        raise InputError(f"{path}: dataset {name!r}: {what}; expected {expected}; mend it, or leave it out")
+    return values.astype(np.float64)
 
 
 def read_index_map(file: h5py.File, path: Path, panel_shape: tuple[int, int, int]) -> Int64:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,15 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import faults, masks, pixels, sources
+from spilegate.formats.facts import Some
+from spilegate.formats.patterns import Stack
 from spilegate.formats.reading import Layout, Options, Patterns, read_patterns
 from spilegate.formats.values import EMPTY
 from spilegate.kernels.workers import Threads, Workers
-from spilegate.records import NEVER, Dataset
+from spilegate.records import NEVER, Dataset, Int64
 
+# To describe a file no more than this is read of it, from so many places.
+LOOKED_AT_BYTES, PLACES = 1 << 30, 16
 # Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
 FEWEST_PATTERNS = 20
 
@@ -79,6 +85,8 @@ def _digest(layout: Layout, patterns: Patterns) -> str:
 def describe(path: Path, **options: Any) -> dict[str, Any]:
     """Return what a file holds, for `spilegate inspect`: sizes, units in the names, and under "usable" yes or why not.
 
+    Of large files some patterns are looked at, which is said.
+
     options : as for `read`
     Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
     """
@@ -86,6 +94,9 @@ def describe(path: Path, **options: Any) -> dict[str, Any]:
     with sources.opened(path, how) as layout:
         known, (count, *shape) = layout.truth, layout.stack.shape
         facts = _facts(layout)
+        some = _some_of(layout.stack)
+        if len(some) < count:
+            layout = replace(layout, stack=replace(layout.stack, dataset=Some(layout.stack.dataset, some)))
         try:
             pixels.binned_shape((shape[0], shape[1], shape[2]), how.binning, path)
             patterns = read_patterns(layout, how, Threads(1), keep=False)
@@ -95,6 +106,7 @@ def describe(path: Path, **options: Any) -> dict[str, Any]:
     few = f"{count} patterns; expected at least {FEWEST_PATTERNS}" if count < FEWEST_PATTERNS else None
     totals, background = patterns.found.totals, patterns.background
     return facts | {
+        "looked_at": "all patterns" if len(some) == count else f"{len(some)} patterns from {PLACES} places",
         "background_per_pattern": "none" if background is None else float(background.sum()),
         "taken_for": faults.taken_for(patterns.way),
         "photons_per_pattern_min": float(totals.min()),
@@ -105,6 +117,17 @@ def describe(path: Path, **options: Any) -> dict[str, Any]:
         "truth": known or "none",
         "usable": patterns.problem or few or "yes",
     }
+
+
+def _some_of(stack: Stack) -> Int64:
+    """Return the numbers of the patterns to look at to describe a file: all, or as many as can be read soon."""
+    count, tile = stack.shape[0], stack.tile
+    pattern_bytes = stack.dataset.dtype.itemsize * math.prod(stack.shape[1:])
+    if count * pattern_bytes <= LOOKED_AT_BYTES:
+        return np.arange(count)
+    places = np.linspace(0, count - tile, PLACES).astype(np.int64)
+    number = max(tile, LOOKED_AT_BYTES // PLACES // pattern_bytes // tile * tile)
+    return np.unique(np.minimum(places[:, None] + np.arange(number), count - 1))
 
 
 def _facts(layout: Layout) -> dict[str, Any]:

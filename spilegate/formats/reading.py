@@ -19,7 +19,7 @@ from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
 from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
 
-INTENSITIES = "intensities"
+INTENSITIES, RESPONSE = "intensities", "response"
 # The patterns themselves, and as much again: those of the half-sets, or with values mended.
 COPIES = 2
 
@@ -31,11 +31,18 @@ class Options:
     binning: int = 1
     q_min: float = 0.0
     q_max: float | None = None
-    mask: masks.Means = "levels"
+    mask: masks.Means = "auto"
     photon_unit: float | None = None
     broken_pixels: Literal["always", "ever"] = "always"
+    dataset: str | None = None
     detector: str | None = None
+    geometry: str | None = None
+    mask_file: str | None = None
     wavelength_angstrom: float | None = None
+    photon_energy_ev: float | None = None
+    distance_m: float | None = None
+    pixel_um: float | None = None
+    centre: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Layout:
     levels : (panels, y, x), None if there is no mask
     background : returns that of levels (panels, y, x), in values of the file, None if it has none
     response : (panels, y, x), what pixels count of what they would at the beam, None if it is not known
-    format : of the file, and truth : what it knows of the truth, in words
+    format : of the file, and truth : what it knows of the truth, in words; remarks : what was decided, a line each
     """
 
     path: Path
@@ -59,6 +66,7 @@ class Layout:
     response: Float64 | None = None
     format: str = "SpiniFEL's HDF5"
     truth: str = ""
+    remarks: tuple[str, ...] = ()
 
     def mask(self, broken: Bool, options: Options) -> UInt8:
         """Return the levels of pixels after binning (N_PIX,); InputError if none can be used. broken : never used."""
@@ -108,6 +116,7 @@ def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
         index_map,
         masks.read_mask(file, path, shape, means),
         lambda levels: masks.read_background(file, path, shape, levels),
+        pixels.read_response(file, path, RESPONSE, shape),
         truth=", ".join(truth.names_in(file)),
     )
 
@@ -138,7 +147,7 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
     dead = masks.dead(found.alive, q_length, way.used, len(found.faults))
     problem = None if layout.levels is None else masks.exchanged(layout.levels, found.alive, options.mask)
     problem = problem or faults.problem_of(way, found)
-    remarks = faults.remarks(way, found, ~allowed, dead)
+    remarks = [*layout.remarks, *faults.remarks(way, found, ~allowed, dead)]
     if dead.any() and problem is None:
         way = replace(way, mask=layout.mask(way.rule.broken | dead, options))
         if options.binning > 1:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import dragonfly, dragonfly_detector, files, masks
+from spilegate.formats import cxi, dragonfly, dragonfly_detector, ewald, files, masks, placed, plain
 from spilegate.formats.dragonfly import Photons
 from spilegate.formats.patterns import EXPECTED, Stack
-from spilegate.formats.reading import Layout, Options, layout_of
+from spilegate.formats.pixels import POSITION
+from spilegate.formats.reading import INTENSITIES, Layout, Options, layout_of
 from spilegate.records import NEVER, Float64, UInt8
+
+# What says where pixels lie, where a file of patterns does not.
+PLACING = ("dataset", "geometry", "distance_m", "pixel_um", "photon_energy_ev", "centre", "mask_file")
 
 
 @contextmanager
@@ -43,17 +48,33 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         return _dragonfly(path, options, number, lambda shape: dragonfly.hdf5(file, path, shape), "Dragonfly's HDF5")
     if dragonfly.is_detector(file):
         raise InputError(f"{path}: a detector of Dragonfly; expected patterns; give it as --detector, and its photons")
-    given = {"prepare.detector": options.detector, "prepare.wavelength_angstrom": options.wavelength_angstrom}
+    given = _given(options, *PLACING)
+    own = files.holds(file, POSITION) or (files.holds(file, INTENSITIES) and not given)
+    if own:
+        _refuse(path, _given(options, "detector", "wavelength_angstrom", *PLACING), "says itself where its pixels lie")
+        return layout_of(file, path, options.mask)
+    _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
+    if cxi.is_cxi(file):
+        return placed.layout(cxi.read(file, path, options.mask, options.dataset), path, options)
+    return placed.layout(plain.read(file, path, options.mask, options.dataset), path, options)
+
+
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    """Return those of some options that are given."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _refuse(path: Path, given: dict[str, Any], why: str) -> None:
+    """Raise InputError if options are given that a file leaves no room for."""
     for name, value in given.items():
-        if value is not None:
-            raise InputError(f"{path}: says itself where its pixels lie; found {name} = {value} besides; leave it out")
-    return layout_of(file, path, options.mask)
+        raise InputError(f"{path}: {why}; found prepare.{name} = {value} besides; leave it out")
 
 
 def _dragonfly(
     path: Path, options: Options, number: int, photons: Callable[[tuple[int, int, int]], Photons], name: str
 ) -> Layout:
     """Return what the detector of Dragonfly's photons says of their pixels; number : how many these are."""
+    _refuse(path, _given(options, *PLACING), "its pixels lie where the detector's file says")
     if options.detector is None:
         raise InputError(
             f"{path}: {dragonfly.EXPECTED}, which do not say where their pixels lie; expected their detector's file as "
@@ -64,7 +85,8 @@ def _dragonfly(
             f"{path}: {dragonfly.EXPECTED}, which do not say the wavelength; expected it as well; add "
             "--wavelength-angstrom NUMBER"
         )
-    found = dragonfly_detector.read(Path(options.detector), number, options.wavelength_angstrom, options.mask)
+    wavelength = ewald.rounded_wavelength(options.wavelength_angstrom)
+    found = dragonfly_detector.read(Path(options.detector), number, wavelength, options.mask)
     shape = (found.levels.shape[0], found.levels.shape[1], found.levels.shape[2])
 
     def background(levels: UInt8) -> Float64 | None:
@@ -75,11 +97,11 @@ def _dragonfly(
     return Layout(
         path,
         Stack(photons(shape), path, "photons", dragonfly.EXPECTED),
-        found.q,
-        options.wavelength_angstrom,
+        ewald.same_bits(found.q, wavelength),
+        wavelength,
         found.index_map,
         found.levels,
         background,
-        found.response,
+        ewald.rounded(found.response),
         name,
     )

@@ -1,0 +1,35 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spilegate.kernels.launch import Backend
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Patterns: SpiniFEL's HDF5, CXI, any HDF5, or Dragonfly's photons.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Add the same lines, with time stamps, to this file.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+BackendOption = Annotated[
+    Backend,
+    typer.Option("--backend", help="Whose arrays to use; auto: the launcher's if started by one, else NumPy's."),
+]
+Assembly = Annotated[
+    str | None,
+    typer.Option(
+        "--assembly", metavar="NAME", help="Copies that make the particle: 1 ... of the file of atoms, models, or ncs."
+    ),
+]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings, TOML.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]

@@ -1,0 +1,52 @@
+"""Options for what files of patterns may not say: the same for every command that reads them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+# Parameter to option, type, placeholder and help; the setting has the parameter's name.
+OPTIONS: dict[str, tuple[str, Any, str | None, str]] = {
+    "dataset": ("--dataset", str, "NAME", "Patterns of an HDF5 file that has several datasets of them."),
+    "geometry": ("--geometry", str, "FILE", "Where the pixels lie: a geometry of CrystFEL."),
+    "detector": ("--detector", str, "FILE", "Where the pixels of Dragonfly's photons lie, .dat or HDF5."),
+    "mask_file": ("--mask", str, "FILE", "A mask: HDF5, .npy or raw bytes; what is not 0 is bad."),
+    "wavelength_angstrom": ("--wavelength-angstrom", float, None, "Of the beam."),
+    "photon_energy_ev": ("--energy-ev", float, None, "Of a photon, in place of the wavelength."),
+    "distance_m": ("--distance-m", float, None, "From the sample to the detector."),
+    "pixel_um": ("--pixel-um", float, None, "Edge of a pixel of a flat detector."),
+    "centre": ("--centre", str, "ROW,COLUMN", "Where the beam goes through a flat detector; its middle if left out."),
+}
+
+
+def what_files_lack(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options; it gets them as keywords, and `shorthands_of` makes settings of them."""
+
+    @wraps(command)
+    def with_options(*args: Any, **keywords: Any) -> None:
+        command(*args, **keywords)
+
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, typer.Option(option, metavar=placeholder, help=text)],
+        )
+        for name, (option, kind, placeholder, text) in OPTIONS.items()
+    ]
+    kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [*kept, *added]
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # Typer reads it
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    return with_options
+
+
+def shorthands_of(given: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return the settings that such options stand for, as `load_settings` takes them."""
+    return {OPTIONS[name][0]: (f"prepare.{name}", value) for name, value in given.items()}

@@ -1,0 +1,64 @@
+"""HDF5 files of no known layout: a stack of patterns, which may have a mask beside it, and nothing else is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from spilegate.errors import InputError
+from spilegate.formats import files, masks
+from spilegate.formats.facts import Facts, Metadata, bad_to_levels
+from spilegate.formats.patterns import EXPECTED, Stack
+from spilegate.formats.pixels import of_panels
+
+SHAPES = "patterns, shape (patterns, y, x) or (patterns, panels, y, x)"
+FEWEST_PATTERNS = 2
+
+
+def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> Facts:
+    """Return the stack of patterns of an HDF5 file, and the mask beside it.
+
+    name : of the dataset; if not given it is the only one there that may be patterns
+    Raises InputError if there is none, or several.
+    """
+    name = name or _only(file, path)
+    found = files.dataset(file, name, path, SHAPES)
+    if found.ndim not in (3, 4) or 0 in found.shape:
+        raise InputError(f"{path}: dataset {name!r}: shape {found.shape}; expected {SHAPES}; --dataset NAME names them")
+    stack = Stack(found, path, f"dataset {name!r}", EXPECTED)
+    levels = None
+    beside = f"{name.rpartition('/')[0]}/{masks.MASK}".lstrip("/")
+    if isinstance(file.get(beside), h5py.Dataset):
+        mask = files.dataset(file, beside, path, "a mask", kinds="iufb")
+        values, where = of_panels(mask, stack.shape[1:]), f"{path}: dataset {beside!r}"
+        if values is None:
+            raise InputError(f"{where}: shape {mask.shape}; expected {stack.shape[1:]}, as the patterns have")
+        levels = bad_to_levels(values != 0) if means == "auto" else masks.levels_of(values, means, where)
+    metadata = Metadata(file, path)
+    return Facts(stack, f"HDF5, patterns in {name!r}", levels=levels, remarks=tuple(metadata.remarks))
+
+
+def _only(file: h5py.File, path: Path) -> str:
+    """Return the name of the only dataset that may be patterns; InputError if there is none, or several."""
+    found: list[str] = []
+
+    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        real = isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf"
+        if (
+            real
+            and item.ndim in (3, 4)
+            and item.shape[0] >= FEWEST_PATTERNS
+            and min(item.shape[-2:]) >= FEWEST_PATTERNS
+        ):
+            found.append(name)
+
+    file.visititems(look)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        names = ", ".join(sorted(file)) or "nothing"
+        raise InputError(f"{path}: no dataset of patterns; expected {EXPECTED}; the file holds {names}")
+    raise InputError(
+        f"{path}: several datasets that may be patterns: {', '.join(found[:8])}; --dataset NAME names them"
+    )
