@@ -28,7 +28,8 @@ from spilegate.kernels.device import Device
 from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here, Threads, Workers
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, Float64, Progress, Reconstruction, State
+from spilegate.reconstruction import Reconstruction
+from spilegate.records import Dataset, Float64, Progress, State
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation, detector_q, simulate
 from spilegate.simulation.particle import built_in_particle, density

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from spilegate.formats.maps import read_map, write_map
     from spilegate.formats.reader import read
     from spilegate.mtip import reconstruct
-    from spilegate.records import Dataset, Reconstruction, State
+    from spilegate.reconstruction import Reconstruction
+    from spilegate.records import Dataset, State
     from spilegate.settings import Settings
     from spilegate.simulation.experiment import simulate
 
@@ -38,7 +39,7 @@ __all__ = [
 _HOME = {
     "Dataset": "records",
     "InputError": "errors",
-    "Reconstruction": "records",
+    "Reconstruction": "reconstruction",
     "Settings": "settings",
     "State": "records",
     "compare": "evaluation.comparison",

@@ -16,7 +16,8 @@ from spilegate.generation import models, poses, restarts, soft, start
 from spilegate.patterns.examples import with_examples
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, Reconstruction, State, Watcher
+from spilegate.reconstruction import Reconstruction
+from spilegate.records import Dataset, State, Watcher
 from spilegate.resolution import certainty
 from spilegate.schedule import Plan
 from spilegate.settings import Settings

@@ -17,7 +17,8 @@ from spilegate.kernels.workers import Threads
 from spilegate.likelihood.sampling import Sampling
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, Reconstruction
+from spilegate.reconstruction import Reconstruction
+from spilegate.records import Dataset
 from spilegate.settings import Settings
 from spilegate.simulation.conditions import JUNK, Conditions
 from spilegate.simulation.experiment import Simulation, simulate

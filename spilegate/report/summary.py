@@ -13,7 +13,8 @@ from spilegate import __version__
 from spilegate.patterns.background import alike
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import known_background
-from spilegate.records import Dataset, Reconstruction
+from spilegate.reconstruction import Reconstruction
+from spilegate.records import Dataset
 from spilegate.report.measured import background_figures, populations, scale_figures
 from spilegate.report.progress import Record, seconds_by
 from spilegate.resolution import verdict

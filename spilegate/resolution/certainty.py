@@ -11,7 +11,8 @@ from spilegate.evaluation.fsc import shells
 from spilegate.formats.reader import FEWEST_PATTERNS
 from spilegate.generation import models
 from spilegate.patterns.experiment import Experiment
-from spilegate.records import Certainty, Float64, HeldOut, PointGroup, State, Watcher
+from spilegate.reconstruction import Certainty, HeldOut, PointGroup
+from spilegate.records import Float64, State, Watcher
 from spilegate.resolution.halves import Run, half_sets
 from spilegate.resolution.point_group import point_group
 from spilegate.resolution.transfer import phase_retrieval_transfer

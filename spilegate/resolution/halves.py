@@ -14,7 +14,8 @@ from spilegate.evaluation.alignment import Alignment, align, moved
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.patterns.checks import check_patterns
 from spilegate.patterns.experiment import Experiment
-from spilegate.records import Float64, HeldOut, Reconstruction, State, Watcher
+from spilegate.reconstruction import HeldOut, Reconstruction
+from spilegate.records import Float64, State, Watcher
 from spilegate.resolution.held_out import bands, significance
 from spilegate.resolution.outlines import corrected_correlation
 from spilegate.resolution.surrogates import surrogate

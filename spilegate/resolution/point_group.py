@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 from spilegate.evaluation.rotation_search import crop, find_rotations, separate, transform
 from spilegate.geometry.orientations import angle_between, directions, quaternions
 from spilegate.geometry.symmetry import rotations
-from spilegate.records import Float32, Float64, PointGroup
+from spilegate.reconstruction import PointGroup
+from spilegate.records import Float32, Float64
 
 # Shells compared: from where particles begin to differ from balls, as far as intensities are well known [speckles].
 FIRST, LAST, SHELLS, POINTS = 2.5, 8.0, 8, 128

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from spilegate.evaluation.fsc import FscCurve, resolution_angstrom
-from spilegate.records import Certainty, Float64
+from spilegate.reconstruction import Certainty
+from spilegate.records import Float64
 
 HALF_SET_THRESHOLD = 0.143
 PRTF_THRESHOLD = 1 / np.e

@@ -11,7 +11,7 @@ from photons import blind, correlation, measured, settings
 
 from spilegate.evaluation.states import state_accuracy
 from spilegate.mtip import reconstruct
-from spilegate.records import Reconstruction
+from spilegate.reconstruction import Reconstruction
 from spilegate.simulation.experiment import Simulation
 from spilegate.simulation.particle import read_particle
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from spilegate.records import Float32, PointGroup
+from spilegate.reconstruction import PointGroup
+from spilegate.records import Float32
 from spilegate.resolution.point_group import point_group
 from spilegate.simulation.particle import Particle, density, diameter_angstrom
 from spilegate.simulation.symmetric import symmetric_particle

@@ -9,7 +9,7 @@ import pytest
 
 from spilegate.evaluation.fsc import fourier_shell_correlation, resolution_angstrom
 from spilegate.geometry.fourier import frequency_radius
-from spilegate.records import Certainty, HeldOut
+from spilegate.reconstruction import Certainty, HeldOut
 from spilegate.resolution import verdict
 
 DIAMETER = 100.0

@@ -12,7 +12,8 @@ import pytest
 from photons import blind, correlation, good_patterns, measured, orientation_errors, settings
 
 from spilegate.mtip import reconstruct
-from spilegate.records import NEVER, Reconstruction
+from spilegate.reconstruction import Reconstruction
+from spilegate.records import NEVER
 from spilegate.simulation.experiment import Simulation
 from spilegate.simulation.particle import Particle, built_in_particle
 
