@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.evaluation import rigid
-from spilegate.evaluation.rotation_search import find_rotations, transform
+from spilegate.evaluation.rotation_search import find_rotations, sampled, transform_of
 from spilegate.geometry.fourier import fourier_resize
 from spilegate.geometry.orientations import matrices, quaternions
 from spilegate.kernels import fft
@@ -24,7 +24,6 @@ _ROTATIONS = 24
 _BANDS = ((1.0, 8, 4, 4_000), (2.5, 3, 4, 6_000), (np.inf, 1, 3, 30_000))
 # Shells whose mean power is below this fraction of the strongest shell's hold rounding errors only.
 _POWER_FLOOR = 1e-8
-_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _moved_spectrum(moving: Float32, pose: rigid.Pose, threads: int) -> Complex6
     size = moving.shape[0]
     k = np.vstack([np.zeros((1, 3), np.int64), rigid.half_sphere(size // 2)])
     turned = pose.sign * (k @ pose.rotation)
-    values = transform(moving.astype(np.complex64), turned, tolerance=_TOLERANCE, threads=threads)
+    values = sampled(transform_of(moving, threads=threads), turned, threads=threads)
     spectrum = np.zeros((size, size, size // 2 + 1), np.complex64)
     spectrum[tuple(k.T)] = values * np.exp((-2j * np.pi) * (k @ pose.shift))
     return spectrum

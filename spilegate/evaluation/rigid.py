@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from spilegate.evaluation.rotation_search import crop, transform
+from spilegate.evaluation.rotation_search import sampled, transform_of
+from spilegate.kernels.nufft import Transform
 from spilegate.records import Float32, Float64
 
 Complex64 = NDArray[np.complex64]
 
-_TOLERANCE = 1e-5
 # More correlated than this counts as this: a perfect shell must not silence the others.
 _LARGEST_CORRELATION = 0.9999
 # Shells whose power is below this fraction of the strongest shell's hold rounding errors only.
@@ -46,12 +46,12 @@ class Pose:
 class Band:
     """Both volumes inside a sphere of Fourier space.
 
-    moving : (size, size, size) complex64, the moving volume on the smallest grid that holds the sphere
+    moving : the transform of the moving volume
     k : (N, 3) float64, where the fixed volume's transform is known [Fourier voxels]
     fixed : (N,) complex64; shell : (N,) intp, 0 innermost; radius : of the sphere [Fourier voxels]
     """
 
-    moving: Complex64
+    moving: Transform
     k: Float64
     fixed: Complex64
     shell: NDArray[np.intp]
@@ -59,7 +59,7 @@ class Band:
 
     def moved(self, rotations: Float64, sign: int, *, threads: int) -> Complex64:
         """Return the transform of the moving volume turned by each of rotations (n, 3, 3), unshifted, (n, N)."""
-        return transform(self.moving, sign * (self.k @ rotations), tolerance=_TOLERANCE, threads=threads)
+        return sampled(self.moving, sign * (self.k @ rotations), threads=threads)
 
     def ramp(self, shift: Float64) -> Complex64:
         """Return the factors (N,) that shift a density by `shift` [box edges]."""
@@ -82,7 +82,7 @@ def band(
     fixed = fixed_spectrum[k[:, 0] % size, k[:, 1] % size, k[:, 2]]
     shell = np.rint(np.sqrt((k**2).sum(1))).astype(np.intp) - 1
     shell = np.minimum(shell, most - 1)
-    return Band(crop(moving, radius, threads=threads), k.astype(np.float64), fixed, shell, radius)
+    return Band(transform_of(moving, radius, threads=threads), k.astype(np.float64), fixed, shell, radius)
 
 
 def half_sphere(radius: float) -> NDArray[np.int64]:

@@ -52,23 +52,24 @@ class _Rings:
         return _Rings(self.k[shells], self.values[shells])
 
 
-def crop(volume: Float32, radius: float, *, threads: int) -> NDArray[np.complex64]:
-    """Resample a volume on the smallest odd grid of the same extent that still holds |k| <= radius.
+def transform_of(volume: Float32, radius: float = np.inf, *, threads: int) -> nufft.Transform:
+    """Return the Fourier transform of a volume, to be sampled at |k| <= radius many times.
 
-    volume : (M, M, M) float32, M odd; radius [Fourier voxels]
-    Returns complex64, ready for `nufft.forward` at `points(k, size)`.
+    It is of the smallest odd grid of the same extent that still holds the sphere.
+
+    volume : (M, M, M) float32, M odd; radius [Fourier voxels], all there is if left out
     """
-    size = min(volume.shape[0], 2 * int(np.ceil(radius)) + 3)
-    return np.asarray(fourier_resize(volume, size, threads=threads), np.complex64)
+    if radius < volume.shape[0] // 2:
+        volume = fourier_resize(volume, min(volume.shape[0], 2 * int(np.ceil(radius)) + 3), threads=threads)
+    return nufft.Transform(np.asarray(volume, np.complex64), tolerance=_TOLERANCE, threads=threads)
 
 
-def transform(volume: NDArray[np.complex64], k: Float64, *, tolerance: float, threads: int) -> NDArray[np.complex64]:
-    """Return the Fourier transform of a volume (M, M, M) at k (..., 3) [Fourier voxels], complex64 (...)."""
+def sampled(transform: nufft.Transform, k: Float64, *, threads: int) -> NDArray[np.complex64]:
+    """Return a transform at k (..., 3) [Fourier voxels], complex64 (...)."""
     if k.size < 3 * _FEW_POINTS:
         threads = 1
-    points = (2 * np.pi / volume.shape[0] * k.reshape(-1, 3).T).astype(np.float32)
-    values = nufft.forward(volume, np.ascontiguousarray(points), tolerance=tolerance, threads=threads)
-    result: NDArray[np.complex64] = values.reshape(k.shape[:-1])
+    points = (2 * np.pi / transform.volumes.shape[0] * k.reshape(-1, 3).T).astype(np.float32)
+    result: NDArray[np.complex64] = transform.at(np.ascontiguousarray(points), threads=threads).reshape(k.shape[:-1])
     return result
 
 
@@ -78,10 +79,10 @@ def find_rotations(moving: Float32, fixed: Float32, first: float, last: float, c
     moving, fixed : (M, M, M) float32, M odd, centre at M // 2
     first, last : radii of the innermost and outermost shell compared [Fourier voxels]
     """
-    rings = _sample_fixed(crop(fixed, last, threads=threads), first, last, threads)
-    small = crop(moving, last, threads=threads)
+    rings = _sample_fixed(transform_of(fixed, last, threads=threads), first, last, threads)
+    small = transform_of(moving, last, threads=threads)
     views = view_grid(_VIEWS, np.random.default_rng(0))
-    amplitude = np.abs(transform(small, rings.k @ views[:, None, None], tolerance=_TOLERANCE, threads=threads))
+    amplitude = np.abs(sampled(small, rings.k @ views[:, None, None], threads=threads))
     amplitude *= _shell_scale(amplitude)
     found = []
     for shells in _SHELL_SETS:
@@ -91,7 +92,7 @@ def find_rotations(moving: Float32, fixed: Float32, first: float, last: float, c
     return np.concatenate(found)
 
 
-def _sample_fixed(fixed: NDArray[np.complex64], first: float, last: float, threads: int) -> _Rings:
+def _sample_fixed(fixed: nufft.Transform, first: float, last: float, threads: int) -> _Rings:
     """Lay rings over half-shells (Gauss-Legendre in cos theta) and sample the fixed volume's amplitudes."""
     radii = np.linspace(first, last, _SHELLS)
     node, area = np.polynomial.legendre.leggauss(_RINGS_PER_SHELL)
@@ -101,7 +102,7 @@ def _sample_fixed(fixed: NDArray[np.complex64], first: float, last: float, threa
     height = np.broadcast_to(cosine[:, None], (_RINGS_PER_SHELL, _IN_PLANE))
     sphere = np.stack([sine * np.cos(phi), sine * np.sin(phi), height], axis=-1)
     k = radii[:, None, None, None] * sphere
-    amplitude = np.abs(transform(fixed, k, tolerance=_TOLERANCE, threads=threads))
+    amplitude = np.abs(sampled(fixed, k, threads=threads))
     share = area[:, None] / _IN_PLANE
     amplitude = amplitude - (share * amplitude).sum((1, 2), keepdims=True)
     spread = np.sqrt((share * amplitude**2).sum((1, 2), keepdims=True))
@@ -139,12 +140,12 @@ def separate(rotations: Float64, count: int, degrees: float) -> Float64:
     return rotations[chosen]
 
 
-def _climb(moving: NDArray[np.complex64], rings: _Rings, rotations: Float64, threads: int) -> Float64:
+def _climb(moving: nufft.Transform, rings: _Rings, rotations: Float64, threads: int) -> Float64:
     """Move every rotation (n, 3, 3) to the best of its 27 neighbours."""
     lattice = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     turns = Rotation.from_rotvec(np.radians(_CLIMB_STEP) * lattice).as_matrix()
     trial: Float64 = turns @ rotations[:, None]
-    amplitude = np.abs(transform(moving, rings.k.reshape(-1, 3) @ trial, tolerance=_TOLERANCE, threads=threads))
+    amplitude = np.abs(sampled(moving, rings.k.reshape(-1, 3) @ trial, threads=threads))
     amplitude = amplitude.reshape(-1, *rings.values.shape)
     score = np.einsum("srm,csrm->c", rings.values, amplitude * _shell_scale(amplitude), optimize=True)
     best: Float64 = trial[np.arange(len(trial)), score.reshape(len(trial), -1).argmax(1)]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from spilegate.evaluation.rotation_search import crop, find_rotations, separate, transform
+from spilegate.evaluation.rotation_search import find_rotations, sampled, separate, transform_of
 from spilegate.geometry.orientations import angle_between, directions, quaternions
 from spilegate.geometry.symmetry import rotations
 from spilegate.reconstruction import PointGroup
@@ -32,7 +32,6 @@ SAME = 6.0
 # Least correlation of what is the same. Between the turns of an axis it is further from 1: by this factor, and as much.
 ALIKE, TIMES, MORE = 0.9, 3.0, 0.02
 MOST_FOLD = 24
-TOLERANCE = 1e-5
 NEIGHBOURS = np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
 
 Correlate = Callable[[Float64], Float64]
@@ -76,11 +75,12 @@ def self_rotation(autocorrelation: Float32, radii: Float64, *, threads: int) -> 
 
     radii : (N_SHELL,) of the shells compared [Fourier voxels], each with its own mean and spread
     """
-    points, volume = radii[:, None, None] * directions(POINTS), crop(autocorrelation, radii[-1], threads=threads)
+    points = radii[:, None, None] * directions(POINTS)
+    transform = transform_of(autocorrelation, radii[-1], threads=threads)
 
     def normalised(turns: Float64) -> Float64:
         at = np.einsum("spa,nab->nspb", points, turns)
-        values = transform(volume, at, tolerance=TOLERANCE, threads=threads).real.astype(np.float64)
+        values = sampled(transform, at, threads=threads).real.astype(np.float64)
         values -= values.mean(axis=-1, keepdims=True)
         scaled: Float64 = values / np.maximum(values.std(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
         return scaled
