@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spilegate.records import Findings, Float64, Int64, State
+from spilegate.records import Findings, Float32, Float64, Int64, State
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Certainty:
     voxels : (N_SHELL,) float64, independent Fourier voxels of each
     half_set_fsc : (K, N_SHELL) float64, Fourier shell correlation of two independent halves, less what the outlines of
         their supports contribute; half_set_fsc_plain : the same as it is; both (0, N_SHELL) if `missing`
+    half_maps : (2, K, M, M, M) float32 in (x, y, z) index order, the densities of both halves, laid over those of all
+        patterns, zeros for a state that a half lacks; None if `missing`
     patterns : how many each half had; missing : why there are no halves, empty if there are
     held_out : whether each half's model foresees the other half's patterns
     prtf : (K, N_SHELL) float64, phase retrieval transfer function of `phasings` phasings; (0, N_SHELL) if not measured
@@ -63,6 +65,7 @@ class Certainty:
     prtf: Float64
     phasings: int
     looks: tuple[PointGroup | None, ...] = ()
+    half_maps: Float32 | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def measure(
         half_set_fsc_plain=(halves.plain if halves else none)[:, reached],
         patterns=halves.patterns if halves else (0, 0),
         missing="" if halves else missing,
+        half_maps=halves.maps if halves else None,
         held_out=halves.held_out if halves else HeldOut(*np.empty((3, 0))),
         prtf=transfer[:, reached],
         phasings=sound,

@@ -7,15 +7,15 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from spilegate.errors import InputError
-from spilegate.evaluation.alignment import Alignment, align, moved
+from spilegate.evaluation.alignment import moved
+from spilegate.evaluation.fsc import fourier_shell_correlation
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.patterns.checks import check_patterns
 from spilegate.patterns.experiment import Experiment
 from spilegate.reconstruction import HeldOut, Reconstruction
-from spilegate.records import Float64, State, Watcher
+from spilegate.records import Float32, Float64, State, Watcher
+from spilegate.resolution.counterparts import counterparts
 from spilegate.resolution.held_out import bands, significance
 from spilegate.resolution.outlines import corrected_correlation
 from spilegate.resolution.surrogates import surrogate
@@ -36,11 +36,14 @@ class HalfSets:
 
     plain : (K, N_SHELL) float64, Fourier shell correlation of each state's two densities, all shells to Nyquist
     corrected : the same, less what their supports contribute
+    maps : (2, K, M, M, M) float32, the densities of both halves, laid over those of all patterns; zeros for a state
+        without a counterpart in both
     patterns : how many each half has; held_out : whether each half's model foresees the other half's patterns
     """
 
     plain: Float64
     corrected: Float64
+    maps: Float32
     patterns: tuple[int, int]
     held_out: HeldOut
 
@@ -74,14 +77,14 @@ def half_sets(
         results.append(run(part, options.model_copy(update={"seed": seed}), watcher=of_half))
         experiments.append(part)
     first, second = results
-    plain, corrected = state_correlations(
-        first.state, second.state, first.q_max, experiment.diameter_angstrom, settings.seed, threads=workers.threads
-    )
-    if len(whole.density) > 1:
-        plain, corrected = numbered_like(whole, first.state, (plain, corrected), first.q_max, threads=workers.threads)
+    plain, corrected, maps = compared(
+        whole, first.state, second.state, first.q_max, experiment.diameter_angstrom, settings.seed,
+        threads=workers.threads,
+    )  # fmt: skip
     return HalfSets(
         plain=plain,
         corrected=corrected,
+        maps=maps,
         patterns=(len(experiments[0].images), len(experiments[1].images)),
         held_out=held_out(experiments, [second.state, first.state], settings),
     )
@@ -98,71 +101,36 @@ def options_of_halves(settings: Settings) -> Settings:
     return settings.model_copy(update={"resolution": own})
 
 
-def state_correlations(
-    first: State, second: State, q_max: float, diameter_angstrom: float, seed: int, *, threads: int
-) -> tuple[Float64, Float64]:
-    """Return the shell correlations (K, N_SHELL) of each state's density with its counterpart, plain and corrected.
+def compared(
+    whole: State, first: State, second: State, q_max: float, diameter_angstrom: float, seed: int, *, threads: int
+) -> tuple[Float64, Float64, Float32]:
+    """Return the plain and the corrected shell correlations (K, N_SHELL) of the halves, and their maps.
 
-    A state without patterns, or with a density that cannot be aligned, being empty, agrees with nothing.
+    The maps are those that the plain correlation is of, (2, K, M, M, M) float32, laid over the densities of `whole`,
+    whose states number all three. A state without a counterpart in both halves agrees with nothing: zeros everywhere.
     """
-    voxel = first.voxel_angstrom
-    nothing = np.zeros(first.density.shape[-1] // 2)
-    curves = []
-    for k, (j, pair) in enumerate(counterparts(first, second, q_max, threads=threads)):
-        if pair is None:
-            curves.append((nothing, nothing))
+    voxel, size = first.voxel_angstrom, first.density.shape[-1]
+    plain, corrected = np.zeros((2, len(whole.density), size // 2))
+    maps = np.zeros((2, len(whole.density), size, size, size), np.float32)
+    for k, triple in enumerate(counterparts(whole, first, second, q_max, threads=threads)):
+        if triple is None:
             continue
-        curves.append(
-            corrected_correlation(
-                (first.density[k], second.density[j]),
-                (first.support[k], second.support[j]),
-                partial(moved, alignment=pair, voxel_angstrom=voxel, threads=threads),
-                partial(surrogate, rng=stream(seed, Purpose.SURROGATE, k), threads=threads),
-                voxel,
-                diameter_angstrom,
-                threads=threads,
-            )
+        maps[0, k] = triple.onto_whole.volume
+        both = triple.onto_first.then(triple.onto_whole)
+        maps[1, k] = moved(second.density[triple.second], both, voxel, threads=threads)
+        curve = fourier_shell_correlation(maps[0, k], maps[1, k], voxel, threads=threads)
+        plain[k] = curve.correlation
+        corrected[k] = corrected_correlation(
+            curve,
+            (first.density[triple.first], second.density[triple.second]),
+            (first.support[triple.first], second.support[triple.second]),
+            partial(moved, placement=triple.onto_first, voxel_angstrom=voxel, threads=threads),
+            partial(surrogate, rng=stream(seed, Purpose.SURROGATE, triple.first), threads=threads),
+            voxel,
+            diameter_angstrom,
+            threads=threads,
         )
-    plain, corrected = (np.stack(kind) for kind in zip(*curves, strict=True))
-    return plain, corrected
-
-
-def numbered_like(
-    whole: State, half: State, curves: tuple[Float64, Float64], q_max: float, *, threads: int
-) -> tuple[Float64, Float64]:
-    """Return curves (K, N_SHELL) over a half's states in the order of the states of all patterns.
-
-    Zeros for a state that has no counterpart in the half.
-    """
-    pairs = counterparts(whole, half, q_max, threads=threads)
-    plain, corrected = (
-        np.stack([np.zeros_like(curve[j]) if pair is None else curve[j] for j, pair in pairs]) for curve in curves
-    )
-    return plain, corrected
-
-
-def counterparts(first: State, second: State, q_max: float, *, threads: int) -> list[tuple[int, Alignment | None]]:
-    """Return the counterpart in `second` of each state of `first`, and how to lay it onto it.
-
-    Two runs number their states as they please: every state is aligned to every other one, and counterparts are the
-    pairing with the largest sum of correlations (Kuhn, Nav. Res. Logist. Q. 2:83, 1955). The alignment is None if one
-    of the two has no patterns, or a density that is constant.
-    """
-    states = range(len(first.density))
-
-    def aligned(k: int, j: int) -> Alignment | None:
-        # What is left of a state that has lost its patterns shows what they all have in common.
-        if not (first.members[k] and second.members[j]):
-            return None
-        try:
-            return align(second.density[j], first.density[k], first.voxel_angstrom, q_max=q_max, threads=threads)
-        except InputError:
-            return None
-
-    pairs = [[aligned(k, j) for j in states] for k in states]
-    merit = [[-1.0 if pair is None else pair.correlation for pair in row] for row in pairs]
-    _, best = linear_sum_assignment(merit, maximize=True)
-    return [(int(j), pairs[k][j]) for k, j in enumerate(best)]
+    return plain, corrected, maps
 
 
 def held_out(experiments: list[Experiment], models: list[State], settings: Settings) -> HeldOut:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spilegate.evaluation.fsc import fourier_shell_correlation
+from spilegate.evaluation.fsc import FscCurve, fourier_shell_correlation
 from spilegate.records import Bool, Float32, Float64
 
 # Surrogates know nothing beyond where the halves' correlation first falls below this.
@@ -20,6 +20,7 @@ Surrogate = Callable[[Float32, Bool, float], Float32]
 
 
 def corrected_correlation(
+    curve: FscCurve,
     halves: tuple[Float32, Float32],
     supports: tuple[Bool, Bool],
     move: Callable[[Float32], Float32],
@@ -28,8 +29,8 @@ def corrected_correlation(
     diameter_angstrom: float,
     *,
     threads: int,
-) -> tuple[Float64, Float64]:
-    """Return the shell correlation (N_SHELL,) of two halves as it is, and less what their supports contribute.
+) -> Float64:
+    """Return the shell correlation (N_SHELL,) of two halves less what their supports contribute.
 
     Chen et al., Ultramicroscopy 135:24 (2013): `(FSC_t - FSC_n) / (1 - FSC_n)`, where n are halves that know nothing
     beyond some radius. Densities are zero outside of their supports, whose outlines come from the lowest shells: those
@@ -40,13 +41,13 @@ def corrected_correlation(
     masked already, so that random phases lose most of their power to the mask, and what the outlines make loses none.
     So n is phased anew from amplitudes that are noise beyond the radius.
 
+    curve : their correlation as it is
     halves, supports : (M, M, M) float32 and bool, each in its own place; move : brings the second half onto the first
     surrogate : returns n of a half, its support and that radius [1/voxel], another one each time
     """
-    curve = fourier_shell_correlation(halves[0], move(halves[1]), voxel_angstrom, threads=threads)
     low = np.flatnonzero(curve.correlation < KNOWN_ABOVE)
     if not len(low):
-        return curve.correlation, curve.correlation
+        return curve.correlation
     q_known = float(curve.q[low[0]])
     outlines = np.zeros_like(curve.correlation)
     for _ in range(DRAWS):
@@ -57,4 +58,4 @@ def corrected_correlation(
     # A chance agreement below zero is no reason to raise the curve, and 1 leaves nothing to divide by.
     outlines = np.clip(outlines, 0.0, 0.999)
     outside = curve.q > q_known + REACH_SPECKLES / diameter_angstrom
-    return curve.correlation, np.where(outside, (curve.correlation - outlines) / (1 - outlines), curve.correlation)
+    return np.where(outside, (curve.correlation - outlines) / (1 - outlines), curve.correlation)

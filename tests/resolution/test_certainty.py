@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import as_dataset
+from scipy.spatial.transform import Rotation
 
+from spilegate.evaluation.alignment import Placement, moved
+from spilegate.evaluation.fsc import fourier_shell_correlation
 from spilegate.mtip import reconstruct
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
 from spilegate.resolution import certainty, verdict
-from spilegate.resolution.halves import held_out, numbered_like, state_correlations
+from spilegate.resolution.counterparts import between_frames
+from spilegate.resolution.halves import compared, held_out
 from spilegate.resolution.held_out import bands, significance
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation, simulate
@@ -140,6 +144,9 @@ def test_bands_leave_a_speckle_between_what_is_matched_and_what_is_compared():
     assert bands(100.0, 0.026, 0.003) == []
 
 
+IN_PLACE = Placement(np.array([1.0, 0, 0, 0]), False, np.zeros(3))
+
+
 def volume(seed: int, size: int = 17) -> np.ndarray:
     rng = np.random.default_rng(seed)
     axis = np.arange(size) - size // 2
@@ -153,44 +160,84 @@ def volume(seed: int, size: int = 17) -> np.ndarray:
 def state_of(*densities: np.ndarray) -> State:
     stack = np.stack(densities)
     made = State(1, 3.0, *np.empty((7, 0)), stack, stack, stack > 0)
-    return replace(made, state=np.arange(len(stack)), weight=np.ones(len(stack)))
+    views = np.tile([1.0, 0, 0, 0], (len(stack), 1))
+    return replace(made, state=np.arange(len(stack)), weight=np.ones(len(stack)), quaternions=views)
+
+
+def plain(whole: State, first: State, second: State, q_max: float = 0.12) -> np.ndarray:
+    return compared(whole, first, second, q_max, 30.0, 0, threads=1)[0]
 
 
 def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing():
     one, other, empty = volume(1), volume(2), np.zeros((17,) * 3, np.float32)
-    curves, _ = state_correlations(
-        state_of(one, other), state_of(other, one[::-1, ::-1, ::-1]), 0.12, 30.0, 0, threads=1
-    )
-    assert curves[:, :4].min() > 0.99
-    curves, _ = state_correlations(state_of(one, empty), state_of(empty, one), 0.12, 30.0, 0, threads=1)
+    both = state_of(one, other)
+    assert plain(both, both, state_of(other, one[::-1, ::-1, ::-1]))[:, :4].min() > 0.99
+    curves = plain(both, state_of(one, empty), state_of(empty, one))
     assert curves[0, :4].min() > 0.99
     assert not curves[1].any()
 
 
 def test_a_state_that_has_lost_its_patterns_agrees_with_nothing():
     one, other = volume(1), volume(2)
-    left = replace(state_of(one, other), weight=np.array([1.0, 0.0]))
-    for pair in ((left, state_of(one, other)), (state_of(one, other), left)):
-        curves, _ = state_correlations(*pair, 0.12, 30.0, 0, threads=1)
+    both = state_of(one, other)
+    left = replace(both, weight=np.array([1.0, 0.0]))
+    for states in ((both, left, both), (both, both, left), (left, both, both)):
+        curves = plain(*states)
         assert curves[0, :4].min() > 0.99
         assert not curves[1].any()
 
 
-def test_curves_are_numbered_like_the_states_of_all_patterns():
-    one, other = volume(1), volume(2)
-    curves = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
-    plain, corrected = numbered_like(state_of(other, one), state_of(one, other), curves, 0.12, threads=1)
-    assert plain.tolist() == [[3, 4], [1, 2]]
-    assert corrected.tolist() == [[7, 8], [5, 6]]
-    left = replace(state_of(other, one), weight=np.array([0.0, 1.0]))
-    plain, _ = numbered_like(left, state_of(one, other), curves, 0.12, threads=1)
-    assert plain.tolist() == [[0, 0], [1, 2]]
+def laid(density: np.ndarray, seed: int) -> tuple[np.ndarray, Rotation]:
+    """A density as a run of its own may come to it: turned, of either hand, shifted."""
+    rng = np.random.default_rng(seed)
+    turn = Rotation.random(rng=rng)
+    place = Placement(turn.as_quat(canonical=True, scalar_first=True), bool(seed % 2), rng.uniform(-2, 2, 3))
+    return moved(density, place, 3.0, threads=1), turn
+
+
+def test_maps_lie_over_the_densities_of_all_patterns_and_are_numbered_like_them():
+    whole = state_of(*(moved(volume(seed, 31), IN_PLACE, 3.0, threads=1) for seed in (1, 2)))
+    first = state_of(laid(whole.density[1], 4)[0], laid(whole.density[0], 5)[0])
+    second = state_of(laid(whole.density[0], 6)[0], laid(whole.density[1], 7)[0])
+    curves, _, maps = compared(whole, first, second, 0.12, 30.0, 0, threads=1)
+    assert maps.dtype == np.float32
+    assert curves[:, :8].min() > 0.99
+    for half in maps:
+        np.testing.assert_allclose(half, whole.density, atol=0.03 * whole.density.max())
+    for k in (0, 1):
+        own = fourier_shell_correlation(*maps[:, k], 3.0, threads=1)
+        np.testing.assert_array_equal(own.correlation, curves[k])
+        # One half's density against the other half's of another state is no such thing.
+        assert fourier_shell_correlation(maps[0, k], maps[1, 1 - k], 3.0, threads=1).correlation[:8].min() < 0.5
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_maps_of_one_state_lie_over_its_density_whether_or_not_orientations_tell(told):
+    rng = np.random.default_rng(3)
+    density = moved(volume(1, 31), IN_PLACE, 3.0, threads=1)
+    (half, turn), views = laid(density, 5), Rotation.random(60, rng=rng)
+    # What samples the density at R^T q samples the turned one at its own R^T q.
+    seen = (views * turn.inv() if told else Rotation.random(60, rng=rng))[::2]
+    whole, first, second = (
+        replace(state_of(each), quaternions=own.as_quat(scalar_first=True), weight=np.ones(len(own)),
+                state=np.zeros(len(own), int))
+        for each, own in ((density, views), (half, seen), (laid(density, 8)[0], views[1::2]))
+    )  # fmt: skip
+    near = between_frames(whole, first)
+    if told:
+        assert near is not None
+        np.testing.assert_allclose(near[0], turn.inv().as_matrix(), atol=1e-6)
+    else:
+        assert near is None
+    maps = compared(whole, first, second, 0.12, 30.0, 0, threads=1)[2]
+    for each in maps[:, 0]:
+        np.testing.assert_allclose(each, density, atol=0.03 * density.max())
 
 
 def test_halves_on_different_solutions_agree_less():
     """Alignment finds what any two bodies have in common, so that the shell correlation alone is no proof."""
     pairs = [(state_of(volume(1)), state_of(volume(k))) for k in (1, 2, 3)]
-    same, *others = (state_correlations(*pair, 0.16, 30.0, 0, threads=1)[0][0, :7] for pair in pairs)
+    same, *others = (plain(pair[0], *pair, q_max=0.16)[0, :7] for pair in pairs)
     assert same.min() > 0.99
     assert max(other[2:].mean() for other in others) < 0.6
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from spilegate.evaluation.fsc import FscCurve, resolution_angstrom
+from spilegate.evaluation.fsc import FscCurve, fourier_shell_correlation, resolution_angstrom
 from spilegate.geometry.fourier import frequency_radius, radius_grid
 from spilegate.resolution.outlines import corrected_correlation
 from spilegate.resolution.surrogates import surrogate
@@ -40,10 +40,11 @@ def halves(body: np.ndarray, support: np.ndarray, noise: float, *, common: bool)
 
 def correlations(pair: tuple[np.ndarray, np.ndarray], support: np.ndarray) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(3)
-    result = corrected_correlation(
-        pair, (support, support), lambda v: v, partial(surrogate, rng=rng, threads=1), VOXEL, DIAMETER, threads=1
+    curve = fourier_shell_correlation(*pair, VOXEL, threads=1)
+    corrected = corrected_correlation(
+        curve, pair, (support, support), lambda v: v, partial(surrogate, rng=rng, threads=1), VOXEL, DIAMETER, threads=1
     )
-    return np.arange(1, SIZE // 2 + 1) / (SIZE * VOXEL), *result
+    return curve.q, curve.correlation, corrected
 
 
 def crossing(q: np.ndarray, correlation: np.ndarray) -> float:
