@@ -1,7 +1,7 @@
 """From where pixels lie to reciprocal space: a detector written down in another way gives the same bits.
 
-Positions are rounded as tangents of directions, x/z and y/z: what rounding leaves of metres, voxels or 1/angstrom is far
-below, and q is computed from tangents and wavelength alone.
+Positions are rounded as tangents of directions, x/z and y/z: what rounding did to metres, voxels or 1/angstrom is far
+below that, and q is computed from tangents and wavelength alone.
 """
 
 from __future__ import annotations
