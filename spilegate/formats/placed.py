@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import crystfel, ewald, mask_files, masks
-from spilegate.formats.facts import EV_ANGSTROM, Facts, bad_to_levels
+from spilegate.formats import ewald, mask_files, masks
+from spilegate.formats.crystfel import Geometry
+from spilegate.formats.facts import EV_ANGSTROM, STEADY, Facts, bad_to_levels
 from spilegate.formats.pixels import PLAUSIBLE_Q
 from spilegate.formats.reading import Layout, Options
 from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
@@ -18,69 +19,19 @@ from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
 WIDEST = 8192
 
 
-def layout(facts: Facts, path: Path, options: Options) -> Layout:
-    """Return where the pixels of a file lie, by what it says itself, by a geometry file, and by what the user says.
+def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None = None) -> Layout:
+    """Return where the pixels of a file lie, by what it says itself, by a geometry, and by what the user says.
 
-    What the user says goes first, and that is said. Raises InputError for what is missing, naming all of it.
+    What the user says goes first, then the geometry, and that is said.
+    Raises InputError for what is missing, naming all of it.
     """
-    shape = facts.stack.shape[1:]
-    remarks = list(facts.remarks)
-    geometry = None if options.geometry is None else crystfel.read(Path(options.geometry))
-    lacking: list[str] = []
-
-    def chosen(name: str, given: float | None, of_file: float | None, of_geometry: float | None, how: str) -> float:
-        known = next((value for value in (given, of_geometry, of_file) if value is not None), None)
-        if known is None:
-            lacking.append(f"the {name} ({how})")
-            return math.nan
-        if of_file is not None and not math.isclose(known, of_file, rel_tol=1e-3):
-            remarks.append(f"{name} {known:.6g} is used in place of {of_file:.6g}, as the file has it")
-        return known
-
-    given = options.wavelength_angstrom
-    if options.photon_energy_ev is not None:
-        if given is not None:
-            raise InputError(
-                f"prepare.wavelength_angstrom = {given:g} and prepare.photon_energy_ev = {options.photon_energy_ev:g}: "
-                "found both; expected one; leave one out"
-            )
-        given = EV_ANGSTROM / options.photon_energy_ev
-    wavelength = chosen(
-        "wavelength", given, facts.wavelength, None if geometry is None else geometry.wavelength_angstrom,
-        "--wavelength-angstrom NUMBER, or --energy-ev NUMBER",
-    )  # fmt: skip
-    distance_of = "--distance-m NUMBER"
-    bad = np.zeros(shape, np.bool_)
-    if geometry is not None:
-        _refuse_flat(options, "the geometry file")
-        positions, bad = geometry.positions(shape), geometry.bad(shape)
-        distance = chosen("distance [m]", options.distance_m, facts.distance_m, geometry.clen_m, distance_of)
-        positions[..., 2] += distance - (geometry.clen_m or 0.0)
-        remarks += geometry.remarks
-    elif facts.positions is not None:
-        _refuse_flat(options, "the file")
-        positions = facts.positions.copy()
-        if options.distance_m is not None:
-            middle = float(np.nanmedian(positions[..., 2]))
-            chosen("distance [m]", options.distance_m, middle, None, distance_of)
-            positions[..., 2] += options.distance_m - middle
-    else:
-        distance = chosen("distance [m]", options.distance_m, facts.distance_m, None, distance_of)
-        pixel = facts.pixel_m
-        if options.pixel_um is not None:
-            size = options.pixel_um * 1e-6
-            chosen("pixel size [m]", size, None if pixel is None else pixel[1], None, "--pixel-um NUMBER")
-            pixel = (size, size)
-        elif pixel is None:
-            lacking.append("the size of a pixel (--pixel-um NUMBER)")
-        if shape[0] > 1:
-            lacking.append(f"where its {shape[0]} panels lie (--geometry FILE.geom)")
-        if not lacking:
-            positions = flat(shape, distance, pixel or (1.0, 1.0), _centre(facts, options, shape, remarks))
-    if lacking:
+    placing = _Placing(facts, options, geometry, path)
+    wavelength, positions = placing.wavelength(), placing.positions()
+    if positions is None or placing.lacking:
         said = f" ({'; '.join(facts.remarks)})" if facts.remarks else ""
         raise InputError(
-            f"{path}: {facts.format}: does not say {', '.join(lacking)}{said}; expected where its pixels lie; add these"
+            f"{path}: {facts.format}: does not say {', '.join(placing.lacking)}{said}; expected where its pixels lie; "
+            "add these"
         )
     wavelength = ewald.rounded_wavelength(wavelength)
     q, nowhere = ewald.reciprocal(positions, wavelength)
@@ -90,19 +41,105 @@ def layout(facts: Facts, path: Path, options: Options) -> Layout:
             f"{path}: {facts.format}: its pixels reach to {1 / max(largest, 1e-30):.3g} angstrom; expected "
             f"{1 / PLAUSIBLE_Q[1]:g} to {1 / PLAUSIBLE_Q[0]:g}; check wavelength, distance and size of a pixel"
         )
-    levels = _levels(facts, options, shape, bad | nowhere)
     return Layout(
         path,
         facts.stack,
         q,
         wavelength,
         picture(positions, nowhere),
-        levels,
+        _levels(facts, options, placing.bad | nowhere),
         lambda used: None if facts.background is None else _background(facts.background, used, path),
         facts.response,
         format=facts.format,
-        remarks=tuple(remarks),
+        remarks=tuple(placing.remarks),
     )
+
+
+class _Placing:
+    """Who says what of a detector, and what nobody does."""
+
+    def __init__(self, facts: Facts, options: Options, geometry: Geometry | None, path: Path) -> None:
+        self._facts, self._options, self._geometry, self._path = facts, options, geometry, path
+        self._shape = facts.stack.shape[1:]
+        self.remarks, self.lacking = list(facts.remarks), list[str]()
+        self.bad = np.zeros(self._shape, np.bool_)
+
+    def wavelength(self) -> float:
+        """Return the wavelength [angstrom], nan if nobody says it."""
+        options = self._options
+        of_geometry = None if self._geometry is None else self._geometry.wavelength_angstrom
+        given = options.wavelength_angstrom
+        if options.photon_energy_ev is not None:
+            if given is not None:
+                raise InputError(
+                    f"prepare.wavelength_angstrom = {given:g} and prepare.photon_energy_ev = "
+                    f"{options.photon_energy_ev:g}: found both; expected one; leave one out"
+                )
+            given = EV_ANGSTROM / options.photon_energy_ev
+        how = "--wavelength-angstrom NUMBER, or --energy-ev NUMBER"
+        return self._first("wavelength", how, given, of_geometry, self._facts.wavelength)
+
+    def positions(self) -> Float64 | None:
+        """Return the positions of pixels (panels, y, x, 3) [m], None if something for them is lacking."""
+        options, facts, geometry = self._options, self._facts, self._geometry
+        name, how = "distance [m]", "--distance-m NUMBER"
+        if geometry is not None:
+            self._refuse_flat(str(geometry.path))
+            found, self.bad = geometry.positions(self._shape), geometry.bad(self._shape)
+            distance = self._first(name, how, options.distance_m, geometry.clen_m, facts.distance_m)
+            found[..., 2] += distance - (geometry.clen_m or 0.0)
+            self.remarks += [f"{geometry.path}: {remark}" for remark in geometry.remarks]
+            return found
+        if facts.positions is not None:
+            self._refuse_flat("the file")
+            found = facts.positions.copy()
+            if options.distance_m is not None:
+                middle = float(np.nanmedian(found[..., 2]))
+                found[..., 2] += self._first(name, how, options.distance_m, None, middle) - middle
+            return found
+        distance = self._first(name, how, options.distance_m, None, facts.distance_m)
+        size = None if options.pixel_um is None else options.pixel_um * 1e-6
+        height, width = facts.pixel_m or (None, None)
+        width = self._first("size of a pixel [m]", "--pixel-um NUMBER", size, None, width)
+        height = width if height is None or size is not None else height
+        if self._shape[0] > 1:
+            self.lacking.append(f"where its {self._shape[0]} panels lie (--geometry FILE.geom)")
+        return None if self.lacking else flat(self._shape, distance, (height, width), self._centre())
+
+    def _first(
+        self, name: str, how: str, given: float | None, of_geometry: float | None, of_file: float | None
+    ) -> float:
+        """Return what the first of these says who says anything; how : the user would say it."""
+        known = next((value for value in (given, of_geometry, of_file) if value is not None), None)
+        if known is None:
+            self.lacking.append(f"the {name} ({how})")
+            return math.nan
+        if of_file is not None and not math.isclose(known, of_file, rel_tol=STEADY):
+            self.remarks.append(f"{name} {known:.6g} is used in place of {of_file:.6g}, as the file has it")
+        return known
+
+    def _centre(self) -> tuple[float, float]:
+        """Return (row, column) of the beam on a flat detector: the user's, the file's, or the middle, which is said."""
+        if self._options.centre is not None:
+            row, column = (float(part) for part in self._options.centre.split(","))
+            return row, column
+        if self._facts.centre is not None:
+            return self._facts.centre
+        middle = ((self._shape[1] - 1) / 2, (self._shape[2] - 1) / 2)
+        self.remarks.append(
+            "the file does not say where the beam goes through the detector: taken to be its middle, row "
+            f"{middle[0]:g}, column {middle[1]:g}; --centre ROW,COLUMN says it"
+        )
+        return middle
+
+    def _refuse_flat(self, what: str) -> None:
+        """Raise InputError for options of a flat detector where positions are known."""
+        for name in ("pixel_um", "centre"):
+            value = getattr(self._options, name)
+            if value is not None:
+                raise InputError(
+                    f"{self._path}: prepare.{name} = {value}: {what} says where every pixel lies; leave it out"
+                )
 
 
 def flat(
@@ -133,33 +170,11 @@ def picture(positions: Float64, nowhere: Bool) -> Int64:
     return places
 
 
-def _centre(facts: Facts, options: Options, shape: tuple[int, int, int], remarks: list[str]) -> tuple[float, float]:
-    """Return (row, column) of the beam on a flat detector: the user's, the file's, or the middle, which is said."""
-    if options.centre is not None:
-        row, column = (float(part) for part in options.centre.split(","))
-        return row, column
-    if facts.centre is not None:
-        return facts.centre
-    middle = ((shape[1] - 1) / 2, (shape[2] - 1) / 2)
-    remarks.append(
-        f"the file does not say where the beam goes through the detector: taken to be its middle, row {middle[0]:g}, "
-        f"column {middle[1]:g}; --centre ROW,COLUMN says it"
-    )
-    return middle
-
-
-def _refuse_flat(options: Options, what: str) -> None:
-    """Raise InputError for options of a flat detector where positions are known."""
-    for name, value in (("prepare.pixel_um", options.pixel_um), ("prepare.centre", options.centre)):
-        if value is not None:
-            raise InputError(f"{name} = {value}: {what} says where every pixel lies; leave it out")
-
-
-def _levels(facts: Facts, options: Options, shape: tuple[int, int, int], bad: Bool) -> UInt8 | None:
+def _levels(facts: Facts, options: Options, bad: Bool) -> UInt8 | None:
     """Return levels (panels, y, x) by the file, by a file of a mask, and by geometry; None if nothing is masked."""
     levels = facts.levels
     if options.mask_file is not None:
-        levels = mask_files.read(options.mask_file, shape, options.mask)
+        levels = mask_files.read(options.mask_file, facts.stack.shape[1:], options.mask)
     if bad.any():
         levels = np.where(bad, np.uint8(NEVER), bad_to_levels(bad) if levels is None else levels)
     return levels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import cxi, dragonfly, dragonfly_detector, ewald, files, masks, placed, plain
+from spilegate.formats import cxi, dragonfly, dragonfly_detector, ewald, files, geometry_file, masks, placed, plain
 from spilegate.formats.dragonfly import Photons
+from spilegate.formats.facts import bad_to_levels
 from spilegate.formats.patterns import EXPECTED, Stack
 from spilegate.formats.pixels import POSITION
 from spilegate.formats.reading import INTENSITIES, Layout, Options, layout_of
@@ -54,9 +56,17 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         _refuse(path, _given(options, "detector", "wavelength_angstrom", *PLACING), "says itself where its pixels lie")
         return layout_of(file, path, options.mask)
     _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
-    if cxi.is_cxi(file):
-        return placed.layout(cxi.read(file, path, options.mask, options.dataset), path, options)
-    return placed.layout(plain.read(file, path, options.mask, options.dataset), path, options)
+    geometry = None if options.geometry is None else geometry_file.read(Path(options.geometry), file)
+    read = cxi.read if cxi.is_cxi(file) else plain.read
+    name = options.dataset
+    if name is None and geometry is not None:
+        name = geometry_file.dataset_of(geometry, file)
+    facts = read(file, path, options.mask, name)
+    if geometry is not None and geometry.masks:
+        bad, said = geometry_file.masked(geometry, file, facts.stack.shape[1:])
+        levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)
+        facts = replace(facts, levels=levels, remarks=(*facts.remarks, *said))
+    return placed.layout(facts, path, options, geometry)
 
 
 def _given(options: Options, *names: str) -> dict[str, Any]:
