@@ -10,8 +10,8 @@ Glossary of the capital letters in array shapes, used in every docstring of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from statistics import mode
 from typing import Any, Protocol
 
@@ -28,6 +28,22 @@ UInt8 = NDArray[np.uint8]
 USE, MERGE_ONLY, NEVER = 0, 1, 2
 # What is 1 by construction is so but for this.
 ROUNDING = 1e-3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What every pattern came from.
+
+    file : the first that they were in; values : name to (N_IMG,) numbers or names: `index` there, train, pulse ...
+    """
+
+    file: str = ""
+    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def some(self, which: Int64, file: str) -> Origin:
+        """Return that of some patterns of `file`, (n,) numbers: where they were first if that is known, or there."""
+        known = {name: value[which] for name, value in self.values.items()}
+        return Origin(self.file, known) if "index" in known else Origin(file, {"index": which, **known})
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,7 @@ class Dataset:
         None if not known
     taken_for : what the values of the file were taken for, in words; remarks : what else was done on reading them
     response : (N_PIX,) float64, what every pixel counts of what it would at the beam; None if that is not known
+    origin : what every pattern came from
     """
 
     images: Any
@@ -62,6 +79,7 @@ class Dataset:
     taken_for: str = ""
     remarks: tuple[str, ...] = ()
     response: Float64 | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ def run(
         for remark in patterns.remarks:
             out.line(remark, "yellow")
         if target == "spinifel":
-            writers.write_spinifel(output, patterns, data, force=force)
+            writers.write_spinifel(output, patterns, force=force)
         elif target == "cxi":
-            writers.write_cxi(output, patterns, data, force=force)
+            writers.write_cxi(output, patterns, force=force)
         elif target == "emc":
             dragonfly_writer.write_binary(output, patterns, force=force)
         else:

@@ -17,6 +17,7 @@ from spilegate.errors import InputError
 from spilegate.formats import cxi_detector, cxi_masks, files
 from spilegate.formats.facts import DISTANCES, PIXELS, Facts, Metadata, Some
 from spilegate.formats.masks import Means
+from spilegate.formats.origin import of_entry
 from spilegate.formats.patterns import Stack, Values
 from spilegate.formats.pixels import read_response
 from spilegate.formats.reading import RESPONSE
@@ -72,6 +73,7 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
         positions=cxi_detector.positions(detector, panels, distance, metadata),
         levels=levels,
         background=cxi_detector.background(detector, panels, metadata),
+        origin=of_entry(file, entry, values.shape[0]),
         response=read_response(file, path, f"{detector}/{RESPONSE}", panels),
         remarks=tuple(metadata.remarks),
     )

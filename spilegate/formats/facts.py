@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats.patterns import Stack, Values
-from spilegate.records import Bool, Float64, Int64, UInt8
+from spilegate.records import Bool, Float64, Int64, Origin, UInt8
 
 # Planck's constant times the speed of light [eV angstrom], and joules of an electronvolt (CODATA, exact).
 EV_ANGSTROM, JOULE_PER_EV = 12398.419843320026, 1.602176634e-19
@@ -39,7 +39,7 @@ class Facts:
     positions : (panels, y, x, 3) float64 [m], from the sample: x to the left and y up as the beam sees it, z along it
     levels : (panels, y, x); background : (panels, y, x) [as the values, per pattern]
     response : (panels, y, x), what pixels count of what they would at the beam
-    remarks : what was decided that nobody asked for, a line each
+    origin : what they came from; remarks : what was decided that nobody asked for, a line each
     """
 
     stack: Stack
@@ -52,6 +52,7 @@ class Facts:
     levels: UInt8 | None = None
     background: Float64 | None = None
     response: Float64 | None = None
+    origin: Origin = field(default_factory=Origin)
     remarks: tuple[str, ...] = ()
 
 

@@ -17,7 +17,7 @@ from spilegate.formats.facts import Some
 from spilegate.formats.patterns import Pass, Stack, Values
 from spilegate.formats.reading import Layout, Options, read_patterns
 from spilegate.kernels.workers import Threads
-from spilegate.records import USE, Float32, Float64, Int64, UInt8
+from spilegate.records import USE, Float32, Float64, Int64, Origin, UInt8
 
 # Rows and columns of a part of every panel, from the first to before the last.
 Crop = tuple[slice, slice]
@@ -32,7 +32,7 @@ class Outgoing:
     way : how they are read; counts : whether they are photons; taken_for, remarks : in words
     q : (panels, y, x, 3) [1/angstrom]; index_map : (panels, y, x, 2)
     levels, background, response : (panels, y, x), None if not known
-    numbers : (n,) int64, of the patterns in the file they come from, from 0
+    count : how many; origin : what they came from
     """
 
     way: Pass
@@ -45,12 +45,8 @@ class Outgoing:
     levels: UInt8 | None
     background: Float64 | None
     response: Float64 | None
-    numbers: Int64
-
-    @property
-    def count(self) -> int:
-        """Return how many there are."""
-        return len(self.numbers)
+    count: int
+    origin: Origin
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,7 +106,8 @@ def outgoing(path: Path, options: Options, *, choose: Choice, crop: Crop | None)
             levels=None if layout.levels is None else masks.bin_mask(layout.levels, binning),
             background=None if background is None else masks.bin_background(background, binning),
             response=None if response is None else pixels.blocks(response, binning).mean((2, 4)),
-            numbers=which,
+            count=len(which),
+            origin=layout.origin.some(which, path.name),
         )
 
 

@@ -51,6 +51,7 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
         lambda used: None if facts.background is None else _background(facts.background, used, path),
         facts.response,
         format=facts.format,
+        origin=facts.origin,
         remarks=tuple(placing.remarks),
     )
 

@@ -66,6 +66,7 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         faults.taken_for(patterns.way),
         patterns.remarks,
         response,
+        layout.origin,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,12 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, files, masks, pixels, truth
+from spilegate.formats import faults, files, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
-from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
+from spilegate.records import NEVER, Bool, Float64, Int64, Origin, UInt8
 
 INTENSITIES, RESPONSE = "intensities", "response"
 # The patterns themselves, and as much again: those of the half-sets, or with values mended.
@@ -53,7 +53,8 @@ class Layout:
     levels : (panels, y, x), None if there is no mask
     background : returns that of levels (panels, y, x), in values of the file, None if it has none
     response : (panels, y, x), what pixels count of what they would at the beam, None if it is not known
-    format : of the file, and truth : what it knows of the truth, in words; remarks : what was decided, a line each
+    format : of the file, and truth : what it knows of the truth, in words
+    origin : what patterns came from; remarks : what was decided, a line each
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Layout:
     response: Float64 | None = None
     format: str = "SpiniFEL's HDF5"
     truth: str = ""
+    origin: Origin = field(default_factory=Origin)
     remarks: tuple[str, ...] = ()
 
     def mask(self, broken: Bool, options: Options) -> UInt8:
@@ -118,6 +120,7 @@ def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
         lambda levels: masks.read_background(file, path, shape, levels),
         pixels.read_response(file, path, RESPONSE, shape),
         truth=", ".join(truth.names_in(file)),
+        origin=origin.of_group(file.get(origin.GROUP), stack.shape[0]),
     )
 
 

@@ -9,21 +9,19 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from spilegate import __version__
-from spilegate.formats import cxi_masks, files, masks, pixels
+from spilegate.formats import cxi_masks, files, masks, origin, pixels
 from spilegate.formats.facts import EV_ANGSTROM, JOULE_PER_EV
 from spilegate.formats.outgoing import Outgoing
 from spilegate.formats.reading import INTENSITIES, RESPONSE
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.records import MERGE_ONLY, NEVER, Float64
 
-ORIGIN = "origin"
 # Where the file that patterns come from does not say how far away the detector is: directions are all that counts.
 DISTANCE_M = 1.0
 
 
-def write_spinifel(path: Path, patterns: Outgoing, source: Path, *, force: bool) -> None:
-    """Write patterns in SpiniFEL's layout; the file appears whole or not at all. source : where they come from."""
+def write_spinifel(path: Path, patterns: Outgoing, *, force: bool) -> None:
+    """Write patterns in SpiniFEL's layout; the file appears whole or not at all."""
     with files.replacing_hdf5(path, force=force) as file:
         _stack(file, INTENSITIES, patterns).attrs["unit"] = "photons" if patterns.counts else "arbitrary"
         position = file.create_dataset(pixels.POSITION, data=patterns.q * pixels.ANGSTROM_PER_METRE)
@@ -37,10 +35,10 @@ def write_spinifel(path: Path, patterns: Outgoing, source: Path, *, force: bool)
         if patterns.response is not None:
             file.create_dataset(RESPONSE, data=patterns.response)
         file.attrs[pixels.WAVELENGTH] = patterns.wavelength
-        _origin(file.create_group(ORIGIN), patterns, source)
+        origin.write(file.create_group(origin.GROUP), patterns.origin)
 
 
-def write_cxi(path: Path, patterns: Outgoing, source: Path, *, force: bool) -> None:
+def write_cxi(path: Path, patterns: Outgoing, *, force: bool) -> None:
     """Write patterns in CXI, version 1.6, with the position of every pixel; the file appears whole or not at all."""
     with files.replacing_hdf5(path, force=force) as file:
         file["cxi_version"], file["number_of_entries"] = 160, 1
@@ -65,7 +63,7 @@ def write_cxi(path: Path, patterns: Outgoing, source: Path, *, force: bool) -> N
         beam = file.create_group("entry_1/instrument_1/source_1")
         _quantity(beam, "energy", EV_ANGSTROM / patterns.wavelength * JOULE_PER_EV, "J")
         file["entry_1/data_1"] = h5py.SoftLink("/entry_1/instrument_1/detector_1")
-        _origin(file.create_group(f"entry_1/{ORIGIN}"), patterns, source)
+        origin.write(file.create_group(f"entry_1/{origin.GROUP}"), patterns.origin)
 
 
 def positions(patterns: Outgoing) -> Float64:
@@ -108,9 +106,3 @@ def _wider(group: h5py.Group, name: str, patterns: Outgoing, found: h5py.Dataset
 def _quantity(group: h5py.Group, name: str, value: Any, units: str) -> None:
     """Write a number with its unit."""
     group.create_dataset(name, data=value).attrs["units"] = units
-
-
-def _origin(group: h5py.Group, patterns: Outgoing, source: Path) -> None:
-    """Write where patterns come from."""
-    group.create_dataset("index", data=patterns.numbers)
-    group.attrs["file"], group.attrs["program"] = source.name, f"spilegate {__version__}"

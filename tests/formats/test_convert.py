@@ -109,6 +109,11 @@ def test_what_a_pattern_came_from_is_kept(simulated: Path, tmp_path: Path) -> No
     with h5py.File(out) as file:
         np.testing.assert_array_equal(file["origin/index"][()], np.arange(5, 40))
         assert file["origin"].attrs["file"] == "s.h5"
+    # Through a second file, too; the first counts.
+    again = converted(out, tmp_path / "a.cxi", select="10:35")
+    with h5py.File(again) as file:
+        np.testing.assert_array_equal(file["entry_1/origin/index"][()], np.arange(15, 40))
+        assert file["entry_1/origin"].attrs["file"] == "s.h5"
 
 
 def test_conditions_select_by_what_the_file_says(tmp_path: Path) -> None:
