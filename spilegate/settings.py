@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 # The options that a reader of patterns needs.
 READING = (
-    "binning", "q_min", "q_max", "mask", "photon_unit", "broken_pixels", "dataset", "detector", "geometry", "mask_file",
-    "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
+    "binning", "q_min", "q_max", "mask", "photon_unit", "adu_per_photon", "broken_pixels", "dataset", "detector",
+    "geometry", "mask_file", "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
 )  # fmt: skip
 
 
@@ -106,6 +106,10 @@ class PrepareOptions(_Options):
     photon_unit: float | None = Field(
         None, gt=0, description="What one photon is in the file's values; the least step between them if left out."
     )
+    adu_per_photon: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = Field(
+        "auto",
+        description="ADU a photon, where values have readout noise; auto: by the peaks of their histogram; or none.",
+    )
     broken_pixels: Literal["always", "ever"] = Field(
         "always",
         description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
@@ -139,7 +143,7 @@ class PrepareOptions(_Options):
         description="Look for them beyond this [1/angstrom]; 4 pixels from the innermost one used if left out.",
     )
 
-    @field_validator("polarisation", "background", mode="before")
+    @field_validator("polarisation", "background", "adu_per_photon", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         """Take the word `none` of a setting, which stands for no value, by its name here."""

@@ -33,6 +33,8 @@ def problem_of(way: Pass, found: Found) -> str | None:
 
 def taken_for(way: Pass) -> str:
     """Return what the values of a file are taken for in a few words."""
+    if way.rule.adu is not None:
+        return way.rule.adu.said
     if not way.rule.counts:
         unit = f" of {way.rule.unit:.6g} units of the file" if way.rule.unit != 1 else ""
         return f"intensities{unit or ' in arbitrary units'}, not whole numbers of photons"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spilegate.formats import files
+from spilegate.formats import adu, files
 from spilegate.formats import values as kinds
 from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Rule
@@ -161,12 +161,16 @@ class Pass:
 
         block : (n, panels, y, x) as in the file; the first result is (n, N_PIX), pixels not used are 0
         The others: which values are missing (n, panels, y, x); of those used and not negative, whether all are whole
-        numbers of photons (n,), for values taken for photons; how many are negative (n,).
+        numbers of photons (n,), for values taken for photons; how many are negative (n,). In ADU all are as they
+        should be.
         """
         rule, used = self.rule, self.used
         lost = kinds.missing(block, rule.codes)
         if not used.all() or lost.any():
             block = np.where(lost | ~used, block.dtype.type(0), block)
+        if rule.adu is not None:
+            nothing = np.zeros(len(block))
+            return self._binned(adu.photons(block, rule.unit)), lost, nothing == 0, nothing
         signed = block.dtype.kind != "u"
         negative = np.count_nonzero(block < 0, axis=(1, 2, 3)) if signed else np.zeros(len(block))
         eps, whole = kinds.precision(block.dtype), np.ones(block.shape, np.bool_)
@@ -178,11 +182,15 @@ class Pass:
             whole = np.asarray((block == np.rint(block)) | (block < 0))
         if rule.counts and signed:
             block = np.maximum(block, 0)
+        every = np.asarray(whole.all((1, 2, 3)))
+        return self._binned(block), lost, every, np.asarray(negative, np.float64)
+
+    def _binned(self, block: NDArray[Any]) -> Float32:
+        """Return the sums over blocks of pixels (n, N_PIX) of patterns (n, panels, y, x)."""
         result: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
         if self.binning > 1:
             result = blocks(result, self.binning).sum((2, 4))
-        every = np.asarray(whole.all((1, 2, 3)))
-        return result.reshape(len(block), -1), lost, every, np.asarray(negative, np.float64)
+        return result.reshape(len(block), -1)
 
     def longest(self, sample: NDArray[Any]) -> float:
         """Return the entries of the longest list of photons of patterns (n, panels, y, x)."""

@@ -33,6 +33,8 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         binning : blocks of binning x binning pixels are summed into one
         q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
         mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
+        adu_per_photon : what it is in values with readout noise; "auto": as their histogram tells, "none": they are not
+            taken for photons
         broken_pixels : never used are those without a value in all patterns ("always") or in any ("ever")
         detector, wavelength_angstrom : where the pixels of Dragonfly's photons lie
 

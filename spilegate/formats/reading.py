@@ -14,6 +14,7 @@ import numpy as np
 from spilegate.errors import InputError
 from spilegate.formats import faults, files, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
+from spilegate.formats.adu import Given
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
@@ -33,6 +34,7 @@ class Options:
     q_max: float | None = None
     mask: masks.Means = "auto"
     photon_unit: float | None = None
+    adu_per_photon: Given = "auto"
     broken_pixels: Literal["always", "ever"] = "always"
     dataset: str | None = None
     detector: str | None = None
@@ -164,7 +166,20 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
 def _first(layout: Layout, options: Options, allowed: Bool, *, ever: bool) -> Pass:
     """Return how patterns are to be gone through, by a sample of them. allowed : (panels, y, x), not masked."""
     sample = layout.stack.sample()
-    rule = kinds.guess(sample, allowed, options.photon_unit, ever=ever)
+    given = options.adu_per_photon
+    if options.photon_unit is not None and not isinstance(given, str):
+        raise InputError(
+            f"{layout.path}: found prepare.photon_unit and prepare.adu_per_photon; expected one of them, the former "
+            "for values without readout noise; leave the other out"
+        )
+    rule = kinds.guess(
+        sample,
+        allowed,
+        options.photon_unit,
+        ever=ever,
+        adu_per_photon=given,
+        where=f"{layout.path}: {layout.stack.name}",
+    )
     first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options))
     if not rule.counts:
         return first

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spilegate.formats import adu as readout
+from spilegate.formats.adu import Adu, Given
 from spilegate.records import Bool
 
 # What is wrong with a pattern, by number: 0 for nothing, the worst the largest.
@@ -37,6 +39,7 @@ class Rule:
     unit : what a photon is in the file; 1 where that is not known
     counts : whether the values are whole numbers of that unit; others are intensities
     length : of the lists of photons; None for patterns as they are
+    adu : how values with readout noise become photons, `unit` each; None if they are taken as they are
     """
 
     codes: tuple[float, ...]
@@ -44,6 +47,7 @@ class Rule:
     unit: float
     counts: bool
     length: int | None = None
+    adu: Adu | None = None
 
 
 def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
@@ -137,11 +141,21 @@ def whole(number: NDArray[np.float64], eps: float) -> Bool:
     return result
 
 
-def guess(sample: NDArray[Any], used: Bool, photon_unit: float | None, *, ever: bool) -> Rule:
+def guess(
+    sample: NDArray[Any],
+    used: Bool,
+    photon_unit: float | None,
+    *,
+    ever: bool,
+    adu_per_photon: Given = "none",
+    where: str = "patterns",
+) -> Rule:
     """Return how values are read, by some of the patterns (n, panels, y, x).
 
     used : (panels, y, x), pixels that the mask lets use; photon_unit : what a photon is, if that is given
     ever : whether pixels are broken that lack a value in any pattern, not in all
+    adu_per_photon : what `adu.decided` is given; where : the patterns are, for messages
+    Raises InputError if ADU are on a pedestal.
     """
     codes = codes_of(sample, used)
     lost = missing(sample, codes)
@@ -156,4 +170,7 @@ def guess(sample: NDArray[Any], used: Bool, photon_unit: float | None, *, ever: 
         eps = precision(values.dtype)
         number = values[values >= 0].astype(np.float64) / photon_unit
         return Rule(codes, broken, photon_unit, negative <= RARE and bool(whole(number, eps).all()))
+    adu = readout.decided(sample, chosen & ~lost, adu_per_photon, negative=negative > RARE, where=where)
+    if adu is not None:
+        return Rule(codes, broken, adu.gain, counts=True, adu=adu)
     return Rule(codes, broken, 1.0 if unit is None else unit, unit is not None)
