@@ -29,10 +29,11 @@ from spilegate.cli import app
 from spilegate.commands.configuration import load_settings
 from spilegate.commands.job import Job
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.formats import maps, reader
 from spilegate.formats.record import load_record, save_record
 from spilegate.formats.results import read_summary
-from spilegate.records import Findings, Progress, State
+from spilegate.records import Progress, State
 from spilegate.report.drawing import Drawing
 from spilegate.report.progress import read_records
 

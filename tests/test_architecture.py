@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module may import from its own layer's packages and from the layers before it.
 LAYERS = (
-    {"errors", "records", "reconstruction", "settings", "backend", "streams"},
+    {"errors", "records", "findings", "reconstruction", "settings", "backend", "streams"},
     {"kernels"},
     {"geometry", "formats"},
     {"likelihood", "stages", "evaluation", "simulation"},

@@ -13,9 +13,10 @@ from spilegate import __version__
 from spilegate.commands.configuration import differences
 from spilegate.commands.job import Job
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.formats import record
 from spilegate.patterns.experiment import Experiment
-from spilegate.records import Dataset, Findings, State
+from spilegate.records import Dataset, State
 from spilegate.report.files import SUMMARY
 from spilegate.settings import Settings
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spilegate.backend import to_host
+from spilegate.findings import Findings
 from spilegate.kernels.events import dense
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.outliers import expected
 from spilegate.patterns.statistics import mean_pattern
-from spilegate.records import Bool, Findings, Float64, Int64, State
+from spilegate.records import Bool, Float64, Int64, State
 
 # Outliers shown as examples.
 EXAMPLES = 4

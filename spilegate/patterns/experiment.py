@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from spilegate.findings import Findings
 from spilegate.geometry.detector import Detector, Rings, rings
 from spilegate.geometry.symmetry import Group
 from spilegate.kernels.workers import Workers
@@ -15,7 +16,7 @@ from spilegate.patterns.background import background_of
 from spilegate.patterns.brightness import FEW_PHOTONS
 from spilegate.patterns.diameter.pair_distances import centre_seen
 from spilegate.patterns.statistics import Sums
-from spilegate.records import Findings, Float64, State
+from spilegate.records import Float64, State
 from spilegate.schedule import Plan, again, schedule
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.geometry.response import response
 from spilegate.geometry.symmetry import group
@@ -29,7 +30,7 @@ from spilegate.patterns.frames import Frames, sorted_out
 from spilegate.patterns.hot_pixels import hot_pixels
 from spilegate.patterns.statistics import Sums, Weighing, moments, radial_profile, shell_sums, shells
 from spilegate.patterns.zingers import Zingers
-from spilegate.records import Bool, Dataset, Findings, Float64
+from spilegate.records import Bool, Dataset, Float64
 from spilegate.schedule import schedule
 from spilegate.settings import PrepareOptions, Settings
 

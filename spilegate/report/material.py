@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.formats import record, summary
-from spilegate.records import NEVER, Findings, Float64, State
+from spilegate.records import NEVER, Float64, State
 from spilegate.report.files import CHECKPOINT, FINDINGS, SUMMARY
 from spilegate.settings import Settings
 

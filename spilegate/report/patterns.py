@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from spilegate.findings import Findings
 from spilegate.geometry import orientations
-from spilegate.records import NEVER, Findings, Float32, Float64
+from spilegate.records import NEVER, Float32, Float64
 from spilegate.report.style import BLUE, GREY, colours, few_labels
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.

@@ -11,11 +11,12 @@ import pytest
 from photons import blind, measured, settings
 
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.formats import record
 from spilegate.kernels.events import events
 from spilegate.kernels.workers import Threads
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, Findings
+from spilegate.records import Dataset
 
 MOST_PASSES = 4
 

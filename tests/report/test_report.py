@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 
 from spilegate.errors import InputError
+from spilegate.findings import Findings
 from spilegate.formats.results import OWN_FIGURES, OWN_FILES
 from spilegate.patterns.examples import choose
-from spilegate.records import Findings
 from spilegate.report import curves, maps, patterns
 from spilegate.report.drawing import AT_THE_END, WHILE_RUNNING, Drawing
 from spilegate.report.files import CURVE_FILES, curve_path, read_curves, write_curve
