@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from spilegate.findings import Findings
+    pass
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -45,6 +45,18 @@ def indices(panels: Sequence[Panel], shape: tuple[int, ...], path: Path) -> list
     raise misfit(path, f"panels reach to {extent} of patterns of shape {shape}", "panels of the same detector")
 
 
+def modules(panels: Sequence[Panel], rows: int) -> int:
+    """Return how many modules panels reach to; rows : of one, where they are one below the other in the data.
+
+    0 if the axes of their data are none of modules.
+    """
+    axes = {tuple(value for value in panel.dims if value != "%") for panel in panels}
+    if axes == {SLAB}:
+        return -(-(1 + max(panel.max_ss for panel in panels)) // rows)
+    numbers = [value for each in axes for value in each[:1] if isinstance(value, int) and each[1:] == SLAB]
+    return 1 + max(numbers) if len(numbers) == len(axes) else 0
+
+
 def _check_reach(extent: tuple[int, ...], shape: tuple[int, ...], several: list[bool], kind: Axes, path: Path) -> None:
     """Raise InputError if panels reach to too small a part of a pattern; several : axes on which indices differ.
 

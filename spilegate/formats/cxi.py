@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import cxi_detector, cxi_masks, files
+from spilegate.formats import cxi_detector, cxi_masks, cxi_modules, files
 from spilegate.formats.facts import DISTANCES, PIXELS, Facts, Metadata, Some
 from spilegate.formats.masks import Means
 from spilegate.formats.origin import of_entry
@@ -46,6 +46,7 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
     found = files.dataset(file, name, path, "patterns, shape (patterns, y, x) or (patterns, panels, y, x)")
     writer, bits = _writer(file, entry)
     metadata = Metadata(file, path)
+    modules = cxi_modules.Modules(file, entry, found)
     values = _whole_stack(found, path, name, metadata)
     shape = (*[1] * (4 - len(values.shape)), *values.shape[1:])
     panels = (shape[-3], shape[-2], shape[-1])
@@ -53,6 +54,9 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
     levels, values = cxi_masks.masked(
         metadata, (name.rpartition("/")[0], detector), values, panels, cxi_masks.Meaning(means, bits)
     )
+    origin = of_entry(file, entry, values.shape[0])
+    if (complete := modules.complete(metadata.remarks)) is not None:
+        values, origin = Some(values, complete), origin.some(complete, path.name)
     distance = metadata.number(
         [f"{detector}/distance", f"{entry}/instrument_1/detector_1/distance", "detector/distance"], DISTANCES
     )
@@ -73,8 +77,9 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
         positions=cxi_detector.positions(detector, panels, distance, metadata),
         levels=levels,
         background=cxi_detector.background(detector, panels, metadata),
-        origin=of_entry(file, entry, values.shape[0]),
+        origin=origin,
         response=read_response(file, path, f"{detector}/{RESPONSE}", panels),
+        modules=modules.numbers(f"{name.rpartition('/')[0]}/{cxi_modules.NUMBERS}", panels[0]),
         remarks=tuple(metadata.remarks),
     )
 

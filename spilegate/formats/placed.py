@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import ewald, mask_files, masks
+from spilegate.formats import crystfel_layout, ewald, mask_files, masks
 from spilegate.formats.crystfel import Geometry
 from spilegate.formats.facts import EV_ANGSTROM, STEADY, Facts, bad_to_levels
 from spilegate.formats.pixels import PLAUSIBLE_Q
@@ -86,7 +86,7 @@ class _Placing:
         name, how = "distance [m]", "--distance-m NUMBER"
         if geometry is not None:
             self._refuse_flat(str(geometry.path))
-            found, self.bad = geometry.positions(self._shape), geometry.bad(self._shape)
+            found, self.bad = self._of_geometry(geometry)
             distance = self._first(name, how, options.distance_m, geometry.clen_m, facts.distance_m)
             found[..., 2] += distance - (geometry.clen_m or 0.0)
             self.remarks += [f"{geometry.path}: {remark}" for remark in geometry.remarks]
@@ -106,6 +106,25 @@ class _Placing:
         if self._shape[0] > 1:
             self.lacking.append(f"where its {self._shape[0]} panels lie (--geometry FILE.geom)")
         return None if self.lacking else flat(self._shape, distance, (height, width), self._centre())
+
+    def _of_geometry(self, geometry: Geometry) -> tuple[Float64, Bool]:
+        """Return positions (panels, y, x, 3) [m] and which pixels are bad, by a geometry.
+
+        Where a file has some of the detector's modules only, they are found by their numbers.
+        """
+        shape, modules = self._shape, self._facts.modules
+        count = 0 if modules is None else crystfel_layout.modules(geometry.panels, shape[1])
+        if modules is None or count < shape[0] or (count == shape[0] and max(modules) < count):
+            return geometry.positions(shape), geometry.bad(shape)
+        if count == shape[0]:
+            numbers = ", ".join(map(str, modules))
+            self.remarks.append(f"modules {numbers} are taken to be those of the geometry, in order")
+            return geometry.positions(shape), geometry.bad(shape)
+        if max(modules) >= count:
+            found = f"{count} modules, of which {self._path} has number {max(modules)}, from 0"
+            raise crystfel_layout.misfit(geometry.path, found, "all of them")
+        whole, which = (count, *shape[1:]), list(modules)
+        return geometry.positions(whole)[which], geometry.bad(whole)[which]
 
     def _first(
         self, name: str, how: str, given: float | None, of_geometry: float | None, of_file: float | None

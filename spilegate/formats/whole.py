@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from spilegate.errors import InputError
 
@@ -76,12 +77,18 @@ def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
         problem = _lack_of_source(found.file if name == "." else path, inner, depth, swmr=found.file.swmr_mode)
         if problem:
             return f"a part of it is {inner!r} in the file {name}: {problem}"
-    if covered < found.size and not any(size is None for size in found.maxshape):
+    if covered < found.size and not any(size is None for size in found.maxshape) and not _fills_with_none(found):
         return (
             f"{found.size - covered} of its {found.size} values are in no file that it names; expected all of them; "
             "build it anew from all of its files"
         )
     return None
+
+
+def _fills_with_none(found: h5py.Dataset) -> bool:
+    """Tell whether what a dataset is filled with stands for no value: then what nobody wrote is not made up."""
+    fill, kind = np.asarray(found.fillvalue), found.dtype.kind
+    return bool(np.isnan(fill).all()) if kind == "f" else kind in "iu" and bool(fill == np.iinfo(found.dtype).max)
 
 
 def _lack_of_source(place: h5py.File | Path, name: str, depth: int, *, swmr: bool) -> str | None:
@@ -91,7 +98,7 @@ def _lack_of_source(place: h5py.File | Path, name: str, depth: int, *, swmr: boo
             # As HDF5 opens it: where that fails, for a lock as well, it fills.
             with h5py.File(place, "r", swmr=swmr) as other:
                 return _lack_of_source(other, name, depth, swmr=swmr)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             return f"cannot be read ({reason}); wait until no program writes it any more, or copy it again"
     inner = place.get(name)

@@ -1,0 +1,157 @@
+"""European XFEL: virtual CXI as EXtra-data makes it of corrected runs, whole and with modules or trains missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from facility import DISTANCE, ENERGY, MODULES, PLACED, SIZE, agipd_run, geometry, jungfrau_run, photons, virtual_cxi
+from facility import virtual_cxi_of_jungfrau as of_jungfrau
+from spoilt import refused
+
+from spilegate.formats import reader, sources
+from spilegate.formats.ewald import reciprocal
+from spilegate.formats.reading import Options
+
+TRAINS = (1, 2)
+WHOLE = np.stack([photons(TRAINS, module) for module in range(MODULES)], axis=1)
+DETECTOR = "entry_1/instrument_1/detector_1"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return agipd_run(tmp_path_factory.mktemp("agipd") / "proc", TRAINS)
+
+
+@pytest.fixture(scope="module")
+def cxi(run: Path) -> Path:
+    return virtual_cxi(run, run.parent / "run.cxi")
+
+
+@pytest.fixture(scope="module")
+def geom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    return geometry(tmp_path_factory.mktemp("geom") / "agipd.geom")
+
+
+def read(path: Path, geom: Path, **options: Any) -> tuple[Any, np.ndarray]:
+    """Return a file's layout and all of its values."""
+    with sources.opened(path, Options(geometry=str(geom), **{**PLACED, **options})) as layout:
+        return layout, layout.stack.block(slice(0, layout.stack.shape[0]))
+
+
+def positions_of(layout: Any) -> np.ndarray:
+    """Return q of a layout on the pixels that may be used, NaN on others."""
+    never = np.zeros(layout.q.shape[:3], bool) if layout.levels is None else layout.levels == 2
+    return np.where(never[..., None], np.nan, layout.q)
+
+
+def expected_q(positions: np.ndarray) -> np.ndarray:
+    return reciprocal(positions + np.array([0, 0, DISTANCE]), 12398.419843320026 / ENERGY)[0]
+
+
+def test_virtual_cxi_holds_the_photons_of_the_run(cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
+    layout, values = read(cxi, geom[0])
+    expected = WHOLE.copy()
+    expected[:, :, 0, :2] = np.nan
+    np.testing.assert_array_equal(values, expected)
+    assert layout.stack.dataset.dtype == np.float32
+    np.testing.assert_allclose(layout.q, expected_q(geom[1]), rtol=0, atol=1e-7)
+    assert layout.format == "CXI of European XFEL"
+
+
+def test_virtual_cxi_is_said_to_be_usable(cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
+    found = reader.describe(cxi, geometry=str(geom[0]), **PLACED)
+    assert (found["patterns"], found["panels"], found["pixels"]) == (3, 16, [512, 128])
+    assert found["taken_for"] == "photons"
+    # Bits that the CXI standard leaves to its users are bad here: two pixels a module.
+    assert f"{2 * MODULES} pixels" in found["remarks"]
+    assert found["usable"] == "3 patterns; expected at least 20"
+
+
+def test_what_is_missing_is_named(cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
+    text = refused(lambda: reader.describe(cxi))
+    assert all(option in text for option in ("--energy-ev", "--distance-m", "--geometry FILE.geom"))
+    text = refused(lambda: reader.describe(cxi, geometry=str(geom[0]), photon_energy_ev=ENERGY))
+    assert "--distance-m" in text
+    assert "--energy-ev" not in text
+
+
+def test_modules_that_are_missing_are_never_used(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    run = agipd_run(tmp_path / "proc", (1,), modules=[number for number in range(MODULES) if number != 5])
+    layout, values = read(virtual_cxi(run, tmp_path / "run.cxi"), geom[0])
+    assert np.isnan(values[:, 5]).all()
+    np.testing.assert_array_equal(values[:, 6, 1:], photons((1,), 6)[:, 1:])
+    assert "panels 5 are in no file: never used" in layout.remarks
+    found = reader.describe(tmp_path / "run.cxi", geometry=str(geom[0]), **PLACED)
+    assert f"{SIZE[0] * SIZE[1] + 2 * (MODULES - 1)} pixels" in found["remarks"]
+
+
+def test_patterns_that_lack_modules_are_left_out(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    run = agipd_run(tmp_path / "proc", (2, 3, 1), {4: (2, 0, 1), 7: (2, 0, 1)})
+    layout, values = read(virtual_cxi(run, tmp_path / "run.cxi"), geom[0])
+    assert layout.remarks[0] == (
+        "3 of 6 patterns are left out, which lack panels that others have (the first: number 2, without 4, 7)"
+    )
+    np.testing.assert_array_equal(values[:, 4, 1:], photons((2, 3, 1), 4)[[0, 1, 5], 1:])
+
+
+def fewer(cxi: Path, path: Path, modules: list[int]) -> Path:
+    """Write the patterns of some modules only, as EXtra-data did in its first years."""
+    with h5py.File(cxi) as whole, h5py.File(path, "w") as file:
+        for name in ("entry_1/trainId", "entry_1/pulseId"):
+            file[name] = whole[name][()]
+        for name in ("data", "mask"):
+            found = whole[f"{DETECTOR}/{name}"]
+            layout = h5py.VirtualLayout((len(found), len(modules), *SIZE), found.dtype)
+            for number, module in enumerate(modules):
+                layout[:, number] = h5py.VirtualSource(str(cxi), found.name, found.shape)[:, module]
+            file.create_virtual_dataset(f"{DETECTOR}/{name}", layout)
+        file[f"{DETECTOR}/module_identifier"] = np.array(modules)
+        file["entry_1/data_1"] = h5py.SoftLink(f"/{DETECTOR}")
+    return path
+
+
+def test_fewer_modules_lie_where_their_numbers_say(tmp_path: Path, cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
+    modules = [0, 1, 2, 4, 9, 10, 15]
+    layout, values = read(fewer(cxi, tmp_path / "few.cxi", modules), geom[0])
+    np.testing.assert_array_equal(values[:, :, 1:], WHOLE[:, modules][:, :, 1:])
+    np.testing.assert_allclose(layout.q, expected_q(geom[1])[modules], rtol=0, atol=1e-7)
+    far = fewer(cxi, tmp_path / "b.cxi", [3, 16 - 1])
+    with h5py.File(far, "r+") as file:
+        file[f"{DETECTOR}/module_identifier"][1] = 16
+    assert "has number 16" in refused(lambda: read(far, geom[0]))
+
+
+def test_modules_of_jungfrau_count_from_one(tmp_path: Path) -> None:
+    path = of_jungfrau(jungfrau_run(tmp_path / "proc"), tmp_path / "run.cxi")
+    geom = tmp_path / "jungfrau.geom"
+    lines = [f"p{number}/{line}" for number in (0, 1, 2) for line in (
+        f"dim1 = {number}", "min_fs = 0", "max_fs = 1023", "min_ss = 0", "max_ss = 511", "fs = x", "ss = y",
+        f"corner_x = {1100 * number}", "corner_y = 0", "res = 13333.3",
+    )]  # fmt: skip
+    geom.write_text("\n".join(["dim0 = %", "dim2 = ss", "dim3 = fs", "clen = 0.5", *lines]))
+    layout, values = read(path, geom)
+    assert values.shape == (16, 2, 512, 1024)
+    np.testing.assert_array_equal(values[3, 1], np.random.default_rng(2).poisson(0.1, (1, 16, 512, 1024))[0, 3])
+    first, second = (layout.q[module, 0, 0, 0] for module in (0, 1))
+    assert 0 < first < 1e-3 < second
+
+
+def test_runs_that_are_not_there_or_cannot_be_read_are_refused(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    run = agipd_run(tmp_path / "proc", (1,))
+    cxi = virtual_cxi(run, tmp_path / "run.cxi")
+    part = run / "CORR-R0001-AGIPD03-S00000.h5"
+    content = part.read_bytes()
+    part.write_bytes(content[: len(content) // 2])
+    assert "AGIPD03-S00000.h5" in refused(lambda: read(cxi, geom[0]))
+    part.unlink()
+    assert "AGIPD03-S00000.h5, which is not there" in refused(lambda: read(cxi, geom[0]))
+
+
+def test_raw_values_are_refused(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    run = agipd_run(tmp_path / "raw", (1,), raw=True)
+    cxi = virtual_cxi(run, tmp_path / "run.cxi", raw=True)
+    assert "make the file of the corrected (PROC) run" in refused(lambda: read(cxi, geom[0]))
