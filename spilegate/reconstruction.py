@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spilegate.records import Findings, Float32, Float64, Int64, State
+from spilegate.findings import Findings
+from spilegate.records import Float32, Float64, Int64, State
 
 
 @dataclass(frozen=True)

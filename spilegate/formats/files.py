@@ -196,6 +196,12 @@ def check_readable(path: Path, expected: str) -> None:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
+def size(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder [bytes]."""
+    parts = path.iterdir() if path.is_dir() else [path]
+    return sum(part.stat().st_size for part in parts if part.is_file())
+
+
 @contextmanager
 def opened(path: Path, expected: str) -> Iterator[h5py.File]:
     """Open an HDF5 file to read, also while another program writes it; raise InputError if that cannot be.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, masks, pixels, sources
+from spilegate.formats import faults, files, masks, pixels, sources
 from spilegate.formats.facts import Some
 from spilegate.formats.patterns import Stack
 from spilegate.formats.reading import Layout, Options, Patterns, read_patterns
@@ -140,7 +140,7 @@ def _facts(layout: Layout) -> dict[str, Any]:
     return {
         "file": str(layout.path),
         "format": layout.format,
-        "size_mib": layout.path.stat().st_size / 2**20,
+        "size_mib": files.size(layout.path) / 2**20,
         "patterns": count,
         "panels": panels,
         "pixels": size,

@@ -12,9 +12,20 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import cxi, dragonfly, dragonfly_detector, ewald, files, geometry_file, masks, placed, plain
+from spilegate.formats import (
+    cxi,
+    dragonfly,
+    dragonfly_detector,
+    euxfel,
+    ewald,
+    files,
+    geometry_file,
+    masks,
+    placed,
+    plain,
+)
 from spilegate.formats.dragonfly import Photons
-from spilegate.formats.facts import bad_to_levels
+from spilegate.formats.facts import Facts, bad_to_levels
 from spilegate.formats.patterns import EXPECTED, Stack
 from spilegate.formats.pixels import POSITION
 from spilegate.formats.reading import INTENSITIES, Layout, Options, layout_of
@@ -30,6 +41,10 @@ def opened(path: Path, options: Options) -> Iterator[Layout]:
 
     Raises InputError if it is none, or if what is needed besides it is missing, or is there twice.
     """
+    if path.is_dir():
+        with _of_run(path, options) as layout:
+            yield layout
+        return
     files.check_readable(path, EXPECTED)
     header = None if h5py.is_hdf5(path) else dragonfly.header_of(path)
     if header:
@@ -40,6 +55,17 @@ def opened(path: Path, options: Options) -> Iterator[Layout]:
     with files.opened(path, EXPECTED) as file:
         with files.reading(path, EXPECTED):
             layout = _of_hdf5(file, path, options)
+        yield layout
+
+
+@contextmanager
+def _of_run(path: Path, options: Options) -> Iterator[Layout]:
+    """Open a run folder of European XFEL."""
+    with euxfel.gathered(path, options.dataset) as (virtual, name), files.opened(virtual, EXPECTED) as file:
+        with files.reading(path, EXPECTED):
+            _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
+            own = replace(options, dataset=None)
+            layout = _placed(file, path, own, cxi.read, format=f"European XFEL's run of {name}")
         yield layout
 
 
@@ -56,12 +82,18 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         _refuse(path, _given(options, "detector", "wavelength_angstrom", *PLACING), "says itself where its pixels lie")
         return layout_of(file, path, options.mask)
     _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
+    if options.dataset is None and euxfel.is_part(file):
+        raise InputError(f"{path}: one file of a run of European XFEL; expected the whole run; give its folder")
+    return _placed(file, path, options, cxi.read if cxi.is_cxi(file) else plain.read)
+
+
+def _placed(file: h5py.File, path: Path, options: Options, read: Callable[..., Facts], **instead: Any) -> Layout:
+    """Return what a file, a geometry and options say of its pixels. read : the file; instead : of what it says."""
     geometry = None if options.geometry is None else geometry_file.read(Path(options.geometry), file)
-    read = cxi.read if cxi.is_cxi(file) else plain.read
     name = options.dataset
     if name is None and geometry is not None:
         name = geometry_file.dataset_of(geometry, file)
-    facts = read(file, path, options.mask, name)
+    facts = replace(read(file, path, options.mask, name), **instead)
     if geometry is not None and geometry.masks:
         bad, said = geometry_file.masked(geometry, file, facts.stack.shape[1:])
         levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)

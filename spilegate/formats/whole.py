@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,8 @@ from spilegate.errors import InputError
 
 # Virtual datasets of virtual datasets: no facility nests them deeper, and a circle would have no end.
 DEEPEST = 4
+# HDF5 has the files of virtual datasets open, and fills where a process may open no more: so many are left to others.
+SPARE = 256
 
 
 def link_of(file: h5py.File, name: str) -> str | None:
@@ -65,6 +68,8 @@ def _lack(found: h5py.Dataset, depth: int) -> str | None:
 def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
     """Return what the sources of a virtual dataset lack in words; None if they lack nothing."""
     own, covered = Path(found.file.filename), 0
+    if problem := _too_many({source.file_name for source in found.virtual_sources()}):
+        return problem
     for source in found.virtual_sources():
         covered += source.vspace.get_select_npoints()
         # Files in a row are numbered from 0; how many there are decides the size of the dataset.
@@ -82,6 +87,21 @@ def _lack_of_sources(found: h5py.Dataset, depth: int) -> str | None:
             f"{found.size - covered} of its {found.size} values are in no file that it names; expected all of them; "
             "build it anew from all of its files"
         )
+    return None
+
+
+def _too_many(names: set[str]) -> str | None:
+    """Return that a process may not have so many files open, in words; it is first let have as many as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(names) + SPARE
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return None
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        return (
+            f"its values are in {len(names)} files; expected no more than {hard - SPARE}, of which as many may be open "
+            f"at once; ulimit -n {needed} allows it, or read parts of it"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     return None
 
 

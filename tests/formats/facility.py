@@ -43,6 +43,7 @@ def fill(path: Path, values: dict[str, np.ndarray]) -> None:
 def agipd_run(
     folder: Path, trains: Sequence[int] = (3, 3), lacking: dict[int, Sequence[int]] | None = None,
     modules: Sequence[int] = range(MODULES), raw: bool = False, dtype: str = "f4",
+    detector: str = "SPB_DET_AGIPD1M-1",
 ) -> Path:  # fmt: skip
     """Write a run of AGIPD 1M. trains : frames of each; lacking : of some modules other such numbers."""
     folder.mkdir()
@@ -51,7 +52,7 @@ def agipd_run(
         path = folder / f"{'RAW' if raw else 'CORR'}-R0001-AGIPD{module:02}-S00000.h5"
         part = "DET" if raw else "CORR"
         device = AGIPDModule(
-            f"SPB_DET_AGIPD1M-1/{part}/{module}CH0", frames_per_train=np.array(counts, np.uint64), raw=raw,
+            f"{detector}/{part}/{module}CH0", frames_per_train=np.array(counts, np.uint64), raw=raw,
             channel_name="xtdf" if raw else "output",
         )  # fmt: skip
         write_file(path, [device], ntrains=len(counts), chunksize=len(counts), format_version="1.2")

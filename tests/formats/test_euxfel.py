@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,80 @@ def test_raw_values_are_refused(tmp_path: Path, geom: tuple[Path, np.ndarray]) -
     run = agipd_run(tmp_path / "raw", (1,), raw=True)
     cxi = virtual_cxi(run, tmp_path / "run.cxi", raw=True)
     assert "make the file of the corrected (PROC) run" in refused(lambda: read(cxi, geom[0]))
+
+
+def test_run_folders_hold_what_their_virtual_cxi_does(run: Path, cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
+    (layout, values), (expected, of_cxi) = read(run, geom[0]), read(cxi, geom[0])
+    np.testing.assert_array_equal(values, of_cxi)
+    np.testing.assert_array_equal(layout.q, expected.q)
+    assert layout.format == "European XFEL's run of SPB_DET_AGIPD1M-1"
+    found = reader.describe(run, geometry=str(geom[0]), dataset="SPB_DET_AGIPD1M-1", **PLACED)
+    assert found["size_mib"] == sum(part.stat().st_size for part in run.iterdir()) / 2**20
+    assert found["taken_for"] == "photons"
+
+
+def test_what_modules_of_integers_lack_is_no_photon(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    modules = [number for number in range(MODULES) if number != 3]
+    layout, values = read(agipd_run(tmp_path / "proc", (1,), modules=modules, dtype="i2"), geom[0])
+    assert layout.stack.dataset.dtype == np.int16
+    assert (values[:, 3] == np.iinfo(np.int16).max).all()
+    np.testing.assert_array_equal(values[:, 4, 1:], photons((1,), 4)[:, 1:])
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, run: Path, geom: tuple[Path, np.ndarray]) -> None:
+    def said(path: Path, **options: Any) -> str:
+        return refused(lambda: read(path, geom[0], **options))
+
+    (tmp_path / "empty").mkdir()
+    assert "found a folder; expected a file of patterns" in said(tmp_path / "empty")
+    assert "no detector 'LPD'; expected one of SPB_DET_AGIPD1M-1" in said(run, dataset="LPD")
+    assert "give its folder" in said(next(run.iterdir()))
+    raw = agipd_run(tmp_path / "raw", (1,), raw=True)
+    assert "raw values of SPB_DET_AGIPD1M-1" in said(raw)
+    mixed = agipd_run(tmp_path / "mixed", (1,), modules=[0, 1])
+    agipd_run(tmp_path / "other", (1,), modules=[0], detector="MID_DET_AGIPD1M-1")
+    next((tmp_path / "other").iterdir()).rename(mixed / "CORR-R0001-MID00-S00000.h5")
+    assert "several detectors: MID_DET_AGIPD1M-1, SPB_DET_AGIPD1M-1" in said(mixed)
+    assert read(mixed, geom[0], dataset="MID_DET_AGIPD1M-1")[1].shape == (1, MODULES, *SIZE)
+
+
+def test_files_of_a_run_that_cannot_be_read_are_named(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
+    run = agipd_run(tmp_path / "proc", (1,), modules=[0, 1, 2])
+    part = run / "CORR-R0001-AGIPD01-S00000.h5"
+    with h5py.File(part, "r+") as file:
+        del file["METADATA/dataSources/dataSourceId"]
+        file["METADATA/dataSources/dataSourceId"] = np.arange(3)
+    assert "AGIPD01-S00000.h5: cannot be read" in refused(lambda: read(run, geom[0]))
+    part.write_bytes(part.read_bytes()[:4000])
+    assert "AGIPD01-S00000.h5: truncated or damaged" in refused(lambda: read(run, geom[0]))
+    counts = agipd_run(tmp_path / "counts", (2,), {1: (1,)}, modules=[0, 1])
+    assert "Inconsistent frame counts" in refused(lambda: read(counts, geom[0]))
+
+
+def test_what_reads_runs_has_to_be_installed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "extra_data", None)
+    assert "pip install 'spilegate[euxfel]'" in refused(lambda: reader.describe(run))
+
+
+def test_sources_of_more_files_than_may_be_open_are_refused(tmp_path: Path) -> None:
+    """HDF5 would fill without a word."""
+    layout = h5py.VirtualLayout((40, 4, 4), "f4")
+    for number in range(40):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["a"] = np.full((4, 4), number, np.float32)
+        layout[number] = h5py.VirtualSource(f"{number}.h5", "a", (4, 4))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_virtual_dataset("patterns", layout)
+    code = (
+        "import resource, sys; from pathlib import Path; from spilegate.formats import files\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, int(sys.argv[2])))\n"
+        "with files.open_hdf5(Path(sys.argv[1]), 'x') as file:\n"
+        "    print(files.dataset(file, 'patterns', Path(sys.argv[1]), 'x')[()].sum())"
+    )
+
+    def summed(limit: int) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", code, str(tmp_path / "all.h5"), str(limit)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert "its values are in 40 files; expected no more than 4" in summed(260).stderr
+    assert summed(400).stdout == f"{16.0 * sum(range(40))}\n"
