@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from spilegate.formats import (
     ewald,
     files,
     geometry_file,
+    lists,
     masks,
     placed,
     plain,
@@ -41,6 +43,25 @@ def opened(path: Path, options: Options) -> Iterator[Layout]:
 
     Raises InputError if it is none, or if what is needed besides it is missing, or is there twice.
     """
+    listed = None
+    if not path.is_dir():
+        files.check_readable(path, EXPECTED)
+        listed = None if h5py.is_hdf5(path) or dragonfly.header_of(path) else lists.entries(path)
+    if listed is None:
+        with _one(path, options) as layout:
+            yield layout
+        return
+
+    def open_one(entry: lists.Entry) -> AbstractContextManager[Layout]:
+        return _one(entry.path, replace(options, dataset=entry.dataset or options.dataset))
+
+    with lists.joined(path, listed, open_one) as layout:
+        yield layout
+
+
+@contextmanager
+def _one(path: Path, options: Options) -> Iterator[Layout]:
+    """Open a file or a folder of patterns that is no list."""
     if path.is_dir():
         with _of_run(path, options) as layout:
             yield layout
@@ -76,6 +97,8 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         return _dragonfly(path, options, number, lambda shape: dragonfly.hdf5(file, path, shape), "Dragonfly's HDF5")
     if dragonfly.is_detector(file):
         raise InputError(f"{path}: a detector of Dragonfly; expected patterns; give it as --detector, and its photons")
+    if options.detector is not None and options.dataset is not None:
+        return _dense(file, path, replace(options, dataset=None), options.dataset)
     given = _given(options, *PLACING)
     own = files.holds(file, POSITION) or (files.holds(file, INTENSITIES) and not given)
     if own:
@@ -99,6 +122,15 @@ def _placed(file: h5py.File, path: Path, options: Options, read: Callable[..., F
         levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)
         facts = replace(facts, levels=levels, remarks=(*facts.remarks, *said))
     return placed.layout(facts, path, options, geometry)
+
+
+def _dense(file: h5py.File, path: Path, options: Options, name: str) -> Layout:
+    """Return what the detector of Dragonfly says of photons that are no lists (Dragonfly's "dense" ones)."""
+    found = files.dataset(file, name, path, "photons, shape (patterns, ...)")
+    if found.ndim < 2 or 0 in found.shape:
+        raise InputError(f"{path}: dataset {name!r}: shape {found.shape}; expected (patterns, pixels), or more of them")
+    number = math.prod(found.shape[1:])
+    return _dragonfly(path, options, number, lambda shape: dragonfly.Photons(found, shape), "Dragonfly's, dense HDF5")
 
 
 def _given(options: Options, *names: str) -> dict[str, Any]:
