@@ -10,7 +10,7 @@ Glossary of the capital letters in array shapes, used in every docstring of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mode
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,6 +47,15 @@ class Origin:
         """Return that of some patterns of `file`, (n,) numbers: where they were first if that is known, or there."""
         known = {name: value[which] for name, value in self.values.items()}
         return Origin(self.file, known) if "index" in known else Origin(file, {"index": which, **known})
+
+    @staticmethod
+    def joined(parts: Sequence[tuple[Origin, str, int]]) -> Origin:
+        """Return that of the patterns of several files; parts : of each what they came from, its name, their number."""
+        each = [origin.some(np.arange(count), name) for origin, name, count in parts]
+        names = [name for name in each[0].values if all(name in one.values for one in each)]
+        values = {name: np.concatenate([one.values[name] for one in each]) for name in names}
+        files = np.array([one.file.encode() for one in each])
+        return Origin("", {"file": np.repeat(files, [count for _, _, count in parts]), **values})
 
 
 @dataclass(frozen=True)

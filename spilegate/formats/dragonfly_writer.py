@@ -39,7 +39,6 @@ def check(path: Path, patterns: Outgoing) -> None:
 def write_binary(path: Path, patterns: Outgoing, *, force: bool) -> None:
     """Write photons as lists (`.emc`), and their detector beside them; each appears whole or not at all."""
     check(path, patterns)
-    write_detector(detector_path(path), patterns, force=force)
     count, pixels = patterns.count, int(np.prod(patterns.shape))
     numbers = np.zeros((2, count), INTEGERS)
     with (
@@ -63,13 +62,13 @@ def write_binary(path: Path, patterns: Outgoing, *, force: bool) -> None:
         header[:2] = count, pixels
         file.seek(0)
         file.write(header.tobytes() + numbers.tobytes())
+    write_detector(detector_path(path), patterns, force=force)
 
 
 def write_hdf5(path: Path, patterns: Outgoing, *, force: bool) -> None:
     """Write photons as lists in HDF5, and their detector beside them; each appears whole or not at all."""
     check(path, patterns)
-    write_detector(detector_path(path), patterns, force=force)
-    with files.replacing_hdf5(path, force=force) as file:
+    with files.filling_hdf5(path, force=force) as (file, check_now):
         file[NUM_PIX] = np.array([np.prod(patterns.shape)], np.int64)
         found = [file.create_dataset(name, (patterns.count,), h5py.vlen_dtype(np.int32)) for name in LISTS]
         done = 0
@@ -77,6 +76,8 @@ def write_hdf5(path: Path, patterns: Outgoing, *, force: bool) -> None:
             for dataset, each in zip(found, lists, strict=True):
                 _write_lists(dataset, done, each)
             done += len(lists[0])
+            check_now()
+    write_detector(detector_path(path), patterns, force=force)
 
 
 def _write_lists(dataset: h5py.Dataset, first: int, lists: Lists) -> None:

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -133,13 +133,32 @@ def replacing_hdf5(path: Path, *, force: bool) -> Iterator[h5py.File]:
 
     Raises InputError if it cannot be written.
     """
-    with replacing(path, force=force) as writer, _undisturbed(), h5py.File(writer, "w") as file:
+    with filling_hdf5(path, force=force) as (file, _):
         yield file
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended: raised where HDF5 calls `Writer`, it would be lost as errors are."""
+def filling_hdf5(path: Path, *, force: bool) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Give an HDF5 file to fill, as `replacing_hdf5` does, and what to call now and then where that takes long.
+
+    It raises what has gone wrong so far: an error of the disk, or Ctrl-C.
+    """
+    with replacing(path, force=force) as writer, _undisturbed() as heed, h5py.File(writer, "w") as file:
+
+        def check() -> None:
+            if writer.error is not None:
+                raise writer.error
+            heed()
+
+        yield file, check
+
+
+@contextmanager
+def _undisturbed() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C wait until the block has ended: raised where HDF5 calls `Writer`, it would be lost as errors are.
+
+    Yields what heeds it at once, to be called where HDF5 is not at work.
+    """
     caught: list[int] = []
     handlers: dict[signal.Signals, Any] = {}
     # Handlers run in the main thread only.
@@ -148,8 +167,14 @@ def _undisturbed() -> Iterator[None]:
         handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
     for each in handlers:
         signal.signal(each, lambda number, _: caught.append(number))
+
+    def heed() -> None:
+        while caught:
+            number = caught.pop(0)
+            handlers[signal.Signals(number)](number, None)
+
     try:
-        yield
+        yield heed
     finally:
         for each, handler in handlers.items():
             signal.signal(each, handler)

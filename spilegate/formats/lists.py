@@ -20,7 +20,7 @@ from spilegate.errors import InputError
 from spilegate.formats.facts import STEADY
 from spilegate.formats.patterns import EXPECTED, Stack
 from spilegate.formats.reading import Layout
-from spilegate.records import NEVER, Float64, UInt8
+from spilegate.records import NEVER, Float64, Origin, UInt8
 
 # Longer text is no list.
 MOST_BYTES = 1 << 24
@@ -163,12 +163,13 @@ def joined(path: Path, listed: list[Entry], open_one: Open) -> Iterator[Layout]:
         first = next(layouts)
         background = _background(first)
         levels, remarks = first.levels, list(first.remarks)
-        masked_alike = True
+        masked_alike, parts = True, [(first.origin, listed[0].path.name, first.stack.shape[0])]
         for entry, layout in zip(listed[1:], layouts, strict=True):
             _refuse_other(layout, entry, first, listed[0], background)
             masked_alike &= _same(layout.levels, first.levels)
             levels = _either(levels, layout.levels)
             remarks += layout.remarks
+            parts.append((layout.origin, entry.path.name, layout.stack.shape[0]))
         if not masked_alike:
             remarks.append("masks differ from file to file: what is masked in any is masked in all")
         yield replace(
@@ -178,6 +179,7 @@ def joined(path: Path, listed: list[Entry], open_one: Open) -> Iterator[Layout]:
             levels=levels,
             format=f"{len(listed)} files of {first.format}",
             truth="",
+            origin=Origin.joined(parts),
             remarks=tuple(dict.fromkeys(remarks)),
         )
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ DISTANCE_M = 1.0
 
 def write_spinifel(path: Path, patterns: Outgoing, *, force: bool) -> None:
     """Write patterns in SpiniFEL's layout; the file appears whole or not at all."""
-    with files.replacing_hdf5(path, force=force) as file:
-        _stack(file, INTENSITIES, patterns).attrs["unit"] = "photons" if patterns.counts else "arbitrary"
+    with files.filling_hdf5(path, force=force) as (file, check):
+        _stack(file, INTENSITIES, patterns, check).attrs["unit"] = "photons" if patterns.counts else "arbitrary"
         position = file.create_dataset(pixels.POSITION, data=patterns.q * pixels.ANGSTROM_PER_METRE)
         position.attrs["unit"] = "1/m"
         position.attrs[pixels.SAME_BITS] = "of directions, x/z and y/z"
@@ -40,11 +41,11 @@ def write_spinifel(path: Path, patterns: Outgoing, *, force: bool) -> None:
 
 def write_cxi(path: Path, patterns: Outgoing, *, force: bool) -> None:
     """Write patterns in CXI, version 1.6, with the position of every pixel; the file appears whole or not at all."""
-    with files.replacing_hdf5(path, force=force) as file:
+    with files.filling_hdf5(path, force=force) as (file, check):
         file["cxi_version"], file["number_of_entries"] = 160, 1
         detector = file.create_group("entry_1/instrument_1/detector_1")
         axes = "experiment_identifier:module_identifier:y:x"
-        _stack(detector, "data", patterns).attrs["axes"] = axes
+        _stack(detector, "data", patterns, check).attrs["axes"] = axes
         place = positions(patterns)
         size = pixel_spacing(patterns.q.reshape(-1, 3)) * patterns.wavelength * DISTANCE_M
         _quantity(detector, "xyz_map", np.moveaxis(place, -1, 0), "m")
@@ -73,8 +74,8 @@ def positions(patterns: Outgoing) -> Float64:
     return result
 
 
-def _stack(group: h5py.Group, name: str, patterns: Outgoing) -> h5py.Dataset:
-    """Write all patterns into a dataset, photons as integers."""
+def _stack(group: h5py.Group, name: str, patterns: Outgoing, check: Callable[[], None]) -> h5py.Dataset:
+    """Write all patterns into a dataset, photons as integers. check : called now and then."""
     found: h5py.Dataset | None = None
     first = 0
     for block in patterns.blocks():
@@ -84,6 +85,7 @@ def _stack(group: h5py.Group, name: str, patterns: Outgoing) -> h5py.Dataset:
             found = _wider(group, name, patterns, found, first)
         found[first : first + len(block)] = block
         first += len(block)
+        check()
     return found
 
 

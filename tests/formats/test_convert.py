@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from command_line import run
+from command_line import INTERRUPTED, MAIN, run
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -190,6 +194,22 @@ def test_memory_does_not_grow_with_the_number_of_patterns(tmp_path: Path, monkey
         most.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert most[1] < 1.1 * most[0]
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.emc", "b.h5"])
+def test_ctrl_c_ends_it_soon_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data.h5"
+    with h5py.File(data, "w") as file:
+        file["patterns"] = np.random.default_rng(0).poisson(0.1, (1200, 128, 128)).astype(np.uint8)
+    how = ["--distance-m", "1", "--pixel-um", "100", "--wavelength-angstrom", "2", "--to", TO.get(name, "auto")]
+    command = [sys.executable, str(MAIN), "convert", str(data), str(tmp_path / name), *how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob("*.partial")) and running.poll() is None:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        _, error = running.communicate(timeout=60)
+    assert running.returncode == INTERRUPTED, error
+    assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
