@@ -124,18 +124,21 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     """Write the last checkpoint, the results and the summary, and return the summary."""
     record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
     record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
-    results.write_results(job.folder, finished.result.state, threads=finished.experiment.workers.threads)
-    certainty = finished.result.certainty
+    certainty, workers = finished.result.certainty, finished.experiment.workers
+    written = results.write_results(
+        job.folder, finished.result.state, job.data, half_maps=certainty.half_maps, threads=workers.threads
+    )
     for name, curves in (
         ("half_set", certainty.half_set_fsc),
         ("half_set_plain", certainty.half_set_fsc_plain),
         ("prtf", certainty.prtf),
     ):
         for state, curve in enumerate(curves):
-            write_curve(job.folder, name, certainty.q, curve, state)
+            written |= write_curve(job.folder, name, certainty.q, curve, state)
     clock.lap("write")
     summary = summarise(finished, clock) | _earlier_evaluation(job)
     results.write_summary(job.folder / SUMMARY, summary)
+    results.remove_left_over(job.folder, written)
     return summary
 
 

@@ -20,10 +20,13 @@ EXPECTED = "a cubic map in MRC/CCP4 format"
 EDGE_TOLERANCE = 1e-3
 
 
-def write_map(path: Path, volume: Float32, voxel_angstrom: float, *, force: bool = False) -> None:
+def write_map(
+    path: Path, volume: Float32, voxel_angstrom: float, *, force: bool = False, label: str = "spilegate"
+) -> None:
     """Write a volume (M, M, M) float32 in (x, y, z) index order; the file appears whole or not at all.
 
     voxel_angstrom : edge of a voxel, in whatever unit the map has; MRC calls it angstrom
+    label : what the map is, in ASCII; the header takes 80 letters
     The header puts the centre voxel M // 2 at 0, by its origin and by its start indices; programs read either.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
@@ -39,7 +42,7 @@ def write_map(path: Path, volume: Float32, voxel_angstrom: float, *, force: bool
     mrc.voxel_size = voxel_angstrom
     mrc.header.origin = (-centre * voxel_angstrom,) * 3
     mrc.nstart = -centre
-    mrc.add_label("spilegate")
+    mrc.add_label(label[:80])
     mrc.flush()
     files.replace(path, stream.getvalue(), force=force)
 

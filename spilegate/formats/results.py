@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,24 @@ import h5py
 import numpy as np
 import scipy.fft
 
+from spilegate import __version__
 from spilegate.errors import InputError
 from spilegate.formats import files, locks
 from spilegate.formats.locks import Lock
 from spilegate.formats.maps import read_map, write_map
+from spilegate.formats.star import write_star
 from spilegate.kernels import fft
 from spilegate.records import Bool, Float32, Float64, Int64, State
 
 PARTIAL = rf"(\.[0-9a-f]{{16}})?{re.escape(files.PARTIAL)}"
+# What a run comes to.
+RESULTS = (
+    r"(density|intensity|autocorrelation|support|half_[12])(_\d+)?\.mrc|orientations\.(h5|star)|methods\.md"
+    r"|(selected(_\d+)?|outliers)\.txt|(fsc_half_set|fsc_half_set_plain|prtf)(_\d+)?\.csv|fsc_half_set(_\d+)?\.xml"
+)
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
-    r"((density|intensity|autocorrelation)(_\d+)?\.mrc|orientations\.h5|(checkpoint|findings)\.h5|summary\.json"
-    rf"|progress\.jsonl|(fsc_(reference|half_set|half_set_plain)|prtf)(_\d+)?\.csv)({PARTIAL})?"
+    rf"({RESULTS}|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl|fsc_reference(_\d+)?\.csv)({PARTIAL})?"
 )
 OWN_FIGURES = re.compile(
     r"((density|intensity|fsc)(_\d+)?|orientations|convergence|patterns|background|outliers)\.png"
@@ -86,28 +92,76 @@ def intensity_volume(autocorrelation: Float32, *, threads: int) -> Float32:
     return intensity
 
 
-def write_results(folder: Path, state: State, *, threads: int) -> None:
-    """Write maps and orientations of a state into a folder that `claim_output` has granted, replacing older ones.
+def remove_left_over(folder: Path, written: Collection[str]) -> None:
+    """Remove results of an earlier run, half-sets' for one, that have not been written by this one, by names."""
+    for own in list(_own_files(folder)):
+        if re.fullmatch(RESULTS, own.name) and own.name not in written:
+            own.unlink()
 
-    For state 0: `density.mrc` (voxel in angstrom), `autocorrelation.mrc` (the same), `intensity.mrc` (voxel in
-    1/angstrom: MRC has no unit for it); for state k > 0 the same with `_k`. `orientations.h5` is for all.
+
+def write_results(
+    folder: Path, state: State, source: Path, *, half_maps: Float32 | None = None, threads: int
+) -> set[str]:
+    """Write maps, orientations and lists of patterns into a folder that `claim_output` has granted.
+
+    For state 0: `density.mrc` (voxel in angstrom), `autocorrelation.mrc` and `support.mrc` (the same), `intensity.mrc`
+    (voxel in 1/angstrom: MRC has no unit for it), `half_1.mrc` and `half_2.mrc` of half-sets, `selected.txt`; for state
+    k > 0 the same with `_k`. `orientations.h5`, `orientations.star` and `outliers.txt` are for all.
+
+    source : the file of the patterns; half_maps : (2, K, M, M, M), zeros for a state that a half lacks
+    Returns the names of the files.
     Raises InputError if a file cannot be written.
     """
     folder = Path(folder)
-    size = state.density.shape[-1]
+    size, edge = state.density.shape[-1], state.voxel_angstrom
+    written = {"orientations.h5", "orientations.star"}
     for k, (density, autocorrelation) in enumerate(zip(state.density, state.autocorrelation, strict=True)):
-        suffix = f"_{k}.mrc" if k else ".mrc"
-        intensity = intensity_volume(autocorrelation, threads=threads)
-        write_map(folder / f"density{suffix}", density, state.voxel_angstrom, force=True)
-        write_map(folder / f"autocorrelation{suffix}", autocorrelation, state.voxel_angstrom, force=True)
-        write_map(folder / f"intensity{suffix}", intensity, 1 / (size * state.voxel_angstrom), force=True)
+        maps = {
+            "density": (density, edge, "electron density"),
+            "autocorrelation": (autocorrelation, edge, "autocorrelation"),
+            "intensity": (
+                intensity_volume(autocorrelation, threads=threads), 1 / (size * edge), "intensity, voxel in 1/angstrom"
+            ),
+            "support": (state.support[k], edge, "support of the density, 0 or 1"),
+        }  # fmt: skip
+        for half, of_half in enumerate(() if half_maps is None else half_maps[:, k], 1):
+            if of_half.any():
+                maps[f"half_{half}"] = (of_half, edge, f"density of half-set {half}, over that of all")
+        for name, (volume, voxel, what) in maps.items():
+            label = f"spilegate {__version__}: {what}, state {k}"
+            write_map(folder / f"{name}{_of(k)}.mrc", volume, voxel, force=True, label=label)
+            written.add(f"{name}{_of(k)}.mrc")
     write_orientations(folder / "orientations.h5", state, force=True)
+    write_star(folder / "orientations.star", state, source, halves=half_maps is not None)
+    return written | write_lists(folder, state)
+
+
+def _of(state: int) -> str:
+    """Return what the names of a state's files end in: nothing for state 0."""
+    return f"_{state}" if state else ""
+
+
+def write_lists(folder: Path, state: State) -> set[str]:
+    """Write which patterns each state has, `selected.txt`, `selected_1.txt` ..., and which none: `outliers.txt`.
+
+    Numbers from 0, one on a line, as `prepare.use` and `prepare.leave_out` read them; an empty file for none.
+    Returns the names of the files.
+    Raises InputError if a file cannot be written.
+    """
+    kept = state.weight > 0
+    chosen = {f"selected{_of(k)}.txt": kept & (state.state == k) for k in range(len(state.density))}
+    chosen["outliers.txt"] = ~kept
+    for name, patterns in chosen.items():
+        text = "".join(f"{number}\n" for number in np.flatnonzero(patterns).tolist())
+        files.replace(folder / name, text.encode())
+    return set(chosen)
 
 
 def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
     """Write what is known of every pattern.
 
-    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each.
+    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; and, as NeXus has it, a group of
+    links to them, of which browsers show the distances.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
     """
@@ -120,8 +174,17 @@ def write_orientations(path: Path, state: State, *, force: bool = False) -> None
         "state": "conformation, from 0",
     }
     with files.replacing_hdf5(Path(path), force=force) as file:
+        file.attrs.update(NX_class="NXroot", default="entry", creator="spilegate", creator_version=__version__)
+        entry = file.create_group("entry")
+        entry.attrs.update(NX_class="NXentry", default="patterns")
+        entry["title"] = "Orientations of single-particle diffraction patterns"
+        patterns = entry.create_group("patterns")
+        patterns.attrs.update(NX_class="NXdata", signal="distance")
         for name, text in meaning.items():
-            file.create_dataset(name, data=getattr(state, name)).attrs["meaning"] = text
+            found = file.create_dataset(name, data=getattr(state, name))
+            # All are numbers without a unit, which NeXus says by an empty one.
+            found.attrs.update(meaning=text, long_name=name, units="", target=f"/{name}")
+            patterns[name] = found
 
 
 def read_orientations(path: Path) -> Float64:

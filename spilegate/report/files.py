@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +26,8 @@ CURVE_FILES = {
     "half_set_plain": "fsc_half_set_plain.csv",
     "prtf": "prtf.csv",
 }
+# Curves that are written as EMDB's XML as well, and what they are called there.
+XML_TITLES = {"half_set": "FSC of two half-sets, less what their supports contribute"}
 
 
 def curve_path(folder: Path, name: str, state: int = 0) -> Path:
@@ -33,14 +36,31 @@ def curve_path(folder: Path, name: str, state: int = 0) -> Path:
     return path.with_stem(f"{path.stem}_{state}") if state else path
 
 
-def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> None:
+def write_curve(folder: Path, name: str, q: Float64, correlation: Float64, state: int = 0) -> set[str]:
     """Write a curve over shells, one of CURVE_FILES, as two columns of text, replacing an older one.
 
-    Raises InputError if the file cannot be written.
+    Those of XML_TITLES are written as XML besides, as EMDB takes them. Returns the names of the files.
+    Raises InputError if a file cannot be written.
     """
+    path, rows = curve_path(folder, name, state), np.column_stack([q, correlation])
     text, header = BytesIO(), "q_inverse_angstrom,correlation"
-    np.savetxt(text, np.column_stack([q, correlation]), fmt="%.6g", delimiter=",", header=header, comments="")
-    files.replace(curve_path(folder, name, state), text.getvalue())
+    np.savetxt(text, rows, fmt="%.6g", delimiter=",", header=header, comments="")
+    files.replace(path, text.getvalue())
+    if name not in XML_TITLES:
+        return {path.name}
+    files.replace(path.with_suffix(".xml"), _as_xml(XML_TITLES[name], rows))
+    return {path.name, path.with_suffix(".xml").name}
+
+
+def _as_xml(title: str, rows: Float64) -> bytes:
+    """Return a curve, rows of q [1/angstrom] and correlation, as depositions of maps with EMDB have it."""
+    root = ET.Element("fsc", title=title, xaxis="Resolution (A-1)", yaxis="Correlation Coefficient")
+    for q, correlation in rows:
+        point = ET.SubElement(root, "coordinate")
+        ET.SubElement(point, "x").text = f"{q:.6g}"
+        ET.SubElement(point, "y").text = f"{correlation:.6g}"
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
 def read_curves(folder: Path, state: int = 0) -> dict[str, tuple[Float64, Float64]]:

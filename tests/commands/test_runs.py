@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import h5py
+import mrcfile
 import numpy as np
 import pytest
 from command_line import MAIN, QUICK, SMALL, assert_one_line, assert_same_results, content, run
@@ -37,8 +38,10 @@ def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
-             "progress.jsonl", "fsc_reference.csv", "summary.json"}  # fmt: skip
-    assert files <= {path.name for path in finished.iterdir()}
+             "progress.jsonl", "fsc_reference.csv", "summary.json", "findings.h5", "prtf.csv", "support.mrc",
+             "orientations.star", "selected.txt", "outliers.txt", "figures"}  # fmt: skip
+    # There are no half-sets.
+    assert {path.name for path in finished.iterdir()} == files
     # There is no background in these patterns.
     pictures = {"density", "intensity", "orientations", "convergence", "patterns", "outliers", "fsc"}
     assert {path.stem for path in (finished / "figures").iterdir()} == pictures
@@ -136,7 +139,12 @@ def test_a_finished_run_that_is_resumed_keeps_its_evaluation(finished: Path, dat
     folder = tmp_path / "out"
     shutil.copytree(finished, folder)
     before = results.read_summary(folder / "summary.json")
+    # As if another version had made something of the same patterns that this one does not.
+    for name in ("half_1.mrc", "fsc_half_set.xml", "selected_1.txt"):
+        (folder / name).touch()
+    (folder / "mine.mrc").touch()
     assert run("reconstruct", data, "--output", folder, *QUICK, "--resume", "--quiet").exit_code == 0
+    assert {path.name for path in folder.iterdir()} - {path.name for path in finished.iterdir()} == {"mine.mrc"}
     after = results.read_summary(folder / "summary.json")
     assert after["evaluation"] == before["evaluation"]
     assert after["figures_of_merit"] == before["figures_of_merit"]
@@ -204,6 +212,35 @@ def test_a_run_states_its_own_resolution(data: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose([shell["q"] for shell in found["shells"]], q, rtol=1e-5)
         np.testing.assert_allclose([shell[name] for shell in found["shells"]], values, rtol=1e-4, atol=1e-5)
     assert (folder / "figures" / "fsc.png").exists()
+    assert_half_maps(folder)
+    result = run("reconstruct", data, "--output", folder, *QUICK, "--force", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(("half", "fsc_half"))]
+
+
+def assert_half_maps(folder: Path) -> None:
+    """Fail unless both half-maps lie over the density and have, by NumPy alone, the correlation that is written."""
+    spectra = {}
+    for name in ("density", "half_1", "half_2", "support"):
+        with mrcfile.open(folder / f"{name}.mrc") as file:
+            spectra[name] = np.fft.fftn(file.data.astype(np.float64))
+            edge = float(file.header.cella.x)
+            inside = file.data.astype(bool)
+    assert 0.01 < inside.mean() < 0.2
+    k = np.fft.fftfreq(len(inside), 1 / len(inside))
+    shell = np.rint(np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + k**2)).astype(int).ravel()
+
+    def correlation(first: str, second: str) -> np.ndarray:
+        a, b = spectra[first].ravel(), spectra[second].ravel()
+        cross, *powers = (np.bincount(shell, each) for each in ((a * b.conj()).real, abs(a) ** 2, abs(b) ** 2))
+        return cross / np.sqrt(powers[0] * powers[1])
+
+    q, written = np.loadtxt(folder / "fsc_half_set_plain.csv", delimiter=",", skiprows=1).T
+    number = np.arange(1, len(q) + 1)
+    np.testing.assert_allclose(q, number / edge, rtol=1e-5)
+    np.testing.assert_allclose(written, correlation("half_1", "half_2")[number], atol=1e-5)
+    for half in ("half_1", "half_2"):
+        assert correlation("density", half)[1:4].min() > 0.9
 
 
 def test_without_half_sets_no_resolution_is_stated(finished: Path) -> None:

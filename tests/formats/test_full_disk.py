@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from test_formats import panel_simulation
 
 from spilegate.errors import InputError
-from spilegate.formats import files, maps, results, spinifel
+from spilegate.formats import files, maps, results, spinifel, star
 from spilegate.formats.record import load_record, save_record
 from spilegate.records import State
 from spilegate.report.console import Output
@@ -75,6 +75,7 @@ CURVE = np.random.default_rng(0).random(2000)
 WRITERS: dict[str, Callable[[Path, int], None]] = {
     "checkpoint.h5": lambda path, seed: save_record(path, large_state(seed), {"seed": seed}),
     "orientations.h5": lambda path, seed: results.write_orientations(path, large_state(seed), force=True),
+    "orientations.star": lambda path, seed: star.write_star(path, large_state(seed), Path(f"{seed}.h5"), halves=True),
     "map.mrc": lambda path, seed: maps.write_map(path, VOLUME + seed, 2.0, force=True),
     "summary.json": lambda path, seed: results.write_summary(path, {"a": (CURVE + seed).tolist()}),
     "prtf.csv": lambda path, seed: write_curve(path.parent, "prtf", CURVE, CURVE + seed),

@@ -22,9 +22,11 @@ def claim(folder: Path, **options: bool) -> None:
 
 def test_results_are_in_the_folder(tmp_path: Path) -> None:
     state = made_up_state(2)
-    results.write_results(tmp_path, state, threads=1)
-    names = {f"{kind}{suffix}.mrc" for kind in ("density", "intensity", "autocorrelation") for suffix in ("", "_1")}
-    assert {path.name for path in tmp_path.iterdir()} == names | {"orientations.h5"}
+    written = results.write_results(tmp_path, state, Path("data.h5"), threads=1)
+    kinds = ("density", "intensity", "autocorrelation", "support")
+    names = {f"{kind}{suffix}.mrc" for kind in kinds for suffix in ("", "_1")}
+    names |= {"orientations.h5", "orientations.star", "selected.txt", "selected_1.txt", "outliers.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == written == names
     density, voxel = maps.read_map(tmp_path / "density_1.mrc")
     assert np.array_equal(density, state.density[1])
     assert voxel == 4
@@ -34,9 +36,9 @@ def test_results_are_in_the_folder(tmp_path: Path) -> None:
     assert np.allclose(intensity, spectrum, rtol=1e-3, atol=1e-5 * spectrum.max())
     assert np.array_equal(results.read_orientations(tmp_path / "orientations.h5"), state.quaternions)
     with h5py.File(tmp_path / "orientations.h5") as file:
-        assert set(file) == {"quaternions", "scale", "distance", "state", "weight"}
+        assert set(file) == {"quaternions", "scale", "distance", "state", "weight", "entry"}
         assert "laboratory" in file["quaternions"].attrs["meaning"]
-    results.write_results(tmp_path, state, threads=1)
+    results.write_results(tmp_path, state, Path("data.h5"), threads=1)
     with pytest.raises(InputError, match="exists already"):
         results.write_orientations(tmp_path / "orientations.h5", state)
 
@@ -52,10 +54,14 @@ def test_force_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     partial = {f"checkpoint.h5.{'0a' * 8}.partial", f"figures/density.png.{'b7' * 8}.partial"}
     own = ["density.mrc", "density_12.mrc", "summary.json", "checkpoint.h5", "figures/fsc.png",
            "figures/background.png", "figures/outliers.png", "figures/fsc_1.png",
-           "fsc_half_set_1.csv", "prtf_2.csv", *partial]  # fmt: skip
+           "fsc_half_set_1.csv", "prtf_2.csv", "fsc_half_set.xml", "half_1.mrc", "half_2_3.mrc", "support.mrc",
+           "orientations.star", "selected.txt", "selected_1.txt", "outliers.txt", "methods.md", *partial]  # fmt: skip
     others = [
         "data.h5",
         "density_old.mrc",
+        "half_3.mrc",
+        "selected_good.txt",
+        "fsc_reference.xml",
         "my_summary.json",
         "run.log",
         "figures/mine.png",
