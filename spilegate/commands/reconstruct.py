@@ -23,6 +23,7 @@ from spilegate.records import Dataset, State
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
 from spilegate.report.files import FIGURES, SUMMARY, write_curve
+from spilegate.report.methods import METHODS, write_methods
 from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
 
@@ -138,7 +139,8 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     clock.lap("write")
     summary = summarise(finished, clock) | _earlier_evaluation(job)
     results.write_summary(job.folder / SUMMARY, summary)
-    results.remove_left_over(job.folder, written)
+    write_methods(job.folder, summary)
+    results.remove_left_over(job.folder, {*written, METHODS})
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from spilegate import __version__
+from spilegate.geometry.detector import ewald_wavelength
 from spilegate.patterns.background import alike
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import known_background
@@ -67,6 +69,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "input": input_figures(run),
         "diameter_angstrom": result.diameter_angstrom,
         "diameter_estimated": result.diameter_estimated,
+        "q_min_inverse_angstrom": found.q_min,
         "q_max_inverse_angstrom": result.q_max,
         "voxel_angstrom": result.state.voxel_angstrom,
         "size": result.state.density.shape[-1],
@@ -78,6 +81,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "hot_pixels": {"in_all_patterns": found.hot_pixels, "in_single_patterns": len(found.mended_value)},
         "notes": found.notes,
         "outliers": np.flatnonzero(result.state.weight == 0).tolist(),
+        "left_out": left_out(run),
         "scale": scale_figures(result.state.scale, result.state.weight),
         "background": background_of(run),
         "populations": populations(result.state.members),
@@ -92,15 +96,24 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
 
 def input_figures(run: Run) -> dict[str, Any]:
     """Return which patterns were reconstructed, how they were read, and how many pixels of them were used."""
+    photons = run.result.findings.photons
     return {
         "file": str(run.data),
         "digest": run.dataset.digest,
         "patterns": len(run.dataset.images),
         "pixels": int((run.dataset.mask == 0).sum()),
         "panel_shape": list(run.dataset.panel_shape),
+        "wavelength_angstrom": ewald_wavelength(run.dataset.q),
+        "photons_per_pattern": photons if math.isfinite(photons) else None,
         "taken_for": run.dataset.taken_for,
         "remarks": list(run.dataset.remarks),
     }
+
+
+def left_out(run: Run) -> dict[str, int]:
+    """Return how many patterns were left out before the first generation, and how many since, for they fit nothing."""
+    known = run.result.findings.weight > 0
+    return {"before": int((~known).sum()), "since": int((known & (run.result.state.weight == 0)).sum())}
 
 
 def background_of(run: Run) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
 def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
              "progress.jsonl", "fsc_reference.csv", "summary.json", "findings.h5", "prtf.csv", "support.mrc",
-             "orientations.star", "selected.txt", "outliers.txt", "figures"}  # fmt: skip
+             "orientations.star", "selected.txt", "outliers.txt", "methods.md", "figures"}  # fmt: skip
     # There are no half-sets.
     assert {path.name for path in finished.iterdir()} == files
     # There is no background in these patterns.
@@ -213,9 +213,11 @@ def test_a_run_states_its_own_resolution(data: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose([shell[name] for shell in found["shells"]], values, rtol=1e-4, atol=1e-5)
     assert (folder / "figures" / "fsc.png").exists()
     assert_half_maps(folder)
+    assert "The 60 even and the 60 odd patterns were reconstructed" in (folder / "methods.md").read_text()
     result = run("reconstruct", data, "--output", folder, *QUICK, "--force", "--quiet")
     assert result.exit_code == 0, result.output
     assert not [path.name for path in folder.iterdir() if path.name.startswith(("half", "fsc_half"))]
+    assert "even" not in (folder / "methods.md").read_text()
 
 
 def assert_half_maps(folder: Path) -> None:
