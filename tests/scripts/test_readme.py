@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
+import spilegate
 from spilegate.cli import app
 from spilegate.commands.configuration import setting_paths
 from spilegate.report.pictures import NAMES
@@ -100,6 +102,17 @@ def test_scripts_named_first_exist_and_can_be_run() -> None:
     for name in re.findall(r"scripts/\w+(?:\.\w+)?", README + MEASURED):
         assert os.access(ROOT / name, os.R_OK if name.endswith((".md", ".png")) else os.X_OK), name
     assert README.index("scripts/demo") < README.index("## Install")
+
+
+def test_the_citation_is_of_this_version_and_has_what_the_format_wants() -> None:
+    """Citation File Format 1.2.0: four keys for the software, three for each of its references."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert (cited["title"], cited["version"], cited["license"]) == ("spilegate", spilegate.__version__, "BSD-3-Clause")
+    for reference in cited["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+        assert all("family-names" in author for author in reference["authors"])
+        assert reference["authors"][0]["family-names"] in README
 
 
 def test_the_readme_is_short() -> None:
