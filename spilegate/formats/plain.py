@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -14,6 +16,9 @@ from spilegate.formats.pixels import of_panels
 
 SHAPES = "patterns, shape (patterns, y, x) or (patterns, panels, y, x)"
 FEWEST_PATTERNS = 2
+# PR772 at LCLS (Reddy et al., Sci. Data 4:170079, 2017), and what else that converter wrote.
+CXIDB_58_GROUP = "photonConverter"
+CXIDB_58 = re.compile(rf"{CXIDB_58_GROUP}/[^/]+/photonCount")
 
 
 def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> Facts:
@@ -22,7 +27,7 @@ def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> F
     name : of the dataset; if not given it is the only one there that may be patterns
     Raises InputError if there is none, or several.
     """
-    name = name or _only(file, path)
+    name = name or _photon_counts(file) or _only(file, path)
     found = files.dataset(file, name, path, SHAPES)
     if found.ndim not in (3, 4) or 0 in found.shape:
         raise InputError(f"{path}: dataset {name!r}: shape {found.shape}; expected {SHAPES}; --dataset NAME names them")
@@ -36,7 +41,16 @@ def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> F
             raise InputError(f"{where}: shape {mask.shape}; expected {stack.shape[1:]}, as the patterns have")
         levels = bad_to_levels(values != 0) if means == "auto" else masks.levels_of(values, means, where)
     metadata = Metadata(file, path)
-    return Facts(stack, f"HDF5, patterns in {name!r}", levels=levels, remarks=tuple(metadata.remarks))
+    kind = "CXIDB 58's HDF5" if CXIDB_58.fullmatch(name.strip("/")) else "HDF5"
+    return Facts(stack, f"{kind}, patterns in {name!r}", levels=levels, remarks=tuple(metadata.remarks))
+
+
+def _photon_counts(file: h5py.File) -> str | None:
+    """Return the name of the photon counts that a converter wrote, as CXIDB 58 has them; None if there are none."""
+    group: Any = file.get(CXIDB_58_GROUP)
+    names = [f"{CXIDB_58_GROUP}/{each}/photonCount" for each in group] if isinstance(group, h5py.Group) else []
+    found = [name for name in names if isinstance(file.get(name), h5py.Dataset)]
+    return found[0] if len(found) == 1 else None
 
 
 def _only(file: h5py.File, path: Path) -> str:

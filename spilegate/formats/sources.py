@@ -25,6 +25,7 @@ from spilegate.formats import (
     masks,
     placed,
     plain,
+    singles,
 )
 from spilegate.formats.dragonfly import Photons
 from spilegate.formats.facts import Facts, bad_to_levels
@@ -49,6 +50,11 @@ def opened(path: Path, options: Options) -> Iterator[Layout]:
         listed = None if h5py.is_hdf5(path) or dragonfly.header_of(path) else lists.entries(path)
     if listed is None:
         with _one(path, options) as layout:
+            if layout.stack.shape[0] == 1 and layout.format == singles.ONE:
+                raise InputError(
+                    f"{path}: {singles.ONE}, which holds one pattern; expected many; write the names of such files "
+                    "into a text file, one a line, and give that"
+                )
             yield layout
         return
 
@@ -94,7 +100,7 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
     """Return what an HDF5 file says of its pixels."""
     if dragonfly.is_photons(file):
         number = dragonfly.pixels_of(file, path)
-        return _dragonfly(path, options, number, lambda shape: dragonfly.hdf5(file, path, shape), "Dragonfly's HDF5")
+        return _dragonfly(path, options, number, lambda shape: dragonfly.hdf5(file, path, shape), "Dragonfly's, HDF5")
     if dragonfly.is_detector(file):
         raise InputError(f"{path}: a detector of Dragonfly; expected patterns; give it as --detector, and its photons")
     if options.detector is not None and options.dataset is not None:
@@ -105,6 +111,11 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         _refuse(path, _given(options, "detector", "wavelength_angstrom", *PLACING), "says itself where its pixels lie")
         return layout_of(file, path, options.mask)
     _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
+    if singles.is_image(file):
+        return placed.layout(singles.image(file, path, options.mask), path, options)
+    if singles.is_simex(file):
+        facts = singles.simex(file, path, options.mask, options.dataset)
+        return replace(placed.layout(facts, path, options), truth=singles.truth(file))
     if options.dataset is None and euxfel.is_part(file):
         raise InputError(f"{path}: one file of a run of European XFEL; expected the whole run; give its folder")
     return _placed(file, path, options, cxi.read if cxi.is_cxi(file) else plain.read)
