@@ -77,6 +77,8 @@ class Dataset:
     taken_for : what the values of the file were taken for, in words; remarks : what else was done on reading them
     response : (N_PIX,) float64, what every pixel counts of what it would at the beam; None if that is not known
     origin : what every pattern came from
+    beam : (row, column) where the beam goes through a flat detector, in pixels of the file; None where every pixel has
+        a position of its own; binning : pixels of the file along an edge of one of these
     """
 
     images: Any
@@ -92,6 +94,8 @@ class Dataset:
     remarks: tuple[str, ...] = ()
     response: Float64 | None = None
     origin: Origin = field(default_factory=Origin)
+    beam: tuple[float, float] | None = None
+    binning: int = 1
 
 
 def misshapen(record: object, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, str, str]]:

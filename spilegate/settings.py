@@ -41,16 +41,16 @@ def pattern_list(value: Any) -> Any:
 
 
 def row_column(value: Any) -> str | None:
-    """Return a row and a column as one text, `63.5,63.5`; raises ValueError, saying what is expected."""
-    if value is None:
-        return None
+    """Return a row and a column as one text, `63.5,63.5`, or auto; raises ValueError, saying what is expected."""
+    if value is None or value == "auto":
+        return None if value is None else "auto"
     parts = value if isinstance(value, list) else str(value).split(",")
     try:
         row, column = (float(part) for part in parts)
     except (ValueError, TypeError):
         row = column = math.nan
     if not (math.isfinite(row) and math.isfinite(column)):
-        raise ValueError("a row and a column, in pixels from 0, such as 63.5,63.5")
+        raise ValueError("a row and a column, in pixels from 0, such as 63.5,63.5, or auto")
     return f"{row!r},{column!r}"
 
 
@@ -131,7 +131,7 @@ class PrepareOptions(_Options):
     centre: Annotated[str | None, BeforeValidator(row_column)] = Field(
         None,
         description="Row and column, `63.5,63.5`, where the beam goes through a flat detector; pixel centres are whole "
-        "numbers; the middle if left out.",
+        "numbers; the middle if left out; auto: found in the patterns.",
     )
 
     hot_pixels: bool = Field(

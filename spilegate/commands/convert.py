@@ -12,6 +12,7 @@ from spilegate.formats import dragonfly_writer, files, writers
 from spilegate.formats.outgoing import Crop, Outgoing, outgoing
 from spilegate.formats.reading import Options
 from spilegate.formats.selection import chosen
+from spilegate.patterns.beam import settled
 from spilegate.report.console import Output
 from spilegate.settings import Settings
 
@@ -35,12 +36,13 @@ def run(
         raise InputError(f"{output}: the file that is to be converted; expected another name; choose one")
     for path in (output, *([dragonfly_writer.detector_path(output)] if lists else [])):
         files.check_target(path, force=force)
-    options = Options(**settings.prepare.reading)
+    reading, found = settled(data, settings.prepare.reading)
+    options = Options(**reading)
     with (
         Output(quiet=quiet, log=log) as out,
         outgoing(data, options, choose=lambda count: chosen(select, data, count), crop=part) as patterns,
     ):
-        for remark in patterns.remarks:
+        for remark in (*patterns.remarks, *([found] if found else [])):
             out.line(remark, "yellow")
         if target == "spinifel":
             writers.write_spinifel(output, patterns, force=force)

@@ -19,7 +19,12 @@ OPTIONS: dict[str, tuple[str, Any, str | None, str]] = {
     "photon_energy_ev": ("--energy-ev", float, None, "Of a photon, in place of the wavelength."),
     "distance_m": ("--distance-m", float, None, "From the sample to the detector."),
     "pixel_um": ("--pixel-um", float, None, "Edge of a pixel of a flat detector."),
-    "centre": ("--centre", str, "ROW,COLUMN", "Where the beam goes through a flat detector; its middle if left out."),
+    "centre": (
+        "--centre",
+        str,
+        "ROW,COLUMN|auto",
+        "Where the beam goes through a flat detector; its middle if left out; auto: found in the patterns.",
+    ),
 }
 
 

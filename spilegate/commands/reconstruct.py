@@ -12,10 +12,11 @@ from spilegate.commands.job import Job
 from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
-from spilegate.formats import files, reader, record, results
+from spilegate.formats import files, record, results
 from spilegate.formats import summary as summaries
 from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
+from spilegate.patterns import beam
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
 from spilegate.patterns.prepare import prepare
@@ -47,7 +48,7 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             # Before a checkpoint is read that another run would go on from, and before the user has waited.
             workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and can_resume(job)
-        dataset = reader.read(job.data, **settings.prepare.reading, workers=workers)
+        dataset = beam.read(job.data, **settings.prepare.reading, workers=workers)
         state, notes = resumed(job, dataset) if resumes else (None, {})
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)

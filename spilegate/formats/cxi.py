@@ -51,9 +51,8 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
     shape = (*[1] * (4 - len(values.shape)), *values.shape[1:])
     panels = (shape[-3], shape[-2], shape[-1])
     detector = _detector(file, entry, name)
-    levels, values = cxi_masks.masked(
-        metadata, (name.rpartition("/")[0], detector), values, panels, cxi_masks.Meaning(means, bits)
-    )
+    meaning = cxi_masks.Meaning(means, bits)
+    levels, values = cxi_masks.masked(metadata, (name.rpartition("/")[0], detector), values, panels, meaning)
     origin = of_entry(file, entry, values.shape[0])
     if (complete := modules.complete(metadata.remarks)) is not None:
         values, origin = Some(values, complete), origin.some(complete, path.name)
@@ -80,6 +79,7 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
         origin=origin,
         response=read_response(file, path, f"{detector}/{RESPONSE}", panels),
         modules=modules.numbers(f"{name.rpartition('/')[0]}/{cxi_modules.NUMBERS}", panels[0]),
+        sense=meaning.words,
         remarks=tuple(metadata.remarks),
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.formats.facts import Masked, Metadata
-from spilegate.formats.masks import Means, levels_of
+from spilegate.formats.masks import Means, levels_of, sense
 from spilegate.formats.patterns import Values
 from spilegate.records import MERGE_ONLY, NEVER, Bool, UInt8
 
@@ -33,6 +33,12 @@ class Meaning:
 
     means: Means
     bits: int
+
+    @property
+    def words(self) -> str:
+        """Say it in words."""
+        usual = "0 good, all else bad" if self.bits == ANY else f"bad where it has a bit of {self.bits:#x}"
+        return f"{sense(self.means, usual)}; good_pixels: 1 good, 0 bad"
 
     def bad(self, values: NDArray[Any]) -> Bool:
         """Return which values mask a pixel."""

@@ -23,6 +23,12 @@ MEANING = {
     "good": "1 for good and 0 for bad pixels (prepare.mask=good)",
     "bad": "0 for good pixels and anything else for bad ones (prepare.mask=bad)",
 }
+# What values of a mask say, to whoever wonders which way round it is.
+SENSE = {
+    "levels": "0 use, 1 merge only, 2 never; of truth values true is masked",
+    "good": "1 good, 0 bad",
+    "bad": "0 good, all else bad",
+}
 # A pixel that shows nothing is dead if that happens by chance in one of so many detectors.
 CHANCE = 1e-12
 
@@ -172,6 +178,11 @@ def limited(mask: UInt8, q: Float64, q_min: float, q_max: float | None, path: Pa
             "--set prepare.mask=good), the limits or the binning"
         )
     return levels
+
+
+def sense(means: Means, usual: str) -> str:
+    """Return in words what the values of a mask say. usual : the same of masks of its format, if nothing is given."""
+    return usual if means == "auto" else SENSE[means]
 
 
 def described(mask: UInt8) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,28 @@ from spilegate.errors import InputError
 from spilegate.formats import crystfel_layout, ewald, mask_files, masks
 from spilegate.formats.crystfel import Geometry
 from spilegate.formats.facts import EV_ANGSTROM, STEADY, Facts, bad_to_levels
+from spilegate.formats.flat import AUTO, Flat
 from spilegate.formats.pixels import PLAUSIBLE_Q
 from spilegate.formats.reading import Layout, Options
 from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
 
 # Pixels further apart than this many make no picture: panels are shown one above the other.
 WIDEST = 8192
+
+
+class LackingError(InputError):
+    """A file that does not say where its pixels lie.
+
+    facts : what it does say; lacking : what it does not, and the option that says it
+    """
+
+    def __init__(self, facts: Facts, path: Path, lacking: tuple[tuple[str, str], ...]) -> None:
+        listed = ", ".join(f"{what} ({option})" for what, option in lacking)
+        said = f" ({'; '.join(facts.remarks)})" if facts.remarks else ""
+        super().__init__(
+            f"{path}: {facts.format}: does not say {listed}{said}; expected where its pixels lie; add these"
+        )
+        self.facts, self.lacking = facts, lacking
 
 
 def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None = None) -> Layout:
@@ -28,11 +45,7 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
     placing = _Placing(facts, options, geometry, path)
     wavelength, positions = placing.wavelength(), placing.positions()
     if positions is None or placing.lacking:
-        said = f" ({'; '.join(facts.remarks)})" if facts.remarks else ""
-        raise InputError(
-            f"{path}: {facts.format}: does not say {', '.join(placing.lacking)}{said}; expected where its pixels lie; "
-            "add these"
-        )
+        raise LackingError(facts, path, tuple(placing.lacking))
     wavelength = ewald.rounded_wavelength(wavelength)
     q, nowhere = ewald.reciprocal(positions, wavelength)
     largest = float(np.linalg.norm(q, axis=-1).max())
@@ -53,6 +66,8 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
         format=facts.format,
         origin=facts.origin,
         remarks=tuple(placing.remarks),
+        sense=facts.sense if options.mask_file is None else masks.sense(options.mask, masks.SENSE["bad"]),
+        flat=None if placing.flat is None else replace(placing.flat, wavelength=wavelength),
     )
 
 
@@ -62,8 +77,9 @@ class _Placing:
     def __init__(self, facts: Facts, options: Options, geometry: Geometry | None, path: Path) -> None:
         self._facts, self._options, self._geometry, self._path = facts, options, geometry, path
         self._shape = facts.stack.shape[1:]
-        self.remarks, self.lacking = list(facts.remarks), list[str]()
+        self.remarks, self.lacking = list(facts.remarks), list[tuple[str, str]]()
         self.bad = np.zeros(self._shape, np.bool_)
+        self.flat: Flat | None = None
 
     def wavelength(self) -> float:
         """Return the wavelength [angstrom], nan if nobody says it."""
@@ -104,8 +120,11 @@ class _Placing:
         width = self._first("size of a pixel [m]", "--pixel-um NUMBER", size, None, width)
         height = width if height is None or size is not None else height
         if self._shape[0] > 1:
-            self.lacking.append(f"where its {self._shape[0]} panels lie (--geometry FILE.geom)")
-        return None if self.lacking else flat(self._shape, distance, (height, width), self._centre())
+            self.lacking.append((f"where its {self._shape[0]} panels lie", "--geometry FILE.geom"))
+        if self.lacking:
+            return None
+        self.flat = Flat(self._shape, distance, (height, width), self._centre())
+        return self.flat.positions
 
     def _of_geometry(self, geometry: Geometry) -> tuple[Float64, Bool]:
         """Return positions (panels, y, x, 3) [m] and which pixels are bad, by a geometry.
@@ -132,23 +151,28 @@ class _Placing:
         """Return what the first of these says who says anything; how : the user would say it."""
         known = next((value for value in (given, of_geometry, of_file) if value is not None), None)
         if known is None:
-            self.lacking.append(f"the {name} ({how})")
+            self.lacking.append((f"the {name}", how))
             return math.nan
         if of_file is not None and not math.isclose(known, of_file, rel_tol=STEADY):
             self.remarks.append(f"{name} {known:.6g} is used in place of {of_file:.6g}, as the file has it")
         return known
 
     def _centre(self) -> tuple[float, float]:
-        """Return (row, column) of the beam on a flat detector: the user's, the file's, or the middle, which is said."""
-        if self._options.centre is not None:
+        """Return (row, column) of the beam on a flat detector: the user's, the file's, or the middle, which is said.
+
+        Where it is to be found in the patterns, the search begins at the file's, or in the middle.
+        """
+        if self._options.centre not in (None, AUTO):
             row, column = (float(part) for part in self._options.centre.split(","))
             return row, column
         if self._facts.centre is not None:
             return self._facts.centre
         middle = ((self._shape[1] - 1) / 2, (self._shape[2] - 1) / 2)
+        if self._options.centre == AUTO:
+            return middle
         self.remarks.append(
             "the file does not say where the beam goes through the detector: taken to be its middle, row "
-            f"{middle[0]:g}, column {middle[1]:g}; --centre ROW,COLUMN says it"
+            f"{middle[0]:g}, column {middle[1]:g}; --centre ROW,COLUMN says it, --centre auto finds it"
         )
         return middle
 
@@ -160,18 +184,6 @@ class _Placing:
                 raise InputError(
                     f"{self._path}: prepare.{name} = {value}: {what} says where every pixel lies; leave it out"
                 )
-
-
-def flat(
-    shape: tuple[int, int, int], distance: float, pixel: tuple[float, float], centre: tuple[float, float]
-) -> Float64:
-    """Return positions (panels, y, x, 3) [m] of a flat detector across the beam.
-
-    Rows go down and columns to the right as the beam sees it (CXI 1.6): y and x get less.
-    distance, pixel : [m], height and width; centre : (row, column)
-    """
-    _, row, column = np.indices(shape, np.float64)
-    return np.stack([(centre[1] - column) * pixel[1], (centre[0] - row) * pixel[0], np.full(shape, distance)], axis=-1)
 
 
 def picture(positions: Float64, nowhere: Bool) -> Int64:

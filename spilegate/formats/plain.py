@@ -42,7 +42,13 @@ def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> F
         levels = bad_to_levels(values != 0) if means == "auto" else masks.levels_of(values, means, where)
     metadata = Metadata(file, path)
     kind = "CXIDB 58's HDF5" if CXIDB_58.fullmatch(name.strip("/")) else "HDF5"
-    return Facts(stack, f"{kind}, patterns in {name!r}", levels=levels, remarks=tuple(metadata.remarks))
+    return Facts(
+        stack,
+        f"{kind}, patterns in {name!r}",
+        levels=levels,
+        sense=masks.sense(means, masks.SENSE["bad"]),
+        remarks=tuple(metadata.remarks),
+    )
 
 
 def _photon_counts(file: h5py.File) -> str | None:

@@ -15,6 +15,7 @@ from spilegate.errors import InputError
 from spilegate.formats import faults, files, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
 from spilegate.formats.adu import Given
+from spilegate.formats.flat import Flat
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
 from spilegate.kernels.workers import Workers
@@ -23,6 +24,8 @@ from spilegate.records import NEVER, Bool, Float64, Int64, Origin, UInt8
 INTENSITIES, RESPONSE = "intensities", "response"
 # The patterns themselves, and as much again: those of the half-sets, or with values mended.
 COPIES = 2
+# Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
+FEWEST_PATTERNS = 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Layout:
     response : (panels, y, x), what pixels count of what they would at the beam, None if it is not known
     format : of the file, and truth : what it knows of the truth, in words
     origin : what patterns came from; remarks : what was decided, a line each
+    sense : what values of its mask say, in words
+    flat : a detector without positions of its own, None where every pixel has one
     """
 
     path: Path
@@ -71,6 +76,8 @@ class Layout:
     truth: str = ""
     origin: Origin = field(default_factory=Origin)
     remarks: tuple[str, ...] = ()
+    sense: str = ""
+    flat: Flat | None = None
 
     def mask(self, broken: Bool, options: Options) -> UInt8:
         """Return the levels of pixels after binning (N_PIX,); InputError if none can be used. broken : never used."""
@@ -123,6 +130,7 @@ def layout_of(file: h5py.File, path: Path, means: masks.Means) -> Layout:
         pixels.read_response(file, path, RESPONSE, shape),
         truth=", ".join(truth.names_in(file)),
         origin=origin.of_group(file.get(origin.GROUP), stack.shape[0]),
+        sense=masks.sense(means, masks.SENSE["levels"]),
     )
 
 

@@ -189,4 +189,5 @@ def _dragonfly(
         background,
         ewald.rounded(found.response),
         name,
+        sense=masks.sense(options.mask, masks.SENSE["levels"]),
     )

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from spilegate.geometry.detector import Detector, ewald_wavelength, pixel_spacing
 from spilegate.patterns.diameter.pair_distances import longest
+from spilegate.patterns.places import Places
 from spilegate.records import Bool, Float64
 
 # The Ewald sphere is flat as long as opposite points are that part of a speckle apart.
@@ -52,28 +53,38 @@ class Centre:
         distance = float(np.hypot(*self.off))
         return distance > LEAST_OFF * self.pixel and distance > DEVIATIONS * self.error
 
-    def note(self) -> str:
-        """Return what to say of it."""
+    def note(self, q: Float64, places: Places) -> str:
+        """Return what to say of it. q : (N_PIX, 3), of all pixels [1/angstrom]; places : where they are shown."""
         x, y = self.off / self.pixel
+        place = places.at(q, self.off)
+        said = "the patterns are not centred where their positions say"
+        if place is not None:
+            (row, column), (down, right) = place
+            said = f"beam centre looks {np.hypot(down, right):.1f} pixels off (row {down:+.1f}, column {right:+.1f})"
+            if places.flat:
+                return f"{said}: --centre {row:.1f},{column:.1f} mends it, and so does --centre auto"
         return (
-            f"the patterns are not centred where their positions say: by {x:+.1f} pixels along q_x, {y:+.1f} along "
+            f"{said}: by {x:+.1f} pixels along q_x, {y:+.1f} along "
             f"q_y; subtract ({self.off[0] * 1e10:.3g}, {self.off[1] * 1e10:.3g}) 1/m from q_x and q_y of "
             "pixel_position_reciprocal"
         )
 
 
-def doubts(mean: Float64, detector: Detector, diameter: float, count: float | None, *, alike: bool) -> list[str]:
+def doubts(
+    mean: Float64, detector: Detector, diameter: float, count: float | None, places: Places, *, alike: bool
+) -> list[str]:
     """Return what to say, a line each, of patterns that leave a doubt.
 
     They are not centred, or do not differ; the particle is too small, or so large that its speckles are less than two
     pixels wide.
 
-    mean, diameter, count : as `centre` takes them; alike : whether patterns do not differ
+    mean, diameter, count : as `centre` takes them; places : where pixels are shown
+    alike : whether patterns do not differ
     """
     lines = []
     found = centre(mean, detector, diameter, count)
     if found is not None and found.wrong:
-        lines.append(found.note())
+        lines.append(found.note(detector.q, places))
     if alike:
         lines.append("patterns do not differ by more than their photons do: they do not tell how they are oriented")
     if diameter < SMALLEST:
@@ -95,7 +106,7 @@ def centre(mean: Float64, detector: Detector, diameter: float, count: float | No
     diameter [angstrom] : of the particle; count : what a photon adds to the mean, None for intensities without noise
     """
     q_length, spacing = np.linalg.norm(detector.q, axis=-1), pixel_spacing(detector.q[detector.matched])
-    flat = np.sqrt(FLAT / (abs(ewald_wavelength(detector.q)) * diameter))
+    flat = flat_radius(abs(ewald_wavelength(detector.q)), diameter)
     near = np.flatnonzero(detector.matched & (q_length <= flat))
     off, error = np.zeros(2), np.inf
     for _ in range(ROUNDS):
@@ -111,6 +122,11 @@ def centre(mean: Float64, detector: Detector, diameter: float, count: float | No
         if np.hypot(*step) < 0.01 * spacing:
             break
     return Centre(off, error, spacing) if np.hypot(*off) < flat / 2 else None
+
+
+def flat_radius(wavelength: float, diameter: float) -> float:
+    """Return |q| [1/angstrom] up to which the Ewald sphere is flat, for a particle; both in angstrom."""
+    return float(np.sqrt(FLAT / (wavelength * diameter)))
 
 
 def _step(mean: Float64, q: Float64, spacing: float, count: float) -> tuple[Float64, float]:

@@ -28,6 +28,7 @@ from spilegate.patterns.experiment import BRIGHT_PHOTONS, SOFT_PHOTONS, Experime
 from spilegate.patterns.forward import first_scales
 from spilegate.patterns.frames import Frames, sorted_out
 from spilegate.patterns.hot_pixels import hot_pixels
+from spilegate.patterns.places import Places
 from spilegate.patterns.statistics import Sums, Weighing, moments, radial_profile, shell_sums, shells
 from spilegate.patterns.zingers import Zingers
 from spilegate.records import Bool, Dataset, Float64
@@ -160,7 +161,8 @@ class _Search:
             given=self._options.diameter_angstrom is not None,
         )
         pulses = first_scales(images, detector, scale, weight, diameter, workers=self._workers)
-        notes = (*frames.notes, *doubts(of_all.mean, detector, diameter, count, alike=alike))
+        places = Places.of(self._data)
+        notes = (*frames.notes, *doubts(of_all.mean, detector, diameter, count, places, alike=alike))
         findings = Findings(
             q=self._data.q,
             mask=self._data.mask,

@@ -8,7 +8,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.evaluation.fsc import shells
-from spilegate.formats.reader import FEWEST_PATTERNS
+from spilegate.formats.reading import FEWEST_PATTERNS
 from spilegate.generation import models
 from spilegate.patterns.experiment import Experiment
 from spilegate.reconstruction import Certainty, HeldOut, PointGroup
