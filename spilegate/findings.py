@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Findings:
     diameter_angstrom : largest diameter, found or given
     photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
     said : what the user should know of these patterns before the run, in lines
+    filled_pattern, filled_pixel, filled_value : the same of values that single patterns lack
     mean : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured; shown : (n,) int64, patterns that
         pictures show; examples : (n, N_PIX) float32, these. All are of the run's end, and before it empty.
     """
@@ -56,6 +57,9 @@ class Findings:
     mean: Float64
     shown: Int64
     examples: Float32
+    filled_pattern: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    filled_pixel: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    filled_value: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def notes(self) -> list[str]:
@@ -69,6 +73,7 @@ class Findings:
         shapes |= {"q": (pixels, 3), "pixel_index_map": (pixels, 2), "mean": (pixels * len(self.mean[:1]),)}
         shapes |= dict.fromkeys(("mask", "matched", "merged", "background"), (pixels,))
         shapes |= dict.fromkeys(("mended_pattern", "mended_pixel", "mended_value"), self.mended_value.shape[:1])
+        shapes |= dict.fromkeys(("filled_pattern", "filled_pixel", "filled_value"), self.filled_value.shape[:1])
         shapes |= dict.fromkeys(("profile_q", "profile_mean", "profile_variance"), self.profile_q.shape[:1])
         shapes |= {"shown": self.shown.shape[:1], "examples": (*self.shown.shape[:1], pixels)}
         yield from misshapen(self, shapes)
@@ -81,6 +86,9 @@ class Findings:
             ("mended_pattern", (self.mended_pattern >= 0) & (self.mended_pattern < count), "numbers of patterns"),
             ("mended_pattern", np.diff(self.mended_pattern) >= 0, "an ascending order"),
             ("mended_pixel", (self.mended_pixel >= 0) & (self.mended_pixel < pixels), "numbers of pixels"),
+            ("filled_pattern", (self.filled_pattern >= 0) & (self.filled_pattern < count), "numbers of patterns"),
+            ("filled_pattern", np.diff(self.filled_pattern) >= 0, "an ascending order"),
+            ("filled_pixel", (self.filled_pixel >= 0) & (self.filled_pixel < pixels), "numbers of pixels"),
             ("profile_q", len(self.profile_q) > 0 and (np.diff(self.profile_q) > 0).all(), "radii that ascend"),
             ("profile_variance", self.profile_variance > 0, "nothing but positive numbers"),
             ("q_max", 0 < self.q_min < self.q_max < np.inf, "a radius beyond q_min"),

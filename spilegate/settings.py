@@ -110,9 +110,12 @@ class PrepareOptions(_Options):
         "auto",
         description="ADU a photon, where values have readout noise; auto: by the peaks of their histogram; or none.",
     )
-    broken_pixels: Literal["always", "ever"] = Field(
-        "always",
-        description="Pixels never used: those without a value in all patterns (always), or in any (ever).",
+    broken_pixels: Literal["mend", "always", "ever"] = Field(
+        "mend",
+        description=(
+            "Pixels never used: those without a value in more than half of the patterns, others get what is expected "
+            "(mend); in all, others are refused (always); or in any (ever)."
+        ),
     )
     dataset: str | None = Field(None, description="Patterns of an HDF5 file that has several datasets of them.")
     detector: str | None = Field(

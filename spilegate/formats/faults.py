@@ -23,9 +23,9 @@ def problem_of(way: Pass, found: Found) -> str | None:
         if len(which) and (fault != EMPTY or len(which) == len(found.faults)):
             pixels, used = (found.lost > 0) & way.used, way.used
             some = f"{int(pixels.sum())} ({_percent(pixels[used])})"
-            remedy = "--set prepare.broken_pixels=ever leaves these pixels out"
+            remedy = "--set prepare.broken_pixels=ever leaves these pixels out, =mend puts what is expected there"
             if pixels.sum() > used.sum() / 2:
-                remedy = "write the file without these patterns"
+                remedy = "--set prepare.broken_pixels=mend puts what is expected there"
             text = text.format(codes=_codes(way), pixels=some, remedy=remedy)
             return f"{len(which)} of the patterns (the first: number {which[0]}, from 0) {text}"
     return None
@@ -49,7 +49,10 @@ def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np
     lines = []
     broken = way.rule.broken & ~masked
     if broken.any():
-        lines.append(f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way)}): never used")
+        often = " in more than half of the patterns" if way.broken == "mend" else ""
+        text = f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way)}){often}: never used"
+        lines.append(text)
+    lines += _gaps(way, found)
     dead = dead & ~masked & ~broken
     if dead.any():
         lines.append(f"{int(dead.sum())} pixels ({_percent(dead)}) are 0 in all patterns, others there not: never used")
@@ -58,6 +61,19 @@ def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np
         part = 100 * negative / (len(found.negative) * max(1, int(way.used.sum())))
         what = "taken for 0" if way.rule.counts else "taken for readout noise about zero, as they are"
         lines.append(f"{negative:.0f} values ({part:.2g} %) are negative: {what}")
+    return lines
+
+
+def _gaps(way: Pass, found: Found) -> list[str]:
+    """Return what was done about values that single patterns lack, a line each."""
+    lines, empty = [], way.empty(found.lacking)
+    some, of = (found.lacking > 0) & ~empty, len(empty)
+    if way.broken == "mend" and some.any():
+        number = f"{found.lacking[some].sum():.0f} values in {int(some.sum())} of {of} patterns"
+        lines.append(f"{number} are none ({_codes(way)}): what is expected is put there")
+    if way.broken == "mend" and empty.any():
+        number = f"{int(empty.sum())} of {of} patterns (the first: number {int(np.argmax(empty))}, from 0)"
+        lines.append(f"{number} lack more than half of the pixels used: taken for empty")
     return lines
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spilegate.formats import adu, files
 from spilegate.formats import values as kinds
 from spilegate.formats.pixels import blocks
-from spilegate.formats.values import BROKEN, EMPTY, Rule
+from spilegate.formats.values import BROKEN, EMPTY, Broken, Rule
 from spilegate.kernels.events import LONGEST, entries, events
 from spilegate.kernels.exact import Output, Rows, Total
 from spilegate.kernels.workers import Here, Workers
@@ -117,6 +117,7 @@ class Found:
     totals : (N_IMG,) [photons or intensity units], on the pixels used
     negative : (N_IMG,) values below 0 on the pixels used; whole : (N_IMG,) bool, whether the others are whole numbers
     length : (N_IMG,) entries of the list of photons
+    lacking : (N_IMG,) pixels used, after binning, without a value
     lost, alive : (panels, y, x), in how many patterns a pixel has no value, or one that is not 0
     """
 
@@ -127,6 +128,7 @@ class Found:
     negative: Float64
     whole: Bool
     length: Float64
+    lacking: Float64
     lost: Float64
     alive: Float64
 
@@ -136,12 +138,14 @@ class Pass:
     """How all patterns are gone through; `rule` is what they are taken for.
 
     binning : blocks of pixels that are summed into one; mask : (N_PIX,) levels after binning
+    broken : which pixels are never used that lack values; if others are mended, patterns may lack values
     """
 
     stack: Stack
     rule: Rule
     binning: int
     mask: UInt8
+    broken: Broken = "always"
 
     @property
     def used(self) -> Bool:
@@ -160,6 +164,7 @@ class Pass:
         """Return patterns in photons or intensity units, and what their values in the file were.
 
         block : (n, panels, y, x) as in the file; the first result is (n, N_PIX), pixels not used are 0
+        So are values that are missing, with all of their block, and patterns that lack more than half of those used.
         The others: which values are missing (n, panels, y, x); of those used and not negative, whether all are whole
         numbers of photons (n,), for values taken for photons; how many are negative (n,). In ADU all are as they
         should be.
@@ -170,7 +175,7 @@ class Pass:
             block = np.where(lost | ~used, block.dtype.type(0), block)
         if rule.adu is not None:
             nothing = np.zeros(len(block))
-            return self._binned(adu.photons(block, rule.unit)), lost, nothing == 0, nothing
+            return self._binned(adu.photons(block, rule.unit), lost), lost, nothing == 0, nothing
         signed = block.dtype.kind != "u"
         negative = np.count_nonzero(block < 0, axis=(1, 2, 3)) if signed else np.zeros(len(block))
         eps, whole = kinds.precision(block.dtype), np.ones(block.shape, np.bool_)
@@ -183,14 +188,30 @@ class Pass:
         if rule.counts and signed:
             block = np.maximum(block, 0)
         every = np.asarray(whole.all((1, 2, 3)))
-        return self._binned(block), lost, every, np.asarray(negative, np.float64)
+        return self._binned(block, lost), lost, every, np.asarray(negative, np.float64)
 
-    def _binned(self, block: NDArray[Any]) -> Float32:
-        """Return the sums over blocks of pixels (n, N_PIX) of patterns (n, panels, y, x)."""
+    def lacking(self, lost: Bool) -> Bool:
+        """Return which pixels used, after binning, lack a value (n, N_PIX), of those of the file (n, panels, y, x).
+
+        A block lacks a value if any of its pixels does.
+        """
+        gaps = (lost & self.used).reshape(-1, *lost.shape[2:])
+        return np.asarray(blocks(gaps, self.binning).any((2, 4))).reshape(len(lost), -1)
+
+    def empty(self, lacking: NDArray[Any]) -> Bool:
+        """Return which patterns (n,) lack so many pixels (n,) that they are not used: more than half of those used."""
+        return np.asarray(2 * lacking > np.count_nonzero(self.mask < NEVER))
+
+    def _binned(self, block: NDArray[Any], lost: Bool) -> Float32:
+        """Return the sums over blocks of pixels (n, N_PIX) of patterns (n, panels, y, x), 0 where values are lost."""
         result: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
         if self.binning > 1:
             result = blocks(result, self.binning).sum((2, 4))
-        return result.reshape(len(block), -1)
+        result = result.reshape(len(block), -1)
+        if self.broken == "mend" and lost.any():
+            gaps = self.lacking(lost)
+            result[gaps | self.empty(gaps.sum(1))[:, None]] = 0
+        return result
 
     def longest(self, sample: NDArray[Any]) -> float:
         """Return the entries of the longest list of photons of patterns (n, panels, y, x)."""
@@ -200,7 +221,7 @@ class Pass:
         """Go through all patterns; InputError if some cannot be read. keep : whether they are wanted themselves."""
         (count, *pixel), length = self.stack.shape, self.rule.length
         one, times = Rows((), np.float64), Total(tuple(pixel), 2.0 * count)
-        outputs: list[Output] = [Rows((), np.uint8), Rows((32,), np.uint8), one, one, Rows((), np.bool_), one]
+        outputs: list[Output] = [Rows((), np.uint8), Rows((32,), np.uint8), one, one, Rows((), np.bool_), one, one]
         outputs += [times, times, Rows((), np.bool_)]
         if keep:
             size, dtype = (self.mask.size, np.float32) if length is None else (length, np.int32)
@@ -213,16 +234,16 @@ class Pass:
             except (OSError, RuntimeError):
                 rows = [o.shape if isinstance(o, Total) else (number, *o.shape) for o in outputs]
                 nothing = [np.zeros(shape, getattr(o, "dtype", float)) for shape, o in zip(rows, outputs, strict=True)]
-                nothing[8][:] = True
-                return (*nothing[:9], *(here.array(patterns) for patterns in nothing[9:]))
+                nothing[9][:] = True
+                return (*nothing[:10], *(here.array(patterns) for patterns in nothing[10:]))
             patterns, *seen = self._look(block)
             seen.append(np.zeros(number, np.bool_))
             return (*seen, here.array(self._kept(patterns, seen[5]))) if keep else tuple(seen)
 
-        *seen, unreadable = (found := workers.run(read_tile, count, outputs, tile=self.stack.tile, on_host=True))[:9]
+        *seen, unreadable = (found := workers.run(read_tile, count, outputs, tile=self.stack.tile, on_host=True))[:10]
         if unreadable.any():
             self.stack.refuse(int(np.argmax(unreadable)))
-        return Found(found[9] if keep else None, *seen)
+        return Found(found[10] if keep else None, *seen)
 
     def _look(self, block: NDArray[Any]) -> list[NDArray[Any]]:
         """Return patterns (n, N_PIX) and what else `Found` tells of them, in its order."""
@@ -231,11 +252,13 @@ class Pass:
         totals = patterns.sum(1, dtype=np.float64)
         faults = np.where(totals > 0, 0, EMPTY).astype(np.uint8)
         needed = entries(patterns) if self.rule.counts else np.zeros(len(block))
-        alive, times = np.count_nonzero(block, axis=0), np.zeros(block.shape[1:])
+        alive, times, gaps = np.count_nonzero(block, axis=0), np.zeros(block.shape[1:]), np.zeros(len(block))
         if lost.any():
-            faults[(lost & self.used).any((1, 2, 3))] = BROKEN
+            gaps = self.lacking(lost).sum(1, dtype=np.float64)
+            if self.broken != "mend":
+                faults[gaps > 0] = BROKEN
             alive, times = ((block != 0) & ~lost).sum(0), lost.sum(0)
-        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, times, alive]
+        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, gaps, times, alive]
 
     def _kept(self, patterns: Float32, needed: Float64) -> NDArray[Any]:
         """Return patterns (n, N_PIX) as they are kept; if any needs more entries than there are, all are read again."""
@@ -245,13 +268,13 @@ class Pass:
         patterns[needed > length] = 0
         return events(patterns, length)
 
-    def corrected(self, found: Found, remask: Callable[[Bool], UInt8], *, ever: bool, given: bool) -> Pass:
+    def corrected(self, found: Found, remask: Callable[[Bool], UInt8], *, given: bool) -> Pass:
         """Return how patterns should have been gone through, by what a pass over all of them found.
 
         remask : returns levels (N_PIX,) for broken pixels (panels, y, x); given : whether the unit of photons is given
         """
         count, rule = self.stack.shape[0], self.rule
-        broken: Bool = found.lost > 0 if ever else found.lost == count
+        broken = kinds.broken_of(found.lost, count, self.broken)
         few = float(found.negative.sum()) <= kinds.RARE * count * max(1, int(self.used.sum()))
         counts = rule.counts and few and bool(found.whole.all())
         unit = rule.unit
@@ -273,12 +296,12 @@ class Pass:
 
 
 def passed(
-    first: Pass, remask: Callable[[Bool], UInt8], workers: Workers, *, ever: bool, given: bool, keep: bool
+    first: Pass, remask: Callable[[Bool], UInt8], workers: Workers, *, given: bool, keep: bool
 ) -> tuple[Pass, Found]:
     """Go through all patterns, and again where what the sample promised does not hold for all; see `Pass.corrected`."""
     now, found = first, first.run(workers, keep=keep)
     for _ in range(MOST_PASSES):
-        better = now.corrected(found, remask, ever=ever, given=given)
+        better = now.corrected(found, remask, given=given)
         if better.same(now):
             break
         # Two copies of all patterns might not fit.

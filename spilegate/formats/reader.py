@@ -26,7 +26,8 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
         adu_per_photon : what it is in values with readout noise; "auto": as their histogram tells, "none": they are not
             taken for photons
-        broken_pixels : never used are those without a value in all patterns ("always") or in any ("ever")
+        broken_pixels : never used are pixels without a value in all patterns ("always"; those in some are refused), in
+            any ("ever") or in more than half ("mend"; where others lack one, the data set says: to be mended)
         detector, wavelength_angstrom : where the pixels of Dragonfly's photons lie
 
     Pixels of level 2 may hold anything in the file; they are set to 0.
@@ -64,6 +65,7 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
         layout.origin,
         None if layout.flat is None else layout.flat.centre,
         how.binning,
+        *patterns.missing,
     )
 
 

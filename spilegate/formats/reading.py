@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, files, masks, origin, pixels, truth
+from spilegate.formats import faults, files, gaps, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
 from spilegate.formats.adu import Given
 from spilegate.formats.flat import Flat
@@ -38,7 +37,7 @@ class Options:
     mask: masks.Means = "auto"
     photon_unit: float | None = None
     adu_per_photon: Given = "auto"
-    broken_pixels: Literal["always", "ever"] = "always"
+    broken_pixels: kinds.Broken = "always"
     dataset: str | None = None
     detector: str | None = None
     geometry: str | None = None
@@ -95,6 +94,8 @@ class Patterns:
     way : how; found : what
     background : (panels, y, x) [photons or intensity units per pattern], None if not known
     problem : why they cannot be used, None if they can; remarks : what was done that nobody asked for
+    missing : where values are missing, (2, n): numbers of patterns, ascending, and of pixels; none if patterns were not
+        kept
     """
 
     way: Pass
@@ -102,6 +103,7 @@ class Patterns:
     background: Float64 | None
     problem: str | None
     remarks: tuple[str, ...]
+    missing: Int64
 
 
 def stack_of(file: h5py.File, path: Path) -> Stack:
@@ -140,9 +142,9 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
     keep : whether the patterns themselves are wanted
     Raises InputError if they cannot be read, no pixel can be used, or memory does not suffice.
     """
-    stack, ever = layout.stack, options.broken_pixels == "ever"
+    stack = layout.stack
     allowed = np.ones(stack.shape[1:], np.bool_) if layout.levels is None else layout.levels < NEVER
-    first = _first(layout, options, allowed, ever=ever)
+    first = _first(layout, options, allowed)
     with files.reading(layout.path, stack.expected):
         levels = np.where(allowed & ~first.rule.broken, 0, NEVER).astype(np.uint8)
         background = layout.background(levels)
@@ -152,7 +154,6 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
         first,
         lambda broken: layout.mask(broken, options),
         workers,
-        ever=ever,
         given=options.photon_unit is not None,
         keep=keep,
     )
@@ -166,12 +167,15 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
         if options.binning > 1:
             # Their blocks are left out whole.
             found = way.run(workers, keep=keep)
+    missing = gaps.places(way, found, workers) if keep and problem is None else gaps.none()
     if files.being_written(layout.path):
         remarks.insert(0, "another program has the file open for writing: read as it is now")
-    return Patterns(way, found, None if background is None else background / way.rule.unit, problem, tuple(remarks))
+    return Patterns(
+        way, found, None if background is None else background / way.rule.unit, problem, tuple(remarks), missing
+    )
 
 
-def _first(layout: Layout, options: Options, allowed: Bool, *, ever: bool) -> Pass:
+def _first(layout: Layout, options: Options, allowed: Bool) -> Pass:
     """Return how patterns are to be gone through, by a sample of them. allowed : (panels, y, x), not masked."""
     sample = layout.stack.sample()
     given = options.adu_per_photon
@@ -184,11 +188,11 @@ def _first(layout: Layout, options: Options, allowed: Bool, *, ever: bool) -> Pa
         sample,
         allowed,
         options.photon_unit,
-        ever=ever,
+        broken_pixels=options.broken_pixels,
         adu_per_photon=given,
         where=f"{layout.path}: {layout.stack.name}",
     )
-    first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options))
+    first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options), options.broken_pixels)
     if not rule.counts:
         return first
     spare = SPARE if len(sample) < layout.stack.shape[0] else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ TOLD, HALF = 0.05, 0.5
 RARE = 1e-3
 # Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
 LARGEST = (2**8 - 1, 2**15 - 1, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32)
+# Which pixels that lack values are never used: those that do in more than half of the patterns, in all, or in any.
+Broken = Literal["mend", "always", "ever"]
 # Fewer patterns do not tell a number that stands for no value from a chance; more such numbers are no code.
 FEWEST_ALIKE, MOST_CODES, FEWEST_CODES_SEEN = 10, 8, 20
 
@@ -61,6 +63,13 @@ def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
     for code in codes:
         lost |= block == (code if block.dtype.kind == "f" else int(code))
     return lost
+
+
+def broken_of(times: NDArray[Any], count: int, how: Broken) -> Bool:
+    """Return which pixels are never used that lack a value so many times (...) in `count` patterns."""
+    if how == "mend":
+        return np.asarray(2 * times > count)
+    return np.asarray(times > 0 if how == "ever" else times == count)
 
 
 def codes_of(sample: NDArray[Any], used: Bool) -> tuple[float, ...]:
@@ -146,20 +155,20 @@ def guess(
     used: Bool,
     photon_unit: float | None,
     *,
-    ever: bool,
+    broken_pixels: Broken,
     adu_per_photon: Given = "none",
     where: str = "patterns",
 ) -> Rule:
     """Return how values are read, by some of the patterns (n, panels, y, x).
 
     used : (panels, y, x), pixels that the mask lets use; photon_unit : what a photon is, if that is given
-    ever : whether pixels are broken that lack a value in any pattern, not in all
+    broken_pixels : which pixels are broken by the values that they lack
     adu_per_photon : what `adu.decided` is given; where : the patterns are, for messages
     Raises InputError if ADU are on a pedestal.
     """
     codes = codes_of(sample, used)
     lost = missing(sample, codes)
-    broken = np.asarray(lost.any(0) if ever else lost.all(0))
+    broken = broken_of(lost.sum(0), len(lost), broken_pixels)
     chosen = used & ~broken
     values = sample[:, chosen]
     values = values[~lost[:, chosen]]

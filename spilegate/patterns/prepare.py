@@ -19,7 +19,7 @@ from spilegate.geometry.symmetry import group
 from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.likelihood.sampling import Profile
-from spilegate.patterns import zingers
+from spilegate.patterns import missing, zingers
 from spilegate.patterns.centre import differ, doubts
 from spilegate.patterns.checks import check_diameter, check_pixels, chosen, inscribed_radius
 from spilegate.patterns.diameter.estimate import estimate_diameter
@@ -111,22 +111,23 @@ class _Search:
         """Return the patterns as the run works on them, what is known, and the sums over shells if they are needed."""
         places = (findings.mended_pattern, findings.mended_pixel, findings.mended_value)
         images = self._mended(Zingers(*places, broken=~findings.merged))
+        gaps = findings.filled_pattern, findings.filled_pixel, findings.filled_value
+        images = self._filled(images, Zingers(*gaps, broken=~findings.merged))
         return images, findings, self._sums(images, self.detector(findings)) if self.estimate else None
 
     def anew(self) -> tuple[Any, Findings, Sums | None]:
         """Go through the patterns, and return what `known` does."""
-        images, detector, added = self._data.images, self._given, None
-        sums = self._sums(images, detector)
-        frames = self._frames(sums, detector)
+        detector, added = self._given, None
+        images, gaps, sums, frames = self._seen(self._data.images, detector)
         hot = Zingers.none(len(self._q_length))
         if self._options.hot_pixels:
             weighing = Weighing(frames.scale, frames.weight, sums.most)
             how: dict[str, Any] = {"counts": self._data.counts, "workers": self._workers}
             hot, added = zingers.find(images, detector, sums, weighing, **how)
+            hot = missing.without(hot, gaps)
         if hot.any:
-            images, detector, added = self._mended(hot), without(detector, hot.broken), None
-            sums = self._sums(images, detector)
-            frames = self._frames(sums, detector)
+            detector, added = without(detector, hot.broken), None
+            images, gaps, sums, frames = self._seen(self._mended(hot), detector)
         scale, weight = frames.scale, frames.weight
         detector = replace(detector, background=frames.background)
         of_all = (
@@ -189,8 +190,32 @@ class _Search:
             mean=np.zeros(0),
             shown=np.zeros(0, np.int64),
             examples=np.zeros((0, len(self._q_length)), np.float32),
+            filled_pattern=gaps.pattern,
+            filled_pixel=gaps.pixel,
+            filled_value=gaps.value,
         )
         return images, findings, sums if self.estimate else None
+
+    def _seen(self, images: Any, detector: Detector) -> tuple[Any, Zingers, Sums, Frames]:
+        """Return patterns with what is expected where they lack values, what that is, and what they show then."""
+        gaps, sums = Zingers.none(len(self._q_length)), self._sums(images, detector)
+        if not len(self._data.missing_pattern):
+            return images, gaps, sums, self._frames(sums, detector)
+        there = detector
+        # What is expected depends on the background, which is estimated with what is expected.
+        for _ in range(2 if self.estimate else 1):
+            gaps = missing.expected(self._data, sums, there)
+            whole = self._filled(images, gaps)
+            # What is expected is no whole number of photons of any unit.
+            full = replace(self._sums(whole, detector), least=sums.least)
+            frames = self._frames(full, detector)
+            there = replace(detector, background=frames.background)
+            if not frames.background.any():
+                break
+        return whole, gaps, full, frames
+
+    def _filled(self, images: Any, gaps: Zingers) -> Any:
+        return missing.filled(images, gaps, len(self._q_length), workers=self._workers)
 
     def _mended(self, found: Zingers) -> Any:
         return zingers.mended(self._data.images, found, len(self._q_length), workers=self._workers)

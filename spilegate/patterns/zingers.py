@@ -95,18 +95,19 @@ def find(
     return replace(search.places(expected, int(search.look(expected, bound)[0].number.max())), broken=broken), of_all
 
 
-def mended(images: Any, zingers: Zingers, n_pixel: int, *, workers: Workers) -> Any:
+def mended(images: Any, zingers: Zingers, n_pixel: int, *, workers: Workers, length: int | None = None) -> Any:
     """Return patterns, or lists of their photons, with what is expected in place of zingers: a copy, if there are any.
 
-    What is expected says nothing of an orientation.
+    What is expected says nothing of an orientation. length : of the lists, that of `images` if left out
     """
     if len(zingers.pattern) == 0:
         return images
-    shape, begin = images.shape[1:], np.searchsorted(zingers.pattern, np.arange(len(images) + 1))
+    shape = images.shape[1:] if length is None else (length,)
+    begin = np.searchsorted(zingers.pattern, np.arange(len(images) + 1))
 
     def put(here: Here, part: slice, block: Any) -> tuple[Any]:
         own = slice(begin[part.start], begin[part.stop])
-        if own.start == own.stop:
+        if own.start == own.stop and shape == images.shape[1:]:
             return (block,)
         xp = here.xp
         values = np.array(to_host(dense(block, n_pixel)))

@@ -101,7 +101,7 @@ BAD = {
     "not HDF5": (["reconstruct", "{text}", "--output", "{new}"], "HDF5"),
     "truncated": (["reconstruct", "{truncated}", "--output", "{new}"], "truncated.h5"),
     "missing dataset": (["reconstruct", "{empty}", "--output", "{new}"], "intensities"),
-    "broken": (["reconstruct", "{broken}", "--output", "{new}"], "prepare.broken_pixels=ever"),
+    "broken": (["reconstruct", "{broken}", *RECONSTRUCT[2:], "--set", "prepare.broken_pixels=always"], "=ever"),
     "a folder": (["reconstruct", "{folder}", "--output", "{new}"], "folder"),
     "output not empty": (["reconstruct", "{data}", "--output", "{folder}"], "--force"),
     "output is a file": (["reconstruct", "{data}", "--output", "{text}"], "text.txt"),
