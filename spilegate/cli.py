@@ -14,7 +14,20 @@ from typer.core import TyperGroup
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
-from spilegate.commands.arguments import Assembly, Assignments, BackendOption, Config, Data, Debug, Force, Log, Quiet
+from spilegate.commands.arguments import (
+    Assembly,
+    Assignments,
+    BackendOption,
+    Config,
+    Data,
+    Debug,
+    Diameter,
+    Force,
+    HalfSets,
+    Log,
+    Quiet,
+    Symmetry,
+)  # fmt: skip
 from spilegate.commands.lacking import shorthands_of, what_files_lack
 from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
@@ -126,18 +139,9 @@ def reconstruct(
     config: Config = None,
     assignments: Assignments = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
-    diameter_angstrom: Annotated[
-        float | None,
-        typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out."),
-    ] = None,
-    symmetry: Annotated[
-        str | None,
-        typer.Option("--symmetry", metavar="NAME", help="Point group imposed: C4, D2, T, O, I ...  [default: C1]"),
-    ] = None,
-    half_sets: Annotated[
-        bool | None,
-        typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
-    ] = None,
+    diameter_angstrom: Diameter = None,
+    symmetry: Symmetry = None,
+    half_sets: HalfSets = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in DIR, if there is one.")
     ] = False,
@@ -259,22 +263,36 @@ def evaluate(
 @app.command()
 @what_files_lack
 def inspect(
+    context: typer.Context,
     data: Data,
     config: Config = None,
     assignments: Assignments = None,
+    diameter_angstrom: Diameter = None,
+    symmetry: Symmetry = None,
+    half_sets: HalfSets = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE", help="Draw the mean of the patterns, PNG.")
+    ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     log: Log = None,
     debug: Debug = False,
     **lacking: Any,
 ) -> None:
-    """Say what a file of patterns holds, and whether it can be used."""
+    """Say what a file of patterns holds, whether it can be used, and what a reconstruction would take."""
     if not launch.is_writer():
         return
     from spilegate.commands import describe as command
     from spilegate.commands.configuration import load_settings
 
-    settings = load_settings(config, assignments or [], shorthands_of(lacking))
-    command.run(data, settings, quiet=quiet, log=log)
+    shorthands = {
+        **shorthands_of(lacking),
+        "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
+        "--symmetry": ("symmetry", symmetry),
+        "--half-sets": ("resolution.half_sets", half_sets),
+    }
+    settings = load_settings(config, assignments or [], shorthands)
+    command.run(data, settings, context.obj or [], picture=picture, force=force, quiet=quiet, log=log)
 
 
 @app.command()

@@ -33,3 +33,14 @@ Assignments = Annotated[
     typer.Option("--set", metavar="STAGE.KEY=VALUE", help="One setting; may be given more than once."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Diameter = Annotated[
+    float | None, typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out.")
+]
+Symmetry = Annotated[
+    str | None,
+    typer.Option("--symmetry", metavar="NAME", help="Point group imposed: C4, D2, T, O, I ...  [default: C1]"),
+]
+HalfSets = Annotated[
+    bool | None,
+    typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
+]

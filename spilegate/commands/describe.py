@@ -1,22 +1,56 @@
-"""`spilegate inspect`: what a file of patterns holds, and whether it can be used."""
+"""`spilegate inspect`: what a file of patterns holds, whether it can be used, and what a reconstruction would take."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from spilegate.commands.advice import Advice, command_line
+from spilegate.errors import InputError
+from spilegate.formats import files
 from spilegate.report.console import Output
 from spilegate.settings import Settings
 
 
-def run(data: Path, settings: Settings, *, quiet: bool, log: Path | None) -> None:
-    """Print what a file of patterns holds, read as these settings say, one item per line."""
-    with Output(quiet=quiet, product=True, log=log) as out:
-        from spilegate.formats import reader
+def run(
+    data: Path, settings: Settings, words: Sequence[str], *, picture: Path | None, force: bool, quiet: bool,
+    log: Path | None,
+) -> None:  # fmt: skip
+    """Print what a file of patterns holds, read as these settings say, one item per line, and what to type next.
 
-        facts = reader.describe(data, **settings.prepare.reading)
+    words : of the command line, as the user gave them
+    """
+    if picture is not None:
+        files.check_target(picture, force=force)
+    with Output(quiet=quiet, product=True, log=log) as out:
+        facts, advice = described(data, settings, picture)
         width = max(len(name) for name in facts)
         for name, value in facts.items():
             out.line(f"{name:{width}s}  {_text(value)}")
+        out.line(command_line(data, words, advice))
+
+
+def described(data: Path, settings: Settings, picture: Path | None = None) -> tuple[dict[str, Any], Advice]:
+    """Return all facts of a file, and what the options given lack.
+
+    picture : where to draw the mean of its patterns, None if not wanted
+    """
+    from spilegate.formats import reader
+    from spilegate.patterns import beam, outlook
+
+    reading, found = beam.settled(data, settings.prepare.reading)
+    look = reader.look(data, **reading)
+    facts, looked = dict(look.facts), look.looked
+    usable = facts.pop("usable")
+    if looked is None:
+        if picture is not None:
+            raise InputError(f"--picture {picture}: {data}: {usable}")
+        return facts | {"usable": usable}, Advice(lacking=look.lacking)
+    particle = outlook.particle(data, looked, reading, settings)
+    centre = outlook.centre_of(looked, particle.diameter)
+    facts |= {"beam_centre": found or centre.said, **particle.facts(looked), "usable": usable}
+    return facts, Advice.of(looked, particle, centre)
 
 
 def _text(value: object) -> str:

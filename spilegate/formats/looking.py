@@ -34,7 +34,7 @@ class Looked:
     wavelength : [angstrom]; flat, binning : see `Dataset`
     mean : (N_PIX,) float64, of the patterns looked at [photons or intensity units]; totals : (n,), of each of them
     counts : whether they are photons
-    patterns : how many the file has
+    numbers : (n,), of the patterns looked at, from 0; patterns : how many the file has
     """
 
     q: Float64
@@ -47,6 +47,7 @@ class Looked:
     mean: Float64
     totals: Float64
     counts: bool
+    numbers: Int64
     patterns: int
 
     @property
@@ -118,7 +119,7 @@ def _look(layout: Layout, how: Options) -> Look:
     """Return what is found in an open file."""
     path, known, (count, *shape) = layout.path, layout.truth or "none", layout.stack.shape
     facts = _facts(layout)
-    some = _some_of(layout.stack)
+    some = some_of(layout.stack)
     values = Summed(layout.stack.dataset if len(some) == count else Some(layout.stack.dataset, some))
     layout = replace(layout, stack=replace(layout.stack, dataset=values))
     try:
@@ -141,11 +142,14 @@ def _look(layout: Layout, how: Options) -> Look:
         "truth": known,
         "usable": patterns.problem or few or "yes",
     }
-    looked = _looked(layout, how, patterns, binned, values.total / len(some)) if facts["usable"] == "yes" else None
+    mean = values.total / len(some)
+    looked = _looked(layout, how, patterns, binned, mean, some) if facts["usable"] == "yes" else None
     return Look(facts, None if looked is None else replace(looked, patterns=count))
 
 
-def _looked(layout: Layout, how: Options, patterns: Patterns, shape: tuple[int, int, int], mean: Float64) -> Looked:
+def _looked(
+    layout: Layout, how: Options, patterns: Patterns, shape: tuple[int, int, int], mean: Float64, numbers: Int64
+) -> Looked:
     """Return pixels, and what was seen on them. mean : of the values in the file, of one panel maybe (y, x)."""
     used, rule, mask = patterns.way.used, patterns.way.rule, patterns.way.mask
     of_file = np.where(used, np.maximum(mean.reshape(used.shape), 0 if rule.counts else -np.inf), 0.0) / rule.unit
@@ -161,11 +165,12 @@ def _looked(layout: Layout, how: Options, patterns: Patterns, shape: tuple[int, 
         np.where(mask == NEVER, 0.0, binned),
         patterns.found.totals,
         rule.counts,
+        numbers,
         layout.stack.shape[0],
     )
 
 
-def _some_of(stack: Stack) -> Int64:
+def some_of(stack: Stack) -> Int64:
     """Return the numbers of the patterns to look at to describe a file: all, or as many as can be read soon."""
     count, tile = stack.shape[0], stack.tile
     pattern_bytes = stack.dataset.dtype.itemsize * math.prod(stack.shape[1:])

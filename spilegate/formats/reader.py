@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, looking, masks, pixels, sources
+from spilegate.formats import faults, masks, pixels, sources
+from spilegate.formats.facts import Some
 from spilegate.formats.flat import AUTO
+from spilegate.formats.looking import Look, look
 from spilegate.formats.reading import FEWEST_PATTERNS, Layout, Options, Patterns, read_patterns
 from spilegate.kernels.workers import Threads, Workers
-from spilegate.records import NEVER, Dataset
+from spilegate.records import NEVER, Dataset, Int64
+
+__all__ = ["Look", "describe", "look", "read"]
 
 
-def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Dataset:
+def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = None, **options: Any) -> Dataset:
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
     workers : every one of them reads its own patterns; this process's one thread if left out
+    which : (n,) int64, numbers of the patterns to read; all if left out
     options : of `reading.Options`
         binning : blocks of binning x binning pixels are summed into one
         q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
@@ -37,6 +43,9 @@ def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Datas
     if how.centre == AUTO:
         raise InputError(f"prepare.centre = {AUTO}: expected ROW,COLUMN by now; `patterns.beam.settled` finds it")
     with sources.opened(path, how) as layout:
+        if which is not None:
+            some = Some(layout.stack.dataset, which)
+            layout = replace(layout, stack=replace(layout.stack, dataset=some))
         count, *panels = layout.stack.shape
         if count < FEWEST_PATTERNS:
             raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
@@ -90,4 +99,4 @@ def describe(path: Path, **options: Any) -> dict[str, Any]:
     options : as for `read`
     Raises InputError if the file or its pixel positions cannot be read; faults of patterns are described.
     """
-    return looking.look(path, **options).facts
+    return look(path, **options).facts

@@ -204,7 +204,7 @@ def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) ->
     def fails(*_: object, **__: object) -> None:
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("spilegate.formats.reader.describe", fails)
+    monkeypatch.setattr("spilegate.formats.reader.look", fails)
     result = run("inspect", data)
     assert result.exit_code == 1
     assert result.stderr == "spilegate: error: ValueError: two lines (not foreseen; --debug shows where)\n"
@@ -213,6 +213,6 @@ def test_a_fault_is_one_line_too(monkeypatch: pytest.MonkeyPatch, data: Path) ->
 def test_an_interrupt_of_the_tests_is_not_taken_for_the_end_of_a_command(
     monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
-    monkeypatch.setattr("spilegate.formats.reader.describe", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("spilegate.formats.reader.look", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run("inspect", data)
