@@ -128,7 +128,12 @@ def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
     record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
     certainty, workers = finished.result.certainty, finished.experiment.workers
     written = results.write_results(
-        job.folder, finished.result.state, job.data, half_maps=certainty.half_maps, threads=workers.threads
+        job.folder,
+        finished.result.state,
+        job.data,
+        half_maps=certainty.half_maps,
+        origin=finished.dataset.origin,
+        threads=workers.threads,
     )
     for name, curves in (
         ("half_set", certainty.half_set_fsc),

@@ -22,8 +22,8 @@ from spilegate.records import MERGE_ONLY, NEVER, Bool, UInt8
 BAD = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 0x200 | 0x400 | 0x8000
 CHEETAH_BAD = BAD | 0x1000
 ANY = 2**64 - 1
-# What we write: bad, and, in a bit that the standard leaves to its users, only for merging.
-WRITTEN_BAD, WRITTEN_MERGE_ONLY = 0x80, 1 << 24
+# What we write: bad, missing, and, in a bit that the standard leaves to its users, only for merging.
+WRITTEN_BAD, WRITTEN_MISSING, WRITTEN_MERGE_ONLY = 0x80, 0x200, 1 << 24
 NAMES = ("mask", "mask_shared", "good_pixels")
 
 

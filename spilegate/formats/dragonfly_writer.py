@@ -28,7 +28,12 @@ def detector_path(path: Path) -> Path:
 
 
 def check(path: Path, patterns: Outgoing) -> None:
-    """Raise InputError if patterns are no photons: there is no other kind here."""
+    """Raise InputError if patterns are no photons, or lack some: there is no other kind here."""
+    if patterns.missing:
+        raise InputError(
+            f"{path}: {patterns.missing} values that single patterns lack; expected none, for which Dragonfly's lists "
+            "have no word; --set prepare.broken_pixels=ever masks these pixels; or write .cxi or .h5"
+        )
     if not patterns.counts:
         raise InputError(
             f"{path}: {patterns.taken_for}; expected photons, of which Dragonfly's files are lists; give a name that "

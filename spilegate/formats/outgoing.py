@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ class Outgoing:
     way : how they are read; counts : whether they are photons; taken_for, remarks : in words
     q : (panels, y, x, 3) [1/angstrom]; index_map : (panels, y, x, 2)
     levels, background, response : (panels, y, x), None if not known
-    count : how many; origin : what they came from
+    count : how many; missing : values that single patterns lack; origin : what they came from
     """
 
     way: Pass
@@ -46,6 +47,7 @@ class Outgoing:
     background: Float64 | None
     response: Float64 | None
     count: int
+    missing: int
     origin: Origin
 
     @property
@@ -54,13 +56,18 @@ class Outgoing:
         return self.q.shape[0], self.q.shape[1], self.q.shape[2]
 
     def blocks(self) -> Iterator[Float32]:
-        """Yield all patterns, (n, panels, y, x) at a time, also what lies under the mask; what is no value is 0."""
-        everything = np.zeros(self.q.shape[:3], np.uint8).ravel()
+        """Yield all patterns, (n, panels, y, x) at a time, also what lies under the mask.
+
+        What is no value there is 0; what single patterns lack elsewhere is not a number.
+        """
+        everything = np.full(math.prod(self.shape), USE, np.uint8)
         broken = np.zeros(self.way.rule.broken.shape, np.bool_)
-        open_way = replace(self.way, mask=everything + USE, rule=replace(self.way.rule, broken=broken))
+        unmasked = replace(self.way, mask=everything, rule=replace(self.way.rule, broken=broken), broken="always")
         for first in range(0, self.count, self.way.stack.tile):
             block = self.way.stack.block(slice(first, min(first + self.way.stack.tile, self.count)))
-            yield open_way.numbers(block)[0].reshape(-1, *self.shape)
+            values, lost, *_ = unmasked.numbers(block)
+            values = np.where(self.way.lacking(lost), np.float32(np.nan), values)
+            yield values.reshape(-1, *self.shape)
 
 
 class Cropped:
@@ -107,6 +114,7 @@ def outgoing(path: Path, options: Options, *, choose: Choice, crop: Crop | None)
             background=None if background is None else masks.bin_background(background, binning),
             response=None if response is None else pixels.blocks(response, binning).mean((2, 4)),
             count=len(which),
+            missing=int(patterns.found.lost[patterns.way.used].sum()),
             origin=layout.origin.some(which, path.name),
         )
 

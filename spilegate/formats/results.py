@@ -17,11 +17,12 @@ import scipy.fft
 from spilegate import __version__
 from spilegate.errors import InputError
 from spilegate.formats import files, locks
+from spilegate.formats import origin as origins
 from spilegate.formats.locks import Lock
 from spilegate.formats.maps import read_map, write_map
 from spilegate.formats.star import write_star
 from spilegate.kernels import fft
-from spilegate.records import Bool, Float32, Float64, Int64, State
+from spilegate.records import Bool, Float32, Float64, Int64, Origin, State
 
 PARTIAL = rf"(\.[0-9a-f]{{16}})?{re.escape(files.PARTIAL)}"
 # What a run comes to.
@@ -100,7 +101,13 @@ def remove_left_over(folder: Path, written: Collection[str]) -> None:
 
 
 def write_results(
-    folder: Path, state: State, source: Path, *, half_maps: Float32 | None = None, threads: int
+    folder: Path,
+    state: State,
+    source: Path,
+    *,
+    half_maps: Float32 | None = None,
+    origin: Origin | None = None,
+    threads: int,
 ) -> set[str]:
     """Write maps, orientations and lists of patterns into a folder that `claim_output` has granted.
 
@@ -108,7 +115,8 @@ def write_results(
     (voxel in 1/angstrom: MRC has no unit for it), `half_1.mrc` and `half_2.mrc` of half-sets, `selected.txt`; for state
     k > 0 the same with `_k`. `orientations.h5`, `orientations.star` and `outliers.txt` are for all.
 
-    source : the file of the patterns; half_maps : (2, K, M, M, M), zeros for a state that a half lacks
+    source : the file of the patterns; origin : what each of them came from
+    half_maps : (2, K, M, M, M), zeros for a state that a half lacks
     Returns the names of the files.
     Raises InputError if a file cannot be written.
     """
@@ -131,7 +139,7 @@ def write_results(
             label = f"spilegate {__version__}: {what}, state {k}"
             write_map(folder / f"{name}{_of(k)}.mrc", volume, voxel, force=True, label=label)
             written.add(f"{name}{_of(k)}.mrc")
-    write_orientations(folder / "orientations.h5", state, force=True)
+    write_orientations(folder / "orientations.h5", state, origin, force=True)
     write_star(folder / "orientations.star", state, source, halves=half_maps is not None)
     return written | write_lists(folder, state)
 
@@ -157,11 +165,11 @@ def write_lists(folder: Path, state: State) -> set[str]:
     return set(chosen)
 
 
-def write_orientations(path: Path, state: State, *, force: bool = False) -> None:
+def write_orientations(path: Path, state: State, origin: Origin | None = None, *, force: bool = False) -> None:
     """Write what is known of every pattern.
 
     `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; and, as NeXus has it, a group of
-    links to them, of which browsers show the distances.
+    links to them, of which browsers show the distances. What patterns came from, if that is known, is in `origin`.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
     """
@@ -185,6 +193,8 @@ def write_orientations(path: Path, state: State, *, force: bool = False) -> None
             # All are numbers without a unit, which NeXus says by an empty one.
             found.attrs.update(meaning=text, long_name=name, units="", target=f"/{name}")
             patterns[name] = found
+        if origin is not None and origin.values:
+            origins.write(file.create_group(origins.GROUP), origin)
 
 
 def read_orientations(path: Path) -> Float64:

@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from spilegate.formats import cxi_masks, files, masks, origin, pixels
 from spilegate.formats.facts import EV_ANGSTROM, JOULE_PER_EV
@@ -56,7 +56,10 @@ def write_cxi(path: Path, patterns: Outgoing, *, force: bool) -> None:
             bits = np.zeros(patterns.shape, np.uint32)
             bits[patterns.levels == NEVER] = cxi_masks.WRITTEN_BAD
             bits[patterns.levels == MERGE_ONLY] = cxi_masks.WRITTEN_MERGE_ONLY
-            detector.create_dataset("mask", data=bits)
+            # A mask of every pattern may stand beside it, which is the one that other programs look for.
+            detector.create_dataset("mask_shared" if patterns.missing else "mask", data=bits)
+        if patterns.missing:
+            _masks(detector, patterns, check)
         if patterns.background is not None:
             detector.create_dataset(masks.BACKGROUND, data=patterns.background)
         if patterns.response is not None:
@@ -81,9 +84,14 @@ def _stack(group: h5py.Group, name: str, patterns: Outgoing, check: Callable[[],
     for block in patterns.blocks():
         if found is None:
             found = _dataset(group, name, patterns, np.uint16 if patterns.counts else np.float32)
-        if patterns.counts and found.dtype == np.uint16 and block.max() >= np.iinfo(np.uint16).max:
+        if patterns.counts and found.dtype == np.uint16 and np.nanmax(block, initial=0) >= np.iinfo(np.uint16).max:
             found = _wider(group, name, patterns, found, first)
-        found[first : first + len(block)] = block
+        values: NDArray[Any] = block
+        if patterns.counts:
+            # The largest of an integer type is no value.
+            values = np.where(np.isnan(block), 0, block).astype(found.dtype)
+            values[np.isnan(block)] = np.iinfo(found.dtype).max
+        found[first : first + len(block)] = values
         first += len(block)
         check()
     return found
@@ -95,12 +103,24 @@ def _dataset(group: h5py.Group, name: str, patterns: Outgoing, dtype: DTypeLike)
     return group.create_dataset(name, (patterns.count, *patterns.shape), dtype, **how)
 
 
+def _masks(group: h5py.Group, patterns: Outgoing, check: Callable[[], None]) -> None:
+    """Write a mask of every pattern: which values it lacks."""
+    found = _dataset(group, "mask", patterns, np.uint32)
+    first = 0
+    for block in patterns.blocks():
+        found[first : first + len(block)] = np.where(np.isnan(block), cxi_masks.WRITTEN_MISSING, 0)
+        first += len(block)
+        check()
+
+
 def _wider(group: h5py.Group, name: str, patterns: Outgoing, found: h5py.Dataset, done: int) -> h5py.Dataset:
     """Return a dataset of wider integers, with the patterns that were written already."""
     group.move(name, f"{name}_narrow")
     result = _dataset(group, name, patterns, np.uint32)
     for index in range(done):
-        result[index] = found[index]
+        values = found[index]
+        lacking = values == np.iinfo(np.uint16).max
+        result[index] = np.where(lacking, np.uint32(np.iinfo(np.uint32).max), values)
     del group[f"{name}_narrow"]
     return result
 

@@ -21,7 +21,7 @@ from photons import measured, settings
 from spoilt import refused
 
 from spilegate.commands import convert
-from spilegate.formats import patterns, reader, spinifel
+from spilegate.formats import patterns, reader, results, spinifel
 from spilegate.formats.dragonfly_writer import detector_path
 from spilegate.formats.selection import chosen
 from spilegate.kernels.events import dense
@@ -120,6 +120,17 @@ def test_what_a_pattern_came_from_is_kept(simulated: Path, tmp_path: Path) -> No
         assert file["entry_1/origin"].attrs["file"] == "s.h5"
 
 
+def test_results_say_what_patterns_came_from(simulated: Path, tmp_path: Path) -> None:
+    dataset = read(converted(simulated, tmp_path / "a.cxi", select="5:40"))
+    quick = settings(start={"count": 1, "iterations": 3}, convergence={"most_generations": 2}, phasing={"starts": 1})
+    found = reconstruct(dataset, quick)
+    results.write_results(tmp_path, found.state, tmp_path / "a.cxi", origin=dataset.origin, threads=1)
+    with h5py.File(tmp_path / "orientations.h5") as file:
+        np.testing.assert_array_equal(file["origin/index"][()], np.arange(5, 40))
+        assert file["origin"].attrs["file"] == "s.h5"
+        assert len(file["quaternions"]) == 35
+
+
 def test_conditions_select_by_what_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
@@ -145,6 +156,27 @@ def test_bright_patterns_after_dim_ones_are_not_cut_off(simulated: Path, tmp_pat
     for name in NAMES:
         found = read(converted(path, tmp_path / name, to=TO.get(name, "auto")), broken_pixels="always")
         assert counts_of(found)[-1, [10 * 32 + 10, 11 * 32 + 11]].tolist() == [65535, 70000]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i4", "u2"])
+def test_what_single_patterns_lack_is_still_lacking(simulated: Path, tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "gaps.h5"
+    path.write_bytes(simulated.read_bytes())
+    with h5py.File(path, "r+") as file:
+        images = file["intensities"][()].astype(dtype)
+        del file["intensities"]
+        images[5, 0, 3:9, 10] = images[7, 0, 20, 25] = np.nan if dtype == "f4" else np.iinfo(dtype).max
+        # Of a bright pattern, so that wider integers are needed on the way.
+        images[9, 0, 8, 8] = 70_000 if dtype != "u2" else 65_534
+        file["intensities"] = images
+    expected = read(path, broken_pixels="mend")
+    assert len(expected.missing_pixel) == 7
+    for name in ("a.h5", "a.cxi"):
+        found = read(converted(path, tmp_path / name), broken_pixels="mend")
+        for field in ("missing_pattern", "missing_pixel", "mask"):
+            np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), field)
+        np.testing.assert_array_equal(counts_of(found), counts_of(expected))
+    assert "7 values that single patterns lack" in refused(lambda: converted(path, tmp_path / "a.emc"))
 
 
 def test_intensities_go_where_they_can(tmp_path: Path) -> None:
