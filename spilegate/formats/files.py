@@ -249,6 +249,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if being_written(path):
             problem, remedy = "being written by another program", "wait until that has ended"
+        elif "required filter" in reason or "can't open directory" in reason:
+            problem, remedy = "compressed by a filter that is not there", "pip install hdf5plugin --upgrade"
         elif "h5clear" in reason:
             problem, remedy = "never closed by the program that wrote it", f"h5clear -s {path} marks it as closed"
         else:

@@ -62,6 +62,7 @@ def _photon_counts(file: h5py.File) -> str | None:
 def _only(file: h5py.File, path: Path) -> str:
     """Return the name of the only dataset that may be patterns; InputError if there is none, or several."""
     found: list[str] = []
+    others: list[str] = []
 
     def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
         real = isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf"
@@ -72,12 +73,14 @@ def _only(file: h5py.File, path: Path) -> str:
             and min(item.shape[-2:]) >= FEWEST_PATTERNS
         ):
             found.append(name)
+        elif real:
+            others.append(f"{name} {item.shape}")
 
     file.visititems(look)
     if len(found) == 1:
         return found[0]
     if not found:
-        names = ", ".join(sorted(file)) or "nothing"
+        names = ", ".join(others[:8]) or ", ".join(sorted(file)) or "nothing"
         raise InputError(f"{path}: no dataset of patterns; expected {EXPECTED}; the file holds {names}")
     raise InputError(
         f"{path}: several datasets that may be patterns: {', '.join(found[:8])}; --dataset NAME names them"

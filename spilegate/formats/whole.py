@@ -60,8 +60,25 @@ def _lack(found: h5py.Dataset, depth: int) -> str | None:
                 f"{chunks - written} of its {chunks} chunks were never written; expected all of them; "
                 "copy the file again once the program that writes it has ended, or cut the dataset where values end"
             )
-    elif not found.id.get_storage_size():
+        return _lack_of_filter(found)
+    if not found.id.get_storage_size():
         return "was made but never written; expected values; copy the file again once it is complete"
+    return None
+
+
+def _lack_of_filter(found: h5py.Dataset) -> str | None:
+    """Return which filter that chunks went through is not there, in words; None if all are."""
+    properties = found.id.get_create_plist()
+    for number in range(properties.get_nfilters()):
+        code, _, _, name = properties.get_filter(number)
+        # A filter that need not be is passed over where it is not there, and chunks say so.
+        if h5py.h5z.filter_avail(code) or found.id.get_chunk_info(0).filter_mask >> number & 1:
+            continue
+        called = name.decode("ascii", "replace").partition(";")[0]
+        return (
+            f"compressed by filter {code}{f' ({called})' if called else ''}, which HDF5 does not have here; "
+            "pip install hdf5plugin --upgrade brings most, and HDF5_PLUGIN_PATH tells where others are"
+        )
     return None
 
 
