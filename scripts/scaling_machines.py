@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import scipy.fft
-from scaling_counts import LM_TILE, ROUNDING_BYTES, Load, fft_operations, merged_elements
 
+from spilegate.forecast.counts import ROUNDING_BYTES, Load, fft_operations, merged_elements
+from spilegate.forecast.rates import evaluation_rate, product_rate, seconds, step_seconds, summation_rate
 from spilegate.generation import poses
 from spilegate.geometry import orientations
-from spilegate.kernels import nufft
 from spilegate.kernels.packing import Pack
-from spilegate.kernels.polar import Correlator
 from spilegate.kernels.workers import libraries
-from spilegate.records import Float64, State
+from spilegate.records import State
 from spilegate.simulation.experiment import detector_q
-from spilegate.stages import matching, merging, refining
+from spilegate.stages import matching
 
 
 @dataclass(frozen=True)
@@ -138,91 +135,22 @@ def _measured(load: Load) -> Machine:
     # The plan's own points: pixels to the edge of the detector, in radians per voxel.
     q = q[length <= 0.01] * (2 * np.pi * plan.voxel_angstrom * plan.q_merge / 0.01)
     big = np.zeros((2 * plan.size,) * 3, np.float32)
-    there_and_back = _seconds(lambda: scipy.fft.irfftn(scipy.fft.rfftn(big), big.shape))
+    there_and_back = seconds(lambda: scipy.fft.irfftn(scipy.fft.rfftn(big), big.shape))
     small, part = np.ones(8), np.ones(merged_elements(plan.size))
     block = np.ones(2**18, np.float32)
     return replace(
         THIS_MACHINE,
         source="measured just now on one core; launch, latency and network as once between two ranks",
-        evaluate=_evaluation_rate(q, plan.size),
-        gather=_summation_rate(q, plan.size),
-        gemm=_product_rate(load),
+        evaluate=evaluation_rate(q, plan.size),
+        gather=summation_rate(q, plan.size),
+        gemm=product_rate(load),
         fft=fft_operations(len(big)) / there_and_back,
-        memory=3 * block.nbytes * 50 / _seconds(lambda: [block + block for _ in range(50)]),
-        call=_seconds(lambda: [small + small for _ in range(1000)]) / 1000,
-        host=ROUNDING_BYTES * part.size / _seconds(lambda: np.add(part, np.rint(part / 0.5) * 0.5, out=part)),
-        pattern=_seconds(lambda: bookkeeping(20_000, load), 2) / 20_000,
-        step=_step_seconds(),
+        memory=3 * block.nbytes * 50 / seconds(lambda: [block + block for _ in range(50)]),
+        call=seconds(lambda: [small + small for _ in range(1000)]) / 1000,
+        host=ROUNDING_BYTES * part.size / seconds(lambda: np.add(part, np.rint(part / 0.5) * 0.5, out=part)),
+        pattern=seconds(lambda: bookkeeping(20_000, load), 2) / 20_000,
+        step=step_seconds(),
     )
-
-
-def _seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Return the shortest of `repeats` times."""
-    times = []
-    for _ in range(repeats):
-        begin = perf_counter()
-        work()
-        times.append(perf_counter() - begin)
-    return min(times)
-
-
-def _slope(work: Callable[[int], Callable[[], Any]], few: int, many: int) -> float:
-    """Return the seconds that one more unit of work takes, whatever the work costs at all."""
-    return max(1e-12, (_seconds(work(many)) - _seconds(work(few))) / (many - few))
-
-
-def _points(count: int, q: Float64, dtype: Any) -> Any:
-    """Return the points (3, N) of so many patterns at random orientations."""
-    rotations = orientations.matrices(orientations.random_quaternions(count, np.random.default_rng(0)))
-    return orientations.rotated_points(rotations.astype(dtype), q.astype(dtype)).reshape(3, -1)
-
-
-def _evaluation_rate(q: Float64, size: int) -> float:
-    """Return type-2 points a second."""
-    volumes = np.ones((2, size, size, size), np.complex64)
-
-    def work(count: int) -> Callable[[], Any]:
-        points = _points(count, q, np.float32)
-        return lambda: nufft.forward(volumes, points, tolerance=refining.TOLERANCE, threads=1)
-
-    many = max(2, 600_000 // len(q))
-    return 2 * len(q) / _slope(work, many // 4, many)
-
-
-def _summation_rate(q: Float64, size: int) -> float:
-    """Return type-1 points a second."""
-
-    def work(count: int) -> Callable[[], Any]:
-        points = _points(count, q, np.float64)
-        strengths = np.ones(points.shape[1], np.complex128)
-        return lambda: nufft.adjoint(strengths, points, 2 * size - 1, tolerance=merging.TOLERANCE)
-
-    many = max(2, 1_000_000 // len(q))
-    return len(q) / _slope(work, many // 4, many)
-
-
-def _product_rate(load: Load) -> float:
-    """Return operations a second in the products of a tile of patterns and a tile of views."""
-    correlator = Correlator(load.plan.n_phi, load.plan.highest)
-    n_harmonic, patterns, views = len(correlator.order), matching.TILE_PATTERNS, matching.TILE_VIEWS
-    own = np.ones((n_harmonic, 2 * patterns, 2 * load.rings), np.float32)
-    tile = np.ones((n_harmonic, 2 * load.rings, views), np.float32)
-    operations = load.products_per_pair * patterns * views
-    return operations * 10 / _seconds(lambda: [correlator.halves(np.matmul(own, tile)) for _ in range(10)])
-
-
-def _step_seconds() -> float:
-    """Return the host's time for a step of one pattern, in the numbers that refinement takes them."""
-    quaternions = orientations.random_quaternions(LM_TILE, np.random.default_rng(0))
-    hessian = np.broadcast_to(np.eye(4), (LM_TILE, 4, 4)).copy()
-    gradient, damping = np.ones((LM_TILE, 4)), np.ones(LM_TILE)
-    pose = refining._Pose(quaternions, np.ones(LM_TILE))
-
-    def work() -> None:
-        for _ in range(20):
-            orientations.matrices(pose.moved(refining._steps(hessian, gradient, damping, 0.1)).quaternions)
-
-    return _seconds(work) / 20 / LM_TILE
 
 
 def bookkeeping(count: int, load: Load) -> Pack:

@@ -5,7 +5,7 @@
     python scripts/scaling_model.py --machine here --measure    the same for cores like this machine's, measured first
     python scripts/scaling_model.py --measure --check scaling.json    the model against what scripts/scaling.py measured
 
-What is counted is in scaling_counts.py, the machines are in scaling_machines.py; --rate changes a machine's constant.
+What is counted is in spilegate/forecast/counts.py, the machines are in scaling_machines.py; --rate changes a constant.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from scaling_counts import HOST_BYTES_PER_PATTERN, Load, Term, at_plan, full_radius, phasing_updates, terms
 from scaling_machines import GPU_NODE, THIS_MACHINE, Machine, measured
 
+from spilegate.forecast.counts import HOST_BYTES_PER_PATTERN, Load, Term, at_plan, full_radius, phasing_updates, terms
 from spilegate.generation.models import FURTHER_STARTS
 from spilegate.kernels import fft
 from spilegate.schedule import schedule
@@ -96,7 +96,7 @@ class Estimate:
 def estimate(load: Load, machine: Machine, processors: int) -> Estimate:
     """Return a generation on processors of a machine; ranks are filled one after the other."""
     parts, linked = {}, 0.0
-    for term in terms(load, gpu=machine.gpu):
+    for term in terms(load, device=machine.gpu):
         share, together = _share(term, load, machine, processors)
         parts[term.name] = {
             resource: machine.seconds(resource, amount) * share * (together if resource in ONE_AT_A_TIME else 1)

@@ -22,7 +22,7 @@ LAYERS = (
     {"likelihood", "stages", "evaluation", "simulation"},
     {"schedule", "convergence", "watching", "patterns"},
     {"generation"},
-    {"resolution"},
+    {"resolution", "forecast"},
     {"mtip"},
     {"report"},
     {"commands", "cli"},

@@ -29,8 +29,9 @@ from spilegate.stages import matching, merging, refining, slicing
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import scaling_counts as counts  # noqa: E402
 import scaling_machines as machines  # noqa: E402
+
+from spilegate.forecast import counts  # noqa: E402
 
 DIAMETER, SIDE = 62.0, 40
 
@@ -168,7 +169,7 @@ def test_refinement_evaluates_the_points_counted(own: Experiment, transforms: di
     load = load_of(own, plan)
     load = replace(load, used_match=len(likelihood.sampling.q), contested=2 / 3, gradients=1.0, values=1.0)
     assert counts.refine_points(load) == pytest.approx(sum(transforms["forward"]), rel=1e-12)
-    grids = counts._refine(load, gpu=False).amounts["fft"] / counts.fft_operations(fft.fast_size(2 * plan.size))
+    grids = counts._refine(load, device=False).amounts["fft"] / counts.fft_operations(fft.fast_size(2 * plan.size))
     assert grids == pytest.approx(sum(transforms["grids"]), rel=1e-12)
 
 
@@ -218,7 +219,7 @@ def test_matching_and_refinement_return_the_rows_counted(own: Experiment, transf
     )
     sliced, harmonics, match = workers.runs
     assert sum(transforms["forward"]) == load.views * load.rings * plan.n_phi
-    slices, stacks, _ = counts._search(load, gpu=True)
+    slices, stacks, _ = counts._search(load, device=True)
     assert (slices.pieces, stacks.pieces) == (-(-sliced["count"] // sliced["tile"]), harmonics["count"])
     assert sliced["results"][0].nbytes == load.slice_bytes
     assert harmonics["results"][0].nbytes == load.stack_bytes

@@ -12,15 +12,16 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-import scaling_counts as counts  # noqa: E402
 import scaling_machines as machines  # noqa: E402
 import scaling_model as model  # noqa: E402
+
+from spilegate.forecast import counts  # noqa: E402
 
 
 def test_one_processor_does_everything_once() -> None:
     load = counts.full_radius(10_000, 128, 8.0)
     found = model.estimate(load, machines.GPU_NODE, 1)
-    for term in counts.terms(load, gpu=True):
+    for term in counts.terms(load, device=True):
         expected = sum(machines.GPU_NODE.seconds(name, amount) for name, amount in term.amounts.items())
         assert found.seconds[term.name] == pytest.approx(expected, rel=1e-12)
     assert found.moved == 0
@@ -32,7 +33,7 @@ def test_one_processor_does_everything_once() -> None:
 def test_more_processors_divide_work_and_add_communication(name: str) -> None:
     machine, load = getattr(machines, name), counts.full_radius(10**6, 128, 8.0)
     found = [model.estimate(load, machine, 4**power) for power in range(7)]
-    divided = {term.name for term in counts.terms(load, gpu=True) if term.place == "patterns"}
+    divided = {term.name for term in counts.terms(load, device=True) if term.place == "patterns"}
     for fewer, more in pairwise(found):
         assert more.moved >= fewer.moved
         assert more.processor_bytes <= fewer.processor_bytes

@@ -17,9 +17,10 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import scaling  # noqa: E402
-import scaling_counts as counts  # noqa: E402
 import scaling_machines as machines  # noqa: E402
 import scaling_model as model  # noqa: E402
+
+from spilegate.forecast import counts  # noqa: E402
 
 # --- what is printed -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What one generation computes, moves and keeps, counted from the data, the schedule and the tiles of the stages.
 
-Every term says what it takes of which resource (`scaling_machines.Machine` knows how fast each is), for all patterns
+Every term says what it takes of which resource (`forecast.rates` measures how fast each is here), for all patterns
 together, and into how many pieces it can be divided at most.
 """
 
@@ -188,19 +188,19 @@ def phasing_updates(load: Load) -> int:
     return load.cycles * cycle + phasing.ITERATIONS_ER + 3
 
 
-def terms(load: Load, *, gpu: bool) -> list[Term]:
+def terms(load: Load, *, device: bool) -> list[Term]:
     """Return all terms of a generation, but for what goes over the network."""
     return [
-        *_search(load, gpu),
-        _match(load, gpu),
-        _refine(load, gpu),
+        *_search(load, device),
+        _match(load, device),
+        _refine(load, device),
         *_merge(load),
         *_volumes(load),
         _bookkeeping(load),
     ]
 
 
-def _search(load: Load, gpu: bool) -> list[Term]:
+def _search(load: Load, device: bool) -> list[Term]:
     """Return what is made of the model before matching."""
     size, samples = load.plan.size, load.rings * load.plan.n_phi
     tile = max(1, nufft.block_points(size) // samples)
@@ -208,7 +208,7 @@ def _search(load: Load, gpu: bool) -> list[Term]:
     points = load.views * samples
     slices: dict[str, float] = {
         "evaluate": points,
-        "fft": (tiles if gpu else load.states) * fft_operations(fft.fast_size(2 * size)),
+        "fft": (tiles if device else load.states) * fft_operations(fft.fast_size(2 * size)),
         "memory": 60 * points,
         "call": 8 * tiles,
         "link": 8 * size**3 * tiles + 4 * points,
@@ -223,18 +223,18 @@ def _search(load: Load, gpu: bool) -> list[Term]:
     return [
         Term("match: slices", "views", tiles, slices),
         Term("match: harmonics", "views", stacks, harmonics),
-        Term("match: slices on every host", "rank", 1, {"host": 6 * load.slice_bytes * (1 + gpu)}),
+        Term("match: slices on every host", "rank", 1, {"host": 6 * load.slice_bytes * (1 + device)}),
     ]
 
 
-def _tile(load: Load, of_stage: int, gpu: bool) -> int:
-    """Return the patterns of a tile: a stage's own number fits the cache of a core, GPUs take whole blocks."""
-    return min(max(of_stage, load.block) if gpu else of_stage, load.patterns)
+def _tile(load: Load, of_stage: int, device: bool) -> int:
+    """Return the patterns of a tile: a stage's own number fits the cache of a core, devices take whole blocks."""
+    return min(max(of_stage, load.block) if device else of_stage, load.patterns)
 
 
-def _match(load: Load, gpu: bool) -> Term:
+def _match(load: Load, device: bool) -> Term:
     """Return the search of all patterns, in tiles of patterns and of views."""
-    tile = _tile(load, matching.TILE_PATTERNS, gpu)
+    tile = _tile(load, matching.TILE_PATTERNS, device)
     tiles = load.patterns / tile
     view_tiles = math.ceil(load.views / matching.TILE_VIEWS)
     pairs = load.patterns * view_tiles * matching.TILE_VIEWS
@@ -251,11 +251,11 @@ def _match(load: Load, gpu: bool) -> Term:
     return Term("match: patterns x views", "patterns", load.blocks, amounts)
 
 
-def _refine(load: Load, gpu: bool) -> Term:
+def _refine(load: Load, device: bool) -> Term:
     """Return Gauss-Newton on the pixels, in tiles of patterns, their parts and parts of these."""
     size = load.plan.size
     step = max(1, nufft.block_points(size) // load.used_match)
-    tile = _tile(load, max(1, round(step / GROUP)) * GROUP, gpu)
+    tile = _tile(load, max(1, round(step / GROUP)) * GROUP, device)
     tiles = load.patterns / tile
     # Every part is evaluated until its last pattern settles.
     rounds = math.ceil(load.gradients) + math.ceil(load.values)
@@ -264,7 +264,7 @@ def _refine(load: Load, gpu: bool) -> Term:
     gradients = load.patterns * (load.contested + load.gradients)
     values = load.patterns * (load.contested + load.values)
     grids: float = 2 * load.states
-    if gpu:
+    if device:
         grids = 2 * (contested + parts * math.ceil(load.gradients)) + contested + parts * math.ceil(load.values)
     amounts: dict[str, float] = {
         "evaluate": refine_points(load),

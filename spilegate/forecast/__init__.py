@@ -1,0 +1,1 @@
+"""What a reconstruction will take, before it starts: memory and time."""
