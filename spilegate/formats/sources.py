@@ -23,6 +23,7 @@ from spilegate.formats import (
     geometry_file,
     lists,
     masks,
+    pixel_maps,
     placed,
     plain,
     singles,
@@ -123,11 +124,20 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
 
 def _placed(file: h5py.File, path: Path, options: Options, read: Callable[..., Facts], **instead: Any) -> Layout:
     """Return what a file, a geometry and options say of its pixels. read : the file; instead : of what it says."""
-    geometry = None if options.geometry is None else geometry_file.read(Path(options.geometry), file)
+    mapped = options.geometry is not None and pixel_maps.is_map(Path(options.geometry))
+    geometry = None
+    if options.geometry is not None and not mapped:
+        geometry = geometry_file.read(Path(options.geometry), file)
     name = options.dataset
     if name is None and geometry is not None:
         name = geometry_file.dataset_of(geometry, file)
     facts = replace(read(file, path, options.mask, name), **instead)
+    if options.geometry is not None and mapped:
+        size = None if options.pixel_um is None else options.pixel_um * 1e-6
+        pixel = size or (None if facts.pixel_m is None else facts.pixel_m[1])
+        distance = options.distance_m or facts.distance_m
+        positions = pixel_maps.read(Path(options.geometry), facts.stack.shape[1:], distance, pixel)
+        facts, options = replace(facts, positions=positions), replace(options, pixel_um=None)
     if geometry is not None and geometry.masks:
         bad, said = geometry_file.masked(geometry, file, facts.stack.shape[1:])
         levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)

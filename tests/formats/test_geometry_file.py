@@ -115,6 +115,25 @@ def test_pixels_in_no_panel_are_never_used(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.q[kept], read(tmp_path, modules()).q)
 
 
+@pytest.mark.parametrize("unit", ["metres", "pixels"])
+def test_pixel_maps_place_pixels(tmp_path: Path, unit: str) -> None:
+    row, column = np.indices((PIXELS, PIXELS))
+    middle = (PIXELS - 1) / 2
+    size = PIXEL if unit == "metres" else 1.0
+    content = {"x": (middle - column) * size, "y": (middle - row) * size, "z": np.zeros((PIXELS, PIXELS))}
+    placed, data_file = write(tmp_path / "map.h5", content), write(tmp_path / "b.h5", {"photons": images()})
+    how: Content = {"geometry": str(placed), "wavelength_angstrom": WAVELENGTH}
+    assert ("--distance-m" if unit == "metres" else "--pixel-um") in refused(lambda: reader.read(data_file, **how))
+    how |= {"distance_m": DISTANCE} | ({"pixel_um": PIXEL * 1e6} if unit == "pixels" else {})
+    np.testing.assert_allclose(reader.read(data_file, **how).q, read(tmp_path, modules()).q, rtol=0, atol=1e-9)
+    with_distance = write(tmp_path / "far.h5", content | {"z": np.full((PIXELS, PIXELS), DISTANCE)})
+    del how["distance_m"]
+    found = reader.read(data_file, **(how | {"geometry": str(with_distance)}))
+    np.testing.assert_allclose(found.q, read(tmp_path, modules()).q, rtol=0, atol=1e-9)
+    small = write(tmp_path / "small.h5", {"x": np.zeros(5), "y": np.zeros(5)})
+    assert "5 pixels" in refused(lambda: reader.read(data_file, **(how | {"geometry": str(small)})))
+
+
 def test_a_geometry_of_another_detector_is_refused(tmp_path: Path) -> None:
     content = {"run/photons": images()[:, :4]}
     text = refused(
