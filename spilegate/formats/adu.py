@@ -19,8 +19,9 @@ from spilegate.errors import InputError
 from spilegate.records import Bool, Float32, Float64
 
 Given = float | Literal["auto", "none"]
-# Of a first photon a value has to reach this part: of noise about zero less is taken for photons than is lost of them.
-FIRST = 0.7
+# Of a first photon a value has to reach the part where it is likelier one than none, within these; if that is not known
+# the latter.
+FIRST = (0.5, 0.7)
 # Readout noise beyond this part of the gain leaves no peaks to be told.
 MOST_NOISE = 0.25
 # Contrast of the peaks of one and of two photons that tells them: that of noise of 0.26 of the gain; and less where
@@ -49,12 +50,14 @@ class Adu:
 
     gain : ADU a photon; found : whether from the peaks, or it was given
     noise : standard deviation of the readout [ADU]; common : most that a pattern is off zero [ADU]; NaN if not known
+    first : part of a photon from which a value is likelier one than none
     """
 
     gain: float
     found: bool
     noise: float = float("nan")
     common: float = float("nan")
+    first: float = FIRST[1]
 
     @property
     def said(self) -> str:
@@ -66,10 +69,10 @@ class Adu:
         return text
 
 
-def photons(block: NDArray[Any], gain: float) -> Float32:
+def photons(block: NDArray[Any], adu: Adu) -> Float32:
     """Return the photons of values in ADU (...): whole numbers, none negative."""
-    number = block.astype(np.float64) / gain
-    result: Float32 = np.where(number < FIRST, 0.0, np.floor(number + 0.5)).astype(np.float32)
+    number = block.astype(np.float64) / adu.gain
+    result: Float32 = np.where(number < adu.first, 0.0, np.floor(number + 0.5)).astype(np.float32)
     return result
 
 
@@ -240,7 +243,16 @@ class _Histogram:
             square = (value[:, None] - zero - gain * peak[:-1]) ** 2
             noise = float(np.sqrt((part * square).sum() / total.sum()))
         likelihood = float((number * np.log(chance.sum(1))).sum())
-        return Adu(gain, found=not given, noise=noise, common=float(np.abs(offsets + zero).max())), likelihood
+        common = float(np.abs(offsets + zero).max())
+        part_of_one = np.linspace(*FIRST, FINE)
+        none, one = (
+            height[photon] * np.exp(-(((part_of_one - photon) * gain / noise) ** 2) / 2) / (noise * np.sqrt(2 * np.pi))
+            for photon in (0, 1)
+        )
+        # A pixel that got more than half of a photon's charge counts it.
+        likelier = one + height[len(peak) + 1] / gain >= none
+        first = float(part_of_one[int(np.argmax(likelier))]) if likelier.any() else FIRST[1]
+        return Adu(gain, found=not given, noise=noise, common=common, first=first), likelihood
 
     def _together(self, offsets: Float64, gain: float) -> tuple[Float64, Float64]:
         """Return values [ADU] less the offsets (n,) of their patterns, in bins, and how many there are of each."""

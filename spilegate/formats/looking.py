@@ -23,7 +23,7 @@ from spilegate.kernels.workers import Threads
 from spilegate.records import NEVER, Float64, Int64, UInt8
 
 # To describe a file no more than this is read of it, from so many places.
-LOOKED_AT_BYTES, PLACES = 1 << 30, 16
+LOOKED_AT_BYTES, PLACES = 1 << 28, 16
 
 
 @dataclass(frozen=True)

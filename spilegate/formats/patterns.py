@@ -23,7 +23,7 @@ from spilegate.records import NEVER, Bool, Float32, Float64, UInt8
 
 EXPECTED = "patterns in SpiniFEL's HDF5 layout, CXI, or Dragonfly's"
 # Patterns are read in blocks of about this size, so that no second copy of all of them ever exists.
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 8 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
 SPARSE_GAIN = 2
 # What values are is told by so many patterns from so many places, fewer if they are large, and checked by all.
@@ -99,7 +99,13 @@ class Stack:
             number = min(len(places), max(FEWEST_PLACES, -(-wanted // chunk)))
             chosen = np.sort(np.random.default_rng(0).choice(places, number, replace=False)).tolist()
             size = min(chunk, -(-wanted // number))
-            return np.concatenate([self.block(slice(first, min(first + size, count))) for first in chosen])
+            parts = [slice(first, min(first + size, count)) for first in chosen]
+            result = np.empty((sum(part.stop - part.start for part in parts), *self.shape[1:]), self.dataset.dtype)
+            done = 0
+            for part in parts:
+                result[done : done + part.stop - part.start] = self.block(part)
+                done += part.stop - part.start
+            return result
 
     def refuse(self, index: int) -> NoReturn:
         """Raise InputError for a pattern that a worker could not read: here, so that all processes of a run meet it."""
@@ -175,7 +181,7 @@ class Pass:
             block = np.where(lost | ~used, block.dtype.type(0), block)
         if rule.adu is not None:
             nothing = np.zeros(len(block))
-            return self._binned(adu.photons(block, rule.unit), lost), lost, nothing == 0, nothing
+            return self._binned(adu.photons(block, rule.adu), lost), lost, nothing == 0, nothing
         signed = block.dtype.kind != "u"
         negative = np.count_nonzero(block < 0, axis=(1, 2, 3)) if signed else np.zeros(len(block))
         eps, whole = kinds.precision(block.dtype), np.ones(block.shape, np.bool_)
@@ -215,7 +221,7 @@ class Pass:
 
     def longest(self, sample: NDArray[Any]) -> float:
         """Return the entries of the longest list of photons of patterns (n, panels, y, x)."""
-        return float(entries(self.numbers(sample)[0]).max())
+        return max(float(entries(self.numbers(sample[index : index + 1])[0]).max()) for index in range(len(sample)))
 
     def run(self, workers: Workers, *, keep: bool) -> Found:
         """Go through all patterns; InputError if some cannot be read. keep : whether they are wanted themselves."""

@@ -19,6 +19,8 @@ from spilegate.records import NEVER, Bool, Float64, Int64, UInt8
 
 # Pixels further apart than this many make no picture: panels are shown one above the other.
 WIDEST = 8192
+# So many rows and columns of every panel tell the distance of neighbours.
+CORNER = 64
 
 
 class LackingError(InputError):
@@ -46,9 +48,11 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
     wavelength, positions = placing.wavelength(), placing.positions()
     if positions is None or placing.lacking:
         raise LackingError(facts, path, tuple(placing.lacking))
+    # Not all facts, positions among them, are kept as long as this.
+    background = facts.background
     wavelength = ewald.rounded_wavelength(wavelength)
     q, nowhere = ewald.reciprocal(positions, wavelength)
-    largest = float(np.linalg.norm(q, axis=-1).max())
+    largest = float(np.sqrt(np.einsum("...i,...i", q, q).max()))
     if not PLAUSIBLE_Q[0] <= largest <= PLAUSIBLE_Q[1]:
         raise InputError(
             f"{path}: {facts.format}: its pixels reach to {1 / max(largest, 1e-30):.3g} angstrom; expected "
@@ -61,7 +65,7 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
         wavelength,
         picture(positions, nowhere),
         _levels(facts, options, placing.bad | nowhere),
-        lambda used: None if facts.background is None else _background(facts.background, used, path),
+        lambda used: None if background is None else _background(background, used, path),
         facts.response,
         format=facts.format,
         origin=facts.origin,
@@ -192,10 +196,14 @@ def picture(positions: Float64, nowhere: Bool) -> Int64:
     flat_found = found[~nowhere]
     first = flat_found.max(axis=0) if len(flat_found) else np.zeros(2)
     # The distance of neighbours, along rows and along columns.
-    steps = [np.linalg.norm(np.diff(found, axis=axis), axis=-1) for axis in (1, 2)]
+    part = found[:, :CORNER, :CORNER]
+    steps = [np.linalg.norm(np.diff(part, axis=axis), axis=-1) for axis in (1, 2)]
     sizes = np.concatenate([step[np.isfinite(step)].ravel() for step in steps])
     pixel = float(np.median(sizes)) if len(sizes) else 1.0
-    places: Int64 = np.rint(np.where(nowhere[..., None], 0.0, (first - found) / max(pixel, 1e-9))).astype(np.int64)
+    number = first - found
+    number /= max(pixel, 1e-9)
+    number[nowhere] = 0
+    places: Int64 = np.rint(number, out=number).astype(np.int64)
     if places.max() >= WIDEST:
         panel, row, column = np.indices(nowhere.shape, np.int64)
         return np.stack([panel * nowhere.shape[1] + row, column], axis=-1)

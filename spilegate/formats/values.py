@@ -57,7 +57,7 @@ def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
     if block.dtype.kind == "f":
         # Beyond single precision nothing can be computed with.
         largest = min(np.finfo(block.dtype).max, np.finfo(np.float32).max)
-        lost = np.asarray(~(np.abs(block) < largest))
+        lost = np.asarray(~((block < largest) & (block > -largest)))
     else:
         lost = np.asarray(block == np.iinfo(block.dtype).max)
     for code in codes:
@@ -83,9 +83,13 @@ def codes_of(sample: NDArray[Any], used: Bool) -> tuple[float, ...]:
     with np.errstate(invalid="ignore"):
         alike = sample[0][(sample == sample[0]).all(0)]
         found = np.unique(alike[((alike < 0) & (alike % 1 == 0)) | np.isin(alike, LARGEST)])
-        chosen = sample[:, used]
-        below = (chosen < 0) & ~np.isin(chosen, found) & np.isfinite(chosen)
-        other, times = np.unique(chosen[below]), below.sum(0)
+        below = (sample < 0) & used
+        if sample.dtype.kind == "f":
+            below &= sample > -np.inf
+        values = sample[below]
+        own = ~np.isin(values, found)
+        below[below] = own
+        other, times = np.unique(values[own]), below.sum(0)[used]
         few = 0 < len(other) <= 2 and bool((other % 1 == 0).all())
         hit = int((times > 0).sum())
         if few and times.sum() >= FEWEST_CODES_SEEN and times.sum() >= 2 * hit and 2 * hit <= len(times):
@@ -170,9 +174,11 @@ def guess(
     lost = missing(sample, codes)
     broken = broken_of(lost.sum(0), len(lost), broken_pixels)
     chosen = used & ~broken
-    values = sample[:, chosen]
-    values = values[~lost[:, chosen]]
-    values = values[:: 1 + len(values) // MOST_VALUES]
+    # Of large detectors some pixels of each pattern will do.
+    index = np.flatnonzero(chosen)
+    index = index[:: 1 + len(index) * len(sample) // MOST_VALUES]
+    values = sample.reshape(len(sample), -1)[:, index]
+    values = values[~lost.reshape(len(sample), -1)[:, index]]
     negative = float((values < 0).mean()) if values.size else 0.0
     unit = unit_of(values[values >= 0]) if negative <= RARE else None
     if photon_unit is not None:
