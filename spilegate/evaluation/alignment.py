@@ -22,8 +22,8 @@ _SEARCH_FIRST, _SEARCH_LAST = 1.0, 5.0
 _ROTATIONS = 24
 # Growing spheres: radius in units of the searched one, poses that enter, Gauss-Newton steps, Fourier voxels used.
 _BANDS = ((1.0, 8, 4, 4_000), (2.5, 3, 4, 6_000), (np.inf, 1, 3, 30_000))
-# Where the rotation is known: it lays volumes over each other to a tenth of a voxel, in a third of the time.
-_BANDS_NEAR = _BANDS[1:2]
+# Where the rotation is known, or a few that may be: volumes are laid over each other to a tenth of a voxel.
+_BANDS_NEAR = ((2.5, 4, 4, 6_000),)
 # Shells whose mean power is below this fraction of the strongest shell's hold rounding errors only.
 _POWER_FLOOR = 1e-8
 

@@ -11,6 +11,7 @@ from spilegate.errors import InputError
 from spilegate.evaluation.alignment import Alignment, align
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.geometry.orientations import matrices
+from spilegate.geometry.symmetry import Group
 from spilegate.records import Float64, State
 
 # So many patterns tell how two frames are turned to each other to a fraction of a degree.
@@ -33,16 +34,19 @@ class Triple:
     onto_whole: Alignment
 
 
-def counterparts(whole: State, first: State, second: State, q_max: float, *, threads: int) -> list[Triple | None]:
+def counterparts(
+    whole: State, first: State, second: State, q_max: float, symmetry: Group, *, threads: int
+) -> list[Triple | None]:
     """Return the counterparts in both halves of each state of all patterns; None for a state that lacks one of them.
 
-    first, second : the states of the even and of the odd patterns
+    first, second : the states of the even and of the odd patterns; symmetry : imposed on all
     """
     between = paired(first, second, q_max, threads=threads)
     if len(whole.density) > 1:
         onto = paired(whole, first, q_max, threads=threads)
     else:
-        onto = [(0, aligned(whole, first, 0, 0, q_max, near=between_frames(whole, first), threads=threads))]
+        near = between_frames(whole, first, symmetry)
+        onto = [(0, aligned(whole, first, 0, 0, q_max, near=near, threads=threads))]
     found: list[Triple | None] = []
     for j, onto_whole in onto:
         i, onto_first = between[j]
@@ -79,14 +83,19 @@ def aligned(
         return None
 
 
-def between_frames(whole: State, first: State) -> Float64 | None:
-    """Return the rotation (1, 3, 3) from the frame of the even patterns to that of all, by their orientations in both.
+def between_frames(whole: State, first: State, symmetry: Group) -> Float64 | None:
+    """Return the rotation from the frame of the even patterns to that of all, by their orientations in both.
 
-    It saves the search for it, most of the time that an alignment takes. None where orientations do not tell.
+    And all that are equivalent to it, (N_GROUP, 3, 3): the densities need not be as symmetric as what they explain. It
+    saves the search, most of the time that an alignment takes. None where orientations do not tell.
     """
     kept = np.flatnonzero((whole.weight[::2] > 0) & (first.weight > 0))
     some = kept[:: max(1, len(kept) // ENOUGH)]
     if not len(some):
         return None
-    found = orientation_error(whole.quaternions[::2][some], first.quaternions[some])
-    return matrices(found.global_quaternion)[None] if found.fraction_within_12_deg >= MOST else None
+    found = orientation_error(whole.quaternions[::2][some], first.quaternions[some], symmetry=symmetry.name)
+    if found.fraction_within_12_deg < MOST:
+        return None
+    # What R explains, R g does: rho(x) = rho_first(G^T x) and with g G in place of G.
+    equivalent: Float64 = symmetry.rotations @ matrices(found.global_quaternion)
+    return equivalent

@@ -11,6 +11,7 @@ import numpy as np
 from spilegate.evaluation.alignment import moved
 from spilegate.evaluation.fsc import fourier_shell_correlation
 from spilegate.geometry.detector import pixel_spacing
+from spilegate.geometry.symmetry import Group
 from spilegate.patterns.checks import check_patterns
 from spilegate.patterns.experiment import Experiment
 from spilegate.reconstruction import HeldOut, Reconstruction
@@ -79,7 +80,7 @@ def half_sets(
     first, second = results
     plain, corrected, maps = compared(
         whole, first.state, second.state, first.q_max, experiment.diameter_angstrom, settings.seed,
-        threads=workers.threads,
+        symmetry=experiment.symmetry, threads=workers.threads,
     )  # fmt: skip
     return HalfSets(
         plain=plain,
@@ -102,7 +103,15 @@ def options_of_halves(settings: Settings) -> Settings:
 
 
 def compared(
-    whole: State, first: State, second: State, q_max: float, diameter_angstrom: float, seed: int, *, threads: int
+    whole: State,
+    first: State,
+    second: State,
+    q_max: float,
+    diameter_angstrom: float,
+    seed: int,
+    *,
+    symmetry: Group,
+    threads: int,
 ) -> tuple[Float64, Float64, Float32]:
     """Return the plain and the corrected shell correlations (K, N_SHELL) of the halves, and their maps.
 
@@ -112,7 +121,7 @@ def compared(
     voxel, size = first.voxel_angstrom, first.density.shape[-1]
     plain, corrected = np.zeros((2, len(whole.density), size // 2))
     maps = np.zeros((2, len(whole.density), size, size, size), np.float32)
-    for k, triple in enumerate(counterparts(whole, first, second, q_max, threads=threads)):
+    for k, triple in enumerate(counterparts(whole, first, second, q_max, symmetry, threads=threads)):
         if triple is None:
             continue
         maps[0, k] = triple.onto_whole.volume

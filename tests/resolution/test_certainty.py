@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from spilegate.evaluation.alignment import Placement, moved
 from spilegate.evaluation.fsc import fourier_shell_correlation
+from spilegate.geometry.symmetry import group
 from spilegate.mtip import reconstruct
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
@@ -165,7 +166,7 @@ def state_of(*densities: np.ndarray) -> State:
 
 
 def plain(whole: State, first: State, second: State, q_max: float = 0.12) -> np.ndarray:
-    return compared(whole, first, second, q_max, 30.0, 0, threads=1)[0]
+    return compared(whole, first, second, q_max, 30.0, 0, symmetry=group("C1"), threads=1)[0]
 
 
 def test_states_are_compared_with_their_counterparts_and_empty_ones_with_nothing():
@@ -199,7 +200,7 @@ def test_maps_lie_over_the_densities_of_all_patterns_and_are_numbered_like_them(
     whole = state_of(*(moved(volume(seed, 31), IN_PLACE, 3.0, threads=1) for seed in (1, 2)))
     first = state_of(laid(whole.density[1], 4)[0], laid(whole.density[0], 5)[0])
     second = state_of(laid(whole.density[0], 6)[0], laid(whole.density[1], 7)[0])
-    curves, _, maps = compared(whole, first, second, 0.12, 30.0, 0, threads=1)
+    curves, _, maps = compared(whole, first, second, 0.12, 30.0, 0, symmetry=group("C1"), threads=1)
     assert maps.dtype == np.float32
     assert curves[:, :8].min() > 0.99
     for half in maps:
@@ -223,15 +224,36 @@ def test_maps_of_one_state_lie_over_its_density_whether_or_not_orientations_tell
                 state=np.zeros(len(own), int))
         for each, own in ((density, views), (half, seen), (laid(density, 8)[0], views[1::2]))
     )  # fmt: skip
-    near = between_frames(whole, first)
+    near = between_frames(whole, first, group("C1"))
     if told:
         assert near is not None
         np.testing.assert_allclose(near[0], turn.inv().as_matrix(), atol=1e-6)
     else:
         assert near is None
-    maps = compared(whole, first, second, 0.12, 30.0, 0, threads=1)[2]
+    maps = compared(whole, first, second, 0.12, 30.0, 0, symmetry=group("C1"), threads=1)[2]
     for each in maps[:, 0]:
         np.testing.assert_allclose(each, density, atol=0.03 * density.max())
+
+
+def test_under_a_symmetry_all_equivalent_rotations_are_tried():
+    """Each pattern at whichever of its equivalent orientations: the frames are told all the same."""
+    rng, elements = np.random.default_rng(5), group("D3").rotations
+    views, turn = Rotation.random(200, rng=rng), Rotation.random(rng=rng)
+
+    def either(count: int) -> Rotation:
+        return Rotation.from_matrix(elements[rng.integers(0, len(elements), count)])
+
+    whole, first = (
+        replace(state_of(volume(1)), quaternions=own.as_quat(scalar_first=True), weight=np.ones(len(own)))
+        for own in (views * either(200), views[::2] * either(100) * turn)
+    )
+    assert between_frames(whole, first, group("C1")) is None
+    near = between_frames(whole, first, group("D3"))
+    assert near is not None
+    expected = elements @ turn.as_matrix()
+    apart = np.abs(near[:, None] - expected).max(axis=(2, 3))
+    assert apart.min(axis=1).max() < 1e-6
+    assert apart.min(axis=0).max() < 1e-6
 
 
 def test_halves_on_different_solutions_agree_less():
