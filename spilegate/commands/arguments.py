@@ -10,7 +10,11 @@ import typer
 from spilegate.kernels.launch import Backend
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Patterns: SpiniFEL's HDF5, CXI, any HDF5, or Dragonfly's photons.")
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="Patterns: SpiniFEL's HDF5, CXI, any HDF5, Dragonfly's photons, a run folder, or a list of files.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Log = Annotated[

@@ -21,6 +21,7 @@ from spilegate.formats import (
     ewald,
     files,
     geometry_file,
+    lcls,
     lists,
     masks,
     pixel_maps,
@@ -79,6 +80,10 @@ def _one(path: Path, options: Options) -> Iterator[Layout]:
         yield _dragonfly(
             path, options, header.pixels, lambda shape: dragonfly.binary(path, header, shape), "Dragonfly's, binary"
         )
+        return
+    if lcls.is_xtc(path) and not h5py.is_hdf5(path):
+        _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
+        yield placed.layout(lcls.read(path, options.dataset, options.distance_m), path, options)
         return
     with files.opened(path, EXPECTED) as file:
         with files.reading(path, EXPECTED):
