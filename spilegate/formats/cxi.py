@@ -86,7 +86,8 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
 
 def _entry(file: h5py.File) -> str | None:
     """Return the name of the first entry, None if there is none."""
-    names = [name for name in file if name.startswith("entry_") and isinstance(file.get(name), h5py.Group)]
+    names = [name for name in files.names_in(file) if name.startswith("entry_")]
+    names = [name for name in names if isinstance(file.get(name), h5py.Group)]
     numbered = sorted((int(name[6:]), name) for name in names if name[6:].isdecimal())
     return numbered[0][1] if numbered else None
 
@@ -100,15 +101,13 @@ def _patterns(file: h5py.File, path: Path, entry: str) -> str:
         if file.get(name) is None and files.holds(file, name):
             # A link that leads nowhere; what is wrong with it is said by whoever opens the dataset.
             return name
-    found: list[str] = []
-
-    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and name.rpartition("/")[2] == "data":
-            found.append(f"{entry}/{name}")
-
-    file[entry].visititems(look)
+    found = [
+        f"{entry}/{name}"
+        for name, item in files.datasets_in(file[entry])
+        if item.ndim in (3, 4) and name.rpartition("/")[2] == "data"
+    ]
     if len(found) != 1:
-        what = f"several datasets that may be them: {', '.join(found)}" if found else "no dataset of patterns"
+        what = f"several datasets that may be them: {files.shown(found)}" if found else "no dataset of patterns"
         raise InputError(
             f"{path}: CXI: {what}; expected patterns at {PLACES[0].format(entry)}; --dataset NAME names them"
         )

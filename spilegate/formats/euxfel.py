@@ -21,6 +21,7 @@ EXPECTED = "a run folder of European XFEL, corrected (PROC)"
 GET = "pip install 'spilegate[euxfel]'"
 # What every file of a run has: its trains, and the names of what it recorded, by its version.
 TRAINS, SOURCES = "INDEX/trainId", ("METADATA/dataSourceId", "METADATA/dataSources/dataSourceId")
+OVERVIEW = "overview.h5"
 # Where detectors of which classes keep their pixels.
 PIXELS = ("image.data", "data.adc")
 
@@ -35,7 +36,7 @@ def gathered(path: Path, detector: str | None) -> Iterator[tuple[Path, str]]:
     """
     parts = _files(path)
     try:
-        import extra_data
+        from extra_data import DataCollection
         from extra_data.components import identify_multimod_detectors
     except ImportError as error:
         raise InputError(
@@ -48,8 +49,9 @@ def gathered(path: Path, detector: str | None) -> Iterator[tuple[Path, str]]:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                run = extra_data.RunDirectory(str(path.resolve()), parallelize=False)
-                _check_all(path, parts, run, said.getvalue())
+                # Opening the folder would write a file into it.
+                run = DataCollection.from_paths([str(part) for part in parts], is_single_run=True, parallelize=False)
+                _check_all(parts, run, said.getvalue())
                 name, of_class = _detector(path, sorted(identify_multimod_detectors(run), key=str), detector)
                 _write(path, of_class, run, name, target)
             except InputError:
@@ -70,7 +72,10 @@ def is_part(file: h5py.File) -> bool:
 def _files(path: Path) -> list[Path]:
     """Return the files of the run in a folder; InputError if there are none, or one cannot be opened."""
     found = []
-    for part in sorted(path.glob("*.h5")):
+    for part in sorted(path.resolve().glob("*.h5")):
+        # Links to what is in the other files.
+        if part.name.lower() == OVERVIEW:
+            continue
         with files.open_hdf5(part, EXPECTED) as file:
             if is_part(file):
                 found.append(part)
@@ -79,13 +84,12 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _check_all(path: Path, parts: list[Path], run: Any, said: str) -> None:
+def _check_all(parts: list[Path], run: Any, said: str) -> None:
     """Raise InputError if files of a run were passed over. said : what EXtra-data said of them."""
-    used = {Path(file.filename).name for file in run.files}
-    passed = [part.name for part in parts if part.name not in used]
-    # One file may stand for all.
-    if passed and "Skipping" in said:
-        raise InputError(f"{path / passed[0]}: cannot be read ({_line(said)}); expected {EXPECTED}; copy it again")
+    used = {Path(file.filename) for file in run.files}
+    for part in parts:
+        if part not in used:
+            raise InputError(f"{part}: cannot be read ({_line(said)}); expected {EXPECTED}; copy it again")
 
 
 def _detector(path: Path, found: list[tuple[str, Any]], wanted: str | None) -> tuple[str, Any]:

@@ -8,9 +8,10 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from spilegate.formats.whole import check_whole, link_of
 PARTIAL = ".partial"
 # All that its name adds to that of the file it becomes, for `glob`.
 PARTIALS = f".{'[0-9a-f]' * 16}{PARTIAL}"
+# Names of datasets that are said at once.
+MOST_NAMES = 20
 # Errors of a disk that holds no more.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -245,7 +248,9 @@ def reading(path: Path, expected: str) -> Iterator[None]:
     """Turn whatever HDF5 finds wrong with a file while it is read into an InputError."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | RuntimeError) and not _of_h5py(error):
+            raise
         reason = " ".join(str(error).split())
         if being_written(path):
             problem, remedy = "being written by another program", "wait until that has ended"
@@ -256,6 +261,14 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         else:
             problem, remedy = "truncated or damaged", "copy it again"
         raise InputError(f"{path}: {problem} ({reason}); expected {expected}; {remedy}") from error
+
+
+def _of_h5py(error: Exception) -> bool:
+    """Tell whether an error came out of h5py: of damaged files it raises errors of any kind."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and "h5py" in Path(trace.tb_frame.f_code.co_filename).parts
 
 
 def _open(path: Path, expected: str) -> h5py.File:
@@ -289,6 +302,28 @@ def being_written(path: Path) -> bool:
     return False
 
 
+def names_in(group: h5py.Group) -> list[str]:
+    """Return the names of what a group holds, sorted; those that are no text are left out, as of damaged files."""
+    return sorted(name for name in group if isinstance(name, str))
+
+
+def shown(names: Iterable[str]) -> str:
+    """Return names for a message: in one line, and not too many."""
+    return ", ".join(name if name.isprintable() else repr(name) for name in islice(names, MOST_NAMES)) or "nothing"
+
+
+def datasets_in(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yield the datasets below a group, with their names from there; those whose names are no text are left out."""
+    found: list[tuple[str, h5py.Dataset]] = []
+
+    def look(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and isinstance(name, str):
+            found.append((name, item))
+
+    group.visititems(look)
+    yield from found
+
+
 def holds(file: h5py.File, name: str) -> bool:
     """Tell whether a file names something, were it a link that leads nowhere: `in` passes over these."""
     return name in file or link_of(file, name) is not None
@@ -306,8 +341,7 @@ def dataset(file: h5py.File, name: str, path: Path, expected: str, *, kinds: str
         what = "not in the file" if found is None else "a group"
         if found is None and (link := link_of(file, name)):
             raise InputError(f"{where}: {link}; expected {expected}")
-        names = ", ".join(sorted(file)) or "nothing"
-        raise InputError(f"{where}: {what}; expected {expected}; the file holds {names}")
+        raise InputError(f"{where}: {what}; expected {expected}; the file holds {shown(names_in(file))}")
     if found.shape is None or found.dtype.kind not in kinds:
         raise InputError(f"{where}: type {found.dtype}; expected integers or real numbers, {expected}")
     check_whole(found, where)

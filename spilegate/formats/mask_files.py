@@ -62,19 +62,13 @@ def _values(path: Path, inner: str | None, shape: tuple[int, int, int]) -> NDArr
 
 def _only(file: h5py.File, path: Path, shape: tuple[int, int, int]) -> str:
     """Return the name of the one dataset of the panels' shape; InputError if there is none, or several."""
-    found: list[str] = []
-
-    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" and _fits(item.shape, shape):
-            found.append(name)
-
-    file.visititems(look)
+    found = [name for name, item in files.datasets_in(file) if item.dtype.kind in "iufb" and _fits(item.shape, shape)]
     if len(found) == 1:
         return found[0]
     named = [name for name in found if name.rpartition("/")[2] == "mask"]
     if len(named) == 1:
         return named[0]
-    what = f"several that may be: {', '.join(found)}; name one, {path}:DATASET" if found else "none of that shape"
+    what = f"several that may be: {files.shown(found)}; name one, {path}:DATASET" if found else "none of that shape"
     raise InputError(f"{path}: {what}; expected a mask of shape {shape}")
 
 

@@ -54,7 +54,11 @@ def read(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> F
 def _photon_counts(file: h5py.File) -> str | None:
     """Return the name of the photon counts that a converter wrote, as CXIDB 58 has them; None if there are none."""
     group: Any = file.get(CXIDB_58_GROUP)
-    names = [f"{CXIDB_58_GROUP}/{each}/photonCount" for each in group] if isinstance(group, h5py.Group) else []
+    names = (
+        [f"{CXIDB_58_GROUP}/{each}/photonCount" for each in files.names_in(group)]
+        if isinstance(group, h5py.Group)
+        else []
+    )
     found = [name for name in names if isinstance(file.get(name), h5py.Dataset)]
     return found[0] if len(found) == 1 else None
 
@@ -63,25 +67,17 @@ def _only(file: h5py.File, path: Path) -> str:
     """Return the name of the only dataset that may be patterns; InputError if there is none, or several."""
     found: list[str] = []
     others: list[str] = []
-
-    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        real = isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf"
-        if (
-            real
-            and item.ndim in (3, 4)
-            and item.shape[0] >= FEWEST_PATTERNS
-            and min(item.shape[-2:]) >= FEWEST_PATTERNS
-        ):
+    for name, item in files.datasets_in(file):
+        if item.shape is None or item.dtype.kind not in "iuf":
+            continue
+        large = item.ndim in (3, 4) and item.shape[0] >= FEWEST_PATTERNS and min(item.shape[-2:]) >= FEWEST_PATTERNS
+        if large:
             found.append(name)
-        elif real:
+        else:
             others.append(f"{name} {item.shape}")
-
-    file.visititems(look)
     if len(found) == 1:
         return found[0]
     if not found:
-        names = ", ".join(others[:8]) or ", ".join(sorted(file)) or "nothing"
+        names = files.shown(others or files.names_in(file))
         raise InputError(f"{path}: no dataset of patterns; expected {EXPECTED}; the file holds {names}")
-    raise InputError(
-        f"{path}: several datasets that may be patterns: {', '.join(found[:8])}; --dataset NAME names them"
-    )
+    raise InputError(f"{path}: several datasets that may be patterns: {files.shown(found)}; --dataset NAME names them")

@@ -41,10 +41,13 @@ class Singles:
         self.shape = (len(names), *size)
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
-        """Return some of the patterns."""
+        """Return some of the patterns; OSError if one cannot be read."""
         result = np.zeros((len(self._names[part]), *self.shape[1:]), self.dtype)
         for place, name in enumerate(self._names[part]):
-            result[place] = self._file[name][()].reshape(self.shape[1:])
+            try:
+                result[place] = self._file[name][()].reshape(self.shape[1:])
+            except (KeyError, ValueError) as error:
+                raise OSError(f"{name}: {error}") from error
         return result
 
 
@@ -53,7 +56,7 @@ def is_simex(file: h5py.File) -> bool:
     group: Any = file.get(DATA)
     if not isinstance(group, h5py.Group) or not files.holds(file, "params"):
         return False
-    return next((name.isdecimal() for name in group), False)
+    return any(name.isdecimal() for name in files.names_in(group))
 
 
 def simex(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> Facts:
@@ -64,7 +67,9 @@ def simex(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> 
     """
     if name not in (None, PHOTONS, INTENSITIES):
         raise InputError(f"{path}: --dataset {name}; expected {PHOTONS} (photons) or {INTENSITIES} (intensities)")
-    numbers = sorted((each for each in file[DATA] if each.isdecimal()), key=lambda each: (int(each), each))
+    numbers = sorted(
+        (each for each in files.names_in(file[DATA]) if each.isdecimal()), key=lambda each: (int(each), each)
+    )
     wanted = name or (PHOTONS if f"{DATA}/{numbers[0]}/{PHOTONS}" in file else INTENSITIES)
     names, size, dtype = [], (0, 0), np.dtype(np.uint32)
     for number in numbers:
@@ -100,7 +105,7 @@ def simex(file: h5py.File, path: Path, means: masks.Means, name: str | None) -> 
 
 def truth(file: h5py.File) -> str:
     """Return what a file of SimEx knows of the truth, in words; nothing if it does not."""
-    first = next(iter(file[DATA]))
+    first = next(name for name in files.names_in(file[DATA]) if name.isdecimal())
     return "orientations" if f"{DATA}/{first}/{ANGLE}" in file else ""
 
 

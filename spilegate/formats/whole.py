@@ -135,7 +135,7 @@ def _lack_of_source(place: h5py.File | Path, name: str, depth: int, *, swmr: boo
             # As HDF5 opens it: where that fails, for a lock as well, it fills.
             with h5py.File(place, "r", swmr=swmr) as other:
                 return _lack_of_source(other, name, depth, swmr=swmr)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
             return f"cannot be read ({reason}); wait until no program writes it any more, or copy it again"
     inner = place.get(name)

@@ -171,7 +171,10 @@ def test_run_folders_hold_what_their_virtual_cxi_does(run: Path, cxi: Path, geom
 
 def test_what_modules_of_integers_lack_is_no_photon(tmp_path: Path, geom: tuple[Path, np.ndarray]) -> None:
     modules = [number for number in range(MODULES) if number != 3]
-    layout, values = read(agipd_run(tmp_path / "proc", (1,), modules=modules, dtype="i2"), geom[0])
+    run = agipd_run(tmp_path / "proc", (1,), modules=modules, dtype="i2")
+    layout, values = read(run, geom[0])
+    # Nothing is written into the folder.
+    assert {part.suffix for part in run.iterdir()} == {".h5"}
     assert layout.stack.dataset.dtype == np.int16
     assert (values[:, 3] == np.iinfo(np.int16).max).all()
     np.testing.assert_array_equal(values[:, 4, 1:], photons((1,), 4)[:, 1:])
