@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from spilegate.formats import pixels
 from spilegate.formats.looking import Looked
 from spilegate.patterns.outlook import Centre, Particle, spacing
 
 # Speckles wider than this [pixels] are binned until they are no narrower than that.
 WIDE, NARROW = 8.0, 4.0
 # Options of `inspect` that are not of `reconstruct`: with a value, and without.
+REPLACED = {"--centre", "--diameter-angstrom", "prepare.binning", "prepare.q_max"}
 OWN, FLAGS = ("--picture", "--log"), ("--quiet", "--debug", "--force")
 
 
@@ -23,20 +24,20 @@ class Advice:
 
     lacking : those that the file needs, with what to put in place of a value; binning : 0 if pixels are fine as they
     are; centre : row and column, empty if it is right; diameter : [angstrom], None unless it is rough
+    fitting : words that make a run fit into the memory there is
     """
 
     lacking: tuple[str, ...] = ()
     binning: int = 0
     centre: str = ""
     diameter: float | None = None
+    fitting: tuple[str, ...] = ()
 
     @staticmethod
-    def of(looked: Looked, particle: Particle, centre: Centre) -> Advice:
-        """Return what was found wanting in a file that can be used."""
-        wide = 0
-        if particle.diameter is not None and (width := 1 / (particle.diameter * spacing(looked))) > WIDE:
-            wide = _binning(looked, width)
-        return Advice((), wide, centre.mended, particle.diameter if particle.rough else None)
+    def of(looked: Looked, particle: Particle, centre: Centre, finer: int, fitting: tuple[str, ...]) -> Advice:
+        """Return what was found wanting in a file that can be used; `finer` is what `binning` says."""
+        rough = particle.diameter if particle.rough and "--diameter-angstrom" not in fitting else None
+        return Advice((), 0 if fitting else (finer > 1) * finer * looked.binning, centre.mended, rough, fitting)
 
     @property
     def words(self) -> list[str]:
@@ -48,18 +49,14 @@ class Advice:
             found += ["--diameter-angstrom", f"{self.diameter:.4g}"]
         if self.binning:
             found += ["--set", f"prepare.binning={self.binning}"]
-        return found
+        return [*found, *self.fitting]
 
 
-def _binning(looked: Looked, width: float) -> int:
-    """Return by what to bin the file's pixels so that speckles are still NARROW pixels wide; 0 if by nothing more.
-
-    width : of a speckle now
-    """
-    _, rows, columns = looked.shape
-    common = math.gcd(rows, columns)
-    fits = [number for number in range(2, common + 1) if common % number == 0 and width / number >= NARROW]
-    return max(fits) * looked.binning if fits else 0
+def binning(looked: Looked, particle: Particle) -> int:
+    """Return by what to bin the pixels further where speckles are wide, so that they are still NARROW pixels wide."""
+    width = 0.0 if particle.diameter is None else 1 / (particle.diameter * spacing(looked))
+    fits = [number for number in pixels.divisors(looked.shape) if width / number >= NARROW]
+    return max(fits, default=1) if width > WIDE else 1
 
 
 def command_line(data: Path, words: Sequence[str], advice: Advice) -> str:
@@ -78,8 +75,7 @@ def command_line(data: Path, words: Sequence[str], advice: Advice) -> str:
     for own in ("inspect", str(data)):
         if own in kept:
             kept.remove(own)
-    replaced = [("--centre",) if advice.centre else (), ("prepare.binning",) if advice.binning else ()]
-    kept = _without(kept, {name for names in replaced for name in names})
+    kept = _without(kept, {word.partition("=")[0] for word in advice.words} & REPLACED)
     return shlex.join(["spilegate", "reconstruct", str(data), "--output", "out/", *kept, *advice.words])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spilegate.commands.advice import Advice, command_line
+from spilegate.commands.advice import Advice, binning, command_line
 from spilegate.errors import InputError
 from spilegate.formats import files
 from spilegate.report.console import Output
@@ -36,6 +36,7 @@ def described(data: Path, settings: Settings, picture: Path | None = None) -> tu
 
     picture : where to draw the mean of its patterns, None if not wanted
     """
+    from spilegate.forecast.estimate import forecast
     from spilegate.formats import reader
     from spilegate.patterns import beam, outlook
 
@@ -49,8 +50,14 @@ def described(data: Path, settings: Settings, picture: Path | None = None) -> tu
         return facts | {"usable": usable}, Advice(lacking=look.lacking)
     particle = outlook.particle(data, looked, reading, settings)
     centre = outlook.centre_of(looked, particle.diameter)
-    facts |= {"beam_centre": found or centre.said, **particle.facts(looked), "usable": usable}
-    return facts, Advice.of(looked, particle, centre)
+    finer = binning(looked, particle)
+    needs = forecast(looked, particle, settings, finer)
+    facts |= {"beam_centre": found or centre.said, **particle.facts(looked), **needs.facts, "usable": usable}
+    if picture is not None:
+        from spilegate.report.powder import draw
+
+        draw(picture, looked, data.name)
+    return facts, Advice.of(looked, particle, centre, finer, needs.remedy)
 
 
 def _text(value: object) -> str:

@@ -12,10 +12,12 @@ from spilegate.commands.job import Job
 from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
+from spilegate.forecast.memory import check_host_memory
 from spilegate.formats import files, record, results
 from spilegate.formats import summary as summaries
 from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
+from spilegate.kernels.workers import Threads
 from spilegate.patterns import beam
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
@@ -55,6 +57,8 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         # Where values were mended, the patterns as they were read are not needed any more.
         dataset = replace(dataset, images=experiment.images)
         check_memory(experiment, settings)
+        if isinstance(workers, Threads):
+            check_host_memory(experiment, dataset, settings)
         if state is not None:
             check_state(state, experiment, settings, job.checkpoint)
         again = resume and folder.is_dir()

@@ -34,6 +34,7 @@ class Looked:
     wavelength : [angstrom]; flat, binning : see `Dataset`
     mean : (N_PIX,) float64, of the patterns looked at [photons or intensity units]; totals : (n,), of each of them
     counts : whether they are photons
+    stored : values kept of every pattern: its pixels, or a list of its photons
     numbers : (n,), of the patterns looked at, from 0; patterns : how many the file has
     """
 
@@ -47,6 +48,7 @@ class Looked:
     mean: Float64
     totals: Float64
     counts: bool
+    stored: int
     numbers: Int64
     patterns: int
 
@@ -165,6 +167,7 @@ def _looked(
         np.where(mask == NEVER, 0.0, binned),
         patterns.found.totals,
         rule.counts,
+        rule.length or len(mask),
         numbers,
         layout.stack.shape[0],
     )

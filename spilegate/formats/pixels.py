@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,6 +169,12 @@ def binned_shape(panel_shape: tuple[int, int, int], binning: int, path: Path) ->
             f"{path}: panels of {rows} x {columns} pixels cannot be binned by {binning}; expected a divisor of both"
         )
     return panels, rows // binning, columns // binning
+
+
+def divisors(shape: tuple[int, int, int]) -> list[int]:
+    """Return by which numbers panels (panels, y, x) can be binned, from the least, so that some pixels are left."""
+    common = math.gcd(*shape[1:])
+    return [number for number in range(2, common // 4 + 1) if common % number == 0]
 
 
 def blocks(values: NDArray[Number], binning: int) -> NDArray[Number]:

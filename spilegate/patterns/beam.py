@@ -15,7 +15,7 @@ from spilegate.formats.looking import Looked, look
 from spilegate.geometry.detector import Detector, pixel_spacing
 from spilegate.kernels.workers import Workers
 from spilegate.patterns.centre import Centre, centre, flat_radius
-from spilegate.patterns.places import NEAREST, Places
+from spilegate.patterns.places import Places, nearest
 from spilegate.records import NEVER, USE, Dataset, Float64
 
 # A centre is found when it moves by less than that [pixels], within so many rounds, and is known better than this.
@@ -85,8 +85,8 @@ def of_mean(looked: Looked, diameter: float | None = None) -> tuple[Centre, tupl
     seen = looked.mask < NEVER
     if seen.sum() < 2:
         return None
-    nearest = np.argsort(np.where(seen, length, np.inf), kind="stable")[: min(NEAREST, int(seen.sum()))]
-    diameter = diameter or 1 / (PIXELS_PER_SPECKLE * pixel_spacing(looked.q[nearest]))
+    inner = looked.q[seen]
+    diameter = diameter or 1 / (PIXELS_PER_SPECKLE * pixel_spacing(inner[nearest(inner)]))
     # Far from the beam nothing is asked of: of large detectors that saves seconds.
     near = length <= flat_radius(looked.wavelength, diameter)
     if not (near & (looked.mask == USE)).any():

@@ -14,7 +14,7 @@ from spilegate.formats.looking import Looked
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.patterns import beam
 from spilegate.patterns.checks import inscribed_radius
-from spilegate.patterns.places import NEAREST, Places
+from spilegate.patterns.places import Places, nearest
 from spilegate.patterns.prepare import prepare
 from spilegate.records import NEVER, USE, Int64
 from spilegate.settings import Settings
@@ -56,9 +56,8 @@ class Particle:
 
 def spacing(looked: Looked) -> float:
     """Return the distance between neighbouring pixels near the beam [1/angstrom]."""
-    seen = np.flatnonzero(looked.mask < NEVER)
-    near = seen[np.argsort((looked.q[seen] ** 2).sum(-1), kind="stable")[:NEAREST]]
-    return pixel_spacing(looked.q[near])
+    seen = looked.q[looked.mask < NEVER]
+    return pixel_spacing(seen[nearest(seen)])
 
 
 def reach(looked: Looked, q_max: float | None) -> float:

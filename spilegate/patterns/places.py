@@ -15,6 +15,14 @@ NEAREST = 2000
 LINEAR = 1.0
 
 
+def nearest(q: Float64) -> Int64:
+    """Return which points (N, 3) are nearest to the beam, NEAREST of them and those as near."""
+    length = (q**2).sum(-1)
+    if len(length) <= NEAREST:
+        return np.arange(len(length))
+    return np.flatnonzero(length <= np.partition(length, NEAREST)[NEAREST])
+
+
 @dataclass(frozen=True)
 class Places:
     """The picture of a detector.
@@ -38,8 +46,7 @@ class Places:
         In pixels of the file, pixel centres being whole numbers; None where the picture does not show it.
         q : (N_PIX, 3), of the pixels; off : (2,), q_x and q_y of the point [1/angstrom]
         """
-        length = (q**2).sum(-1)
-        near = np.argsort(length, kind="stable")[:NEAREST]
+        near = nearest(q)
         known = np.column_stack([q[near, :2], np.ones(len(near))])
         place = self.index_map[near] * float(self.binning) + (self.binning - 1) / 2
         way = np.linalg.lstsq(known, place, rcond=None)[0]

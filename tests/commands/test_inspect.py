@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from command_line import run
+from command_line import assert_one_line, run
 
 from spilegate.formats import reader
 from spilegate.formats.flat import Flat
@@ -119,3 +119,36 @@ def test_the_suggested_line_has_what_was_given_and_bins_what_is_too_fine(data: P
     said, last = facts(data, *given, "--set", "prepare.binning=2")
     assert 4 <= float(said["speckle_pixels"]) <= 8
     assert shlex.split(last) == expected
+
+
+def test_memory_and_time_are_said_and_grow_with_the_patterns_and_without_half_sets_shrink(data: Path) -> None:
+    said, _ = facts(data, *KNOWN, "--set", "compute.threads=1")
+    assert 0.2 < float(said["memory_gib"]) < 2
+    assert 0.05 < float(said["minutes"].split()[0]) < 5
+    assert said["minutes"].endswith("(1 threads, 4 generations, half-sets)")
+    without, _ = facts(data, *KNOWN, "--set", "compute.threads=1", "--no-half-sets")
+    assert float(without["minutes"].split()[0]) < 0.8 * float(said["minutes"].split()[0])
+
+
+def test_no_estimate_where_there_will_be_no_run(data: Path) -> None:
+    said, _ = facts(data, "--diameter-angstrom", "8")
+    assert said["minutes"].startswith("no run: this file: the detector ends at")
+
+
+def png(path: Path) -> tuple[int, int]:
+    """Width and height of a picture."""
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def test_a_picture_is_drawn_where_it_is_wanted_and_nothing_is_overwritten(flat: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "mean.png"
+    _, last = facts(flat, *PLACED, *KNOWN, "--picture", picture)
+    assert "--picture" not in last
+    assert min(png(picture)) > 500
+    assert png(picture)[0] > png(picture)[1]
+    before = picture.read_bytes()
+    result = run("inspect", flat, *PLACED, "--picture", picture)
+    assert_one_line(result.exit_code, result.stdout, result.stderr, "mean.png")
+    assert picture.read_bytes() == before
