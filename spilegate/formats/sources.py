@@ -14,6 +14,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import (
+    crystfel,
     cxi,
     dragonfly,
     dragonfly_detector,
@@ -85,6 +86,8 @@ def _one(path: Path, options: Options) -> Iterator[Layout]:
         _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
         yield placed.layout(lcls.read(path, options.dataset, options.distance_m), path, options)
         return
+    if crystfel.is_geometry(path):
+        raise InputError(f"{path}: a geometry of CrystFEL; expected patterns; give it as --geometry, and the patterns")
     with files.opened(path, EXPECTED) as file:
         with files.reading(path, EXPECTED):
             layout = _of_hdf5(file, path, options)

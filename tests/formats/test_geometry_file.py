@@ -142,4 +142,5 @@ def test_a_geometry_of_another_detector_is_refused(tmp_path: Path) -> None:
         )
     )
     assert "a.geom" in text
+    assert "give it as --geometry" in refused(lambda: reader.read(tmp_path / "a.geom"))
     assert "gone.geom" in refused(lambda: reader.read(tmp_path / "b.h5", geometry=str(tmp_path / "gone.geom")))
