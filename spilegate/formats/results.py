@@ -140,7 +140,7 @@ def write_results(
             write_map(folder / f"{name}{_of(k)}.mrc", volume, voxel, force=True, label=label)
             written.add(f"{name}{_of(k)}.mrc")
     write_orientations(folder / "orientations.h5", state, origin, force=True)
-    write_star(folder / "orientations.star", state, source, halves=half_maps is not None)
+    write_star(folder / "orientations.star", state, source, origin, halves=half_maps is not None)
     return written | write_lists(folder, state)
 
 

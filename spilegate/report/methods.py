@@ -74,8 +74,7 @@ def _data(summary: Summary) -> str:
     photons, binning = given["photons_per_pattern"], prepare["binning"]
     counted = "" if photons is None else f" of {_photons(photons)} photons on average on the pixels used"
     said = [
-        f"{given['patterns']} diffraction patterns{counted} were taken from the file {_name(summary)} "
-        f"({given['taken_for']})."
+        f"{given['patterns']} diffraction patterns{counted} were read from {_name(summary)} ({given['taken_for']})."
     ]
     if left["before"]:
         said.append(f"{_were(left['before'])} left out before orientations were sought.")
@@ -96,7 +95,8 @@ def _data(summary: Summary) -> str:
     if hot["in_all_patterns"]:
         said.append(f"{hot['in_all_patterns']} pixels that are hot in all patterns, or in many, were left out.")
     if hot["in_single_patterns"]:
-        said.append(f"{hot['in_single_patterns']} values that are hot in single patterns were replaced.")
+        values = f"{hot['in_single_patterns']} values of single patterns, hot or missing,"
+        said.append(f"{values} were replaced by what is expected there.")
     if background["source"] == "none":
         said.append("No background was taken off.")
     else:
@@ -105,6 +105,8 @@ def _data(summary: Summary) -> str:
             f"A background common to all patterns, {origin[background['source']]}, makes "
             f"{background['fraction']:.1%} of the counts of the mean pattern."
         )
+    if remarks := [*given["remarks"], *summary["notes"]]:
+        said.append(f"Remarks of the program on these data: {printable('; '.join(remarks))}.")
     return " ".join(said)
 
 
@@ -243,7 +245,8 @@ def _changed(settings: Mapping[str, Any], default: Mapping[str, Any], prefix: st
             found += _changed(value, default[name], f"{prefix}{name}.")
         elif name not in ("seed", "compute") and value != default[name]:
             text = str(value)
-            found.append(f"{prefix}{name} = {text if len(text) <= MOST_LETTERS else text[:MOST_LETTERS] + '...'}")
+            text = text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
+            found.append(printable(f"{prefix}{name} = {text}"))
     return found
 
 

@@ -26,7 +26,7 @@ from spilegate.formats.record import load_record, save_record
 from spilegate.formats.star import write_star
 from spilegate.geometry.orientations import euler_angles, matrices
 from spilegate.patterns.checks import chosen
-from spilegate.records import State
+from spilegate.records import Origin, State
 from spilegate.report.files import read_curves, write_curve
 from spilegate.settings import PrepareOptions
 from spilegate.simulation.experiment import Simulation
@@ -236,6 +236,22 @@ def test_a_star_file_says_which_pattern_it_was_and_what_became_of_it(tmp_path: P
     labels = [line for line in lines if line.startswith("_")]
     assert [label.split()[1] for label in labels] == [f"#{number}" for number in range(1, 12)]
     assert len(lines) == lines.index(labels[-1]) + 1 + 40
+
+
+def test_patterns_of_a_list_are_named_by_their_own_files(tmp_path: Path) -> None:
+    parts = [(Origin(), "a 1.h5", 30), (Origin("first.cxi", {"index": np.arange(5, 15)}), "b.h5", 10)]
+    write_star(tmp_path / "a.star", state_of(blobs(1)), Path("list.txt"), Origin.joined(parts), halves=True)
+    column = gemmi.cif.read(str(tmp_path / "a.star")).sole_block().find_values("_rlnImageName")
+    images = [gemmi.cif.as_string(value) for value in column]
+    assert images[:2] == ["000001@a 1.h5", "000002@a 1.h5"]
+    assert images[29:31] == ["000030@a 1.h5", "000006@first.cxi"]
+    assert len(set(images)) == 40
+    # Of one file it is the place there that counts, whatever it was made from.
+    write_star(
+        tmp_path / "b.star", state_of(blobs(1)), Path("c.h5"), Origin("x", {"index": np.arange(9, 49)}), halves=True
+    )
+    column = gemmi.cif.read(str(tmp_path / "b.star")).sole_block().find_values("_rlnImageName")
+    assert column[0] == "000001@c.h5"
 
 
 def test_without_half_sets_no_pattern_is_in_one(tmp_path: Path) -> None:
