@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -108,11 +109,14 @@ def remedy(run: Outline, free: float, width: float, divisors: list[int], binning
 def check_host_memory(experiment: Experiment, dataset: Dataset, settings: Settings) -> None:
     """Raise InputError if a run by the threads of this process has too little memory, its patterns being there."""
     run = of_experiment(experiment, settings)
-    spacing = pixel_spacing(dataset.q[dataset.mask < NEVER])
-    check(run, 1 / (run.diameter * spacing), pixels.divisors(dataset.panel_shape), dataset.binning, held=True)
+
+    def width() -> float:
+        return 1 / (run.diameter * pixel_spacing(dataset.q[dataset.mask < NEVER]))
+
+    check(run, width, pixels.divisors(dataset.panel_shape), dataset.binning, held=True)
 
 
-def check(run: Outline, width: float, divisors: list[int], binning: int, *, held: bool = False) -> None:
+def check(run: Outline, width: Callable[[], float], divisors: list[int], binning: int, *, held: bool = False) -> None:
     """Raise InputError if a run does not fit into the memory that is free, with the setting that makes it fit.
 
     Threads do not count: where there is little memory, fewer tiles are worked on side by side. The others as `remedy`.
@@ -123,7 +127,7 @@ def check(run: Outline, width: float, divisors: list[int], binning: int, *, held
         free += HELD + 4.0 * run.patterns * run.stored
     if needed / SURE <= free:
         return
-    words = remedy(run, free, width, divisors, binning)
+    words = remedy(run, free, width(), divisors, binning)
     mended = f"{' '.join(words)} (which fits), or a machine with more memory" if words else "a machine with more memory"
     raise InputError(
         f"this run needs about {needed:.3g} bytes of memory ({needed / GIB:.3g} GiB), {free:.3g} are free "

@@ -13,7 +13,14 @@ from spilegate.generation.models import FIRST_STARTS, FURTHER_STARTS, MARCHING
 from spilegate.generation.start import START_PATTERNS, START_PHOTONS, WARM, temperatures
 from spilegate.geometry.symmetry import Group, group
 from spilegate.kernels.blocks import GROUP
-from spilegate.patterns.experiment import FEWEST_RINGS, FIRST_RING, RINGS_PER_SPECKLE, SOFT_PHOTONS, Experiment
+from spilegate.patterns.experiment import (
+    BRIGHT_PHOTONS,
+    FEWEST_RINGS,
+    FIRST_RING,
+    RINGS_PER_SPECKLE,
+    SOFT_PHOTONS,
+    Experiment,
+)
 from spilegate.patterns.outlook import reach
 from spilegate.records import NEVER, USE, Float64
 from spilegate.schedule import COLD_SPACING, WARM_SPACING, Plan, again, schedule
@@ -55,6 +62,12 @@ class Outline:
     def group(self) -> Group:
         """Return the point group that is imposed."""
         return group(self.settings.symmetry)
+
+    @property
+    def poisson(self) -> bool:
+        """Tell whether patterns are compared by photon statistics, which takes logarithms."""
+        statistics = self.settings.matching.statistics
+        return statistics == "poisson" or (statistics == "auto" and self.photons < BRIGHT_PHOTONS)
 
     @property
     def plans(self) -> list[Plan]:

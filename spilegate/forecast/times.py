@@ -16,6 +16,8 @@ from spilegate.kernels import fft
 FACTORS = {"start": 1.0, "match": 1.2, "refine": 1.2, "merge": 1.2, "phase": 1.2}
 # Bytes that array operations read and write for every probability of a soft assignment, as tiles are cut.
 PROBABILITY_BYTES = 240.0
+# Photon statistics take so many times as long: stages, and probabilities.
+LOGARITHMS, OF_PROBABILITIES = {"match": 1.3, "refine": 1.15}, 1.8
 # Of every iteration of a start, whatever its patterns: grids of views, rings, small transforms [seconds].
 ITERATION_SECONDS = 0.04
 # Python's and the libraries' start, and the last pictures; what is done besides the stages for every pattern and pixel:
@@ -65,20 +67,21 @@ def of_run(run: Outline, rates: Rates, threads: int) -> Times:
 def _reconstruction(run: Outline, rates: Rates) -> dict[str, float]:
     """Return seconds by stage of all patterns, or of a half of them."""
     found = dict.fromkeys(FACTORS, 0.0)
+    dear = OF_PROBABILITIES if run.poisson else 1.0
     for plan in run.start_plans:
-        found["start"] += run.starts * _softly(run.load(plan), rates, run.started, START_MERGING.iterations)
+        found["start"] += run.starts * _softly(run.load(plan), rates, run.started, START_MERGING.iterations, dear)
     found["start"] += run.starts * len(run.start_plans) * ITERATION_SECONDS
     if run.started < run.patterns:
-        found["start"] += _softly(run.load(run.start_plans[-1]), rates, run.patterns, START_MERGING.iterations)
+        found["start"] += _softly(run.load(run.start_plans[-1]), rates, run.patterns, START_MERGING.iterations, dear)
     plans = run.plans
     for plan in plans:
         load = run.load(plan, last=plan is plans[-1])
         if run.soft:
-            found["match"] += _softly(load, rates, run.patterns, load.cg)
+            found["match"] += _softly(load, rates, run.patterns, load.cg, dear)
             found["phase"] += load.states * load.phasings * _phasing(load, rates)
         else:
             for stage, seconds in _generation(load, rates, len(run.group.representatives)).items():
-                found[stage] += seconds
+                found[stage] += seconds * (LOGARITHMS.get(stage, 1.0) if run.poisson else 1.0)
     return {stage: FACTORS[stage] * seconds for stage, seconds in found.items()}
 
 
@@ -106,8 +109,11 @@ def _phasing(load: Load, rates: Rates) -> float:
     return seconds / (load.states * load.phasings)
 
 
-def _softly(load: Load, rates: Rates, patterns: int, iterations: int) -> float:
-    """Return seconds of a soft assignment of so many patterns to all views, and of the merge of what is expected."""
+def _softly(load: Load, rates: Rates, patterns: int, iterations: int, dear: float) -> float:
+    """Return seconds of a soft assignment of so many patterns to all views, and of the merge of what is expected.
+
+    iterations : of conjugate gradients; dear : how many times as long probabilities take as by squared distances
+    """
     plan, views = load.plan, load.views
     harmonics, pairs = plan.n_phi // 2 + 1, float(patterns) * views
     points, grid = float(views) * load.rings * plan.n_phi, 2 * (2 * plan.size - 1)
@@ -115,7 +121,7 @@ def _softly(load: Load, rates: Rates, patterns: int, iterations: int) -> float:
     amounts = {
         # Correlations, and the sums over patterns; Fourier sums over the shifts and back.
         "gemm": pairs * harmonics * (16 * load.rings + 4 * plan.n_phi),
-        "memory": PROBABILITY_BYTES * pairs * plan.n_phi,
+        "memory": dear * PROBABILITY_BYTES * pairs * plan.n_phi,
         "evaluate": points,
         "gather": points,
         "fft": fft_operations(2 * plan.size) + 2 * fft_operations(grid)

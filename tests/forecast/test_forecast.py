@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,15 +96,15 @@ def test_what_cannot_fit_is_refused_with_a_setting_that_works(
     monkeypatch.setattr(host_memory, "available_bytes", lambda: needed if free is None else free * needed)
     width = 128 / (62.7 / 8.0)
     if free is None:
-        memory.check(WIDE, width, [2, 4], 1)
+        memory.check(WIDE, lambda: width, [2, 4], 1)
         return
     with pytest.raises(InputError, match=asked) as error:
-        memory.check(WIDE, width, [2, 4], 1)
+        memory.check(WIDE, lambda: width, [2, 4], 1)
     text = str(error.value)
     assert "\n" not in text
     assert f"{needed:.3g} bytes" in text
     factor = int(re.findall(r"prepare\.binning=(\d+) \(which fits\)", text)[0])
-    memory.check(memory.binned(WIDE, factor), width / factor, [], factor)
+    memory.check(memory.binned(WIDE, factor), lambda: width / factor, [], factor)
 
 
 def test_where_binning_would_average_speckle_data_end_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,19 +113,19 @@ def test_where_binning_would_average_speckle_data_end_sooner(monkeypatch: pytest
     monkeypatch.setattr(host_memory, "available_bytes", lambda: 0.7 * needed)
     width = 32 / 24.0
     with pytest.raises(InputError) as error:
-        memory.check(large, width, [2, 4], 1)
+        memory.check(large, lambda: width, [2, 4], 1)
     q_max = float(re.findall(r"prepare\.q_max=([\d.]+) --diameter-angstrom 240 \(which fits\)", str(error.value))[0])
     assert START_RING / 240 < q_max < 0.1
-    memory.check(memory.ending_at(large, q_max), width, [2, 4], 1)
+    memory.check(memory.ending_at(large, q_max), lambda: width, [2, 4], 1)
     # What is short by less than an estimate may be wrong is tried.
     monkeypatch.setattr(host_memory, "available_bytes", lambda: 0.8 * needed)
-    memory.check(large, width, [2, 4], 1)
+    memory.check(large, lambda: width, [2, 4], 1)
 
 
 def test_with_hardly_any_memory_there_is_no_setting_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_memory, "available_bytes", lambda: 0.1 * GIB)
     with pytest.raises(InputError, match=r"; a machine with more memory$"):
-        memory.check(replace(WIDE), 16.0, [2, 4], 1)
+        memory.check(WIDE, lambda: 16.0, [2, 4], 1)
 
 
 def test_the_command_says_it_before_anything_is_written(
