@@ -134,15 +134,33 @@ def test_adu_are_read_as_photons(tmp_path: Path, dtype: str) -> None:
 
 def test_photons_begin_at_seven_tenths_and_none_are_negative() -> None:
     values = np.array([-300.0, -0.1, 0.0, 6.9, 7.1, 14.9, 15.1, 24.0, 26.0], np.float32)
-    assert adu.photons(values, 10.0).tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3]
+    assert adu.photons(values, adu.Adu(10.0, found=False)).tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("mean", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("noise", [0.1, 0.17, 0.22])
+def test_where_photons_are_likelier_than_none_their_number_is_not_biased(mean: float, noise: float) -> None:
+    """The rarer they are the more a first one needs: as many are lost as noise makes up."""
+    rng = np.random.default_rng(0)
+    truth = rng.poisson(mean, (16, 1, 128, 128))
+    values = (8.2 * (truth + noise * rng.normal(size=truth.shape))).astype(np.float32)
+    found = adu.found(values, np.ones(values.shape, np.bool_))
+    assert found is not None
+    number = adu.photons(values, found)
+    assert number.mean() == pytest.approx(truth.mean(), rel=0.01)
+    nearest = np.maximum(np.floor(values / 8.2 + 0.5), 0)
+    assert (number == truth).mean() >= (nearest == truth).mean() - 1e-3
+    assert found.first > 0.51 or mean >= 1
 
 
 def test_a_gain_is_given_or_not_wanted(tmp_path: Path) -> None:
     content, photons = file_in_adu()
     given = read(tmp_path, content, adu_per_photon=8.0)
-    np.testing.assert_array_equal(
-        dense(given.images, given.mask.size), adu.photons(content["intensities"], 8.0).reshape(COUNT, -1)
-    )
+    images, values = dense(given.images, given.mask.size), content["intensities"].reshape(COUNT, -1)
+    differ = images != adu.photons(values, adu.Adu(8.0, found=False))
+    # The least part of a photon that counts is found.
+    assert (images[differ] == 1).all()
+    assert (values[differ] / 8 >= 0.5).all()
     assert given.taken_for.startswith("photons; ADU, 8 a photon (given), readout noise 0.1")
     plain = read(tmp_path, content, adu_per_photon="none")
     assert not plain.counts

@@ -250,7 +250,9 @@ def test_what_is_missing_is_said_with_the_option_that_supplies_it(
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "Dragonfly's, binary" in printed
-    assert printed.splitlines()[-1].split() == ["usable", "yes"]
+    *_, usable, command = printed.splitlines()
+    assert usable.split() == ["usable", "yes"]
+    assert command.startswith(f"spilegate reconstruct {written.photons} --output out/ --detector {written.detector}")
 
 
 def spoilt_columns(kind: str, columns: np.ndarray) -> np.ndarray:

@@ -74,9 +74,9 @@ def test_virtual_cxi_is_said_to_be_usable(cxi: Path, geom: tuple[Path, np.ndarra
 
 
 def test_what_is_missing_is_named(cxi: Path, geom: tuple[Path, np.ndarray]) -> None:
-    text = refused(lambda: reader.describe(cxi))
+    text = refused(lambda: reader.read(cxi))
     assert all(option in text for option in ("--energy-ev", "--distance-m", "--geometry FILE.geom"))
-    text = refused(lambda: reader.describe(cxi, geometry=str(geom[0]), photon_energy_ev=ENERGY))
+    text = refused(lambda: reader.read(cxi, geometry=str(geom[0]), photon_energy_ev=ENERGY))
     assert "--distance-m" in text
     assert "--energy-ev" not in text
 
