@@ -28,12 +28,16 @@ from spilegate.schedule import plan as plan_of
 from spilegate.settings import Settings
 
 # Where patterns show fewer speckles than these from the beam to the edge, so many candidates of each have to be refined
-# to choose among them; elsewhere so many.
+# to choose among them; elsewhere so many, and beyond the second number, where particles are mostly complexes that look
+# alike from several sides, again more.
 AMBIGUOUS, FEW_SPECKLES, CONTESTED = 2.0, 5.0, 0.2
+MANY_SPECKLES, OF_COMPLEXES = 10.0, 1.2
 # Conjugate gradients stop after about so many iterations.
 ITERATIONS = 25
 # Blind starts are repeated until two agree: mostly the first two do; a half compares its first with that of all.
 STARTS = 2
+# At the full radius it takes two generations to see that nothing changes; softly more until that is so.
+SOFT_GENERATIONS = 6
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ class Outline:
 
     @property
     def plans(self) -> list[Plan]:
-        """Return the plans of all generations after the start, the last one twice at the full radius at least."""
+        """Return the plans of all generations after the start, as many at the full radius as it usually takes."""
         plans = schedule(self.diameter, self.q_max, self.q_first, soft=self.soft)[1:]
-        while sum(plan.q_match >= self.q_max for plan in plans) < 2:
+        fewest = min(SOFT_GENERATIONS, self.settings.convergence.most_generations) if self.soft else 2
+        while sum(plan.q_match >= self.q_max for plan in plans) < fewest:
             number = len(plans) + 2
             plans.append(replace(plans[-1], number=number) if self.soft else again(self.diameter, plans[-1], number))
         return plans
@@ -122,12 +127,19 @@ class Outline:
             max(2, math.ceil((plan.q_match - first) / spacing) + 1),
             states=options.matching.states,
             candidates=options.matching.candidates,
-            contested=AMBIGUOUS if speckles < FEW_SPECKLES else CONTESTED,
+            contested=_contested(speckles),
             cg=min(ITERATIONS, options.merging.iterations),
             cycles=math.ceil(MARCHING * options.phasing.cycles) if marching else options.phasing.cycles,
             phasings=phasings,
             split_voxels=options.compute.split_voxels,
         )  # fmt: skip
+
+
+def _contested(speckles: float) -> float:
+    """Return how many candidates of a pattern are refined to choose among them."""
+    if speckles < FEW_SPECKLES:
+        return AMBIGUOUS
+    return OF_COMPLEXES if speckles > MANY_SPECKLES else CONTESTED
 
 
 def of_experiment(experiment: Experiment, settings: Settings) -> Outline:
