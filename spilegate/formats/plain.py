@@ -80,6 +80,7 @@ def _only(file: h5py.File, path: Path) -> str:
     if not found:
         names = files.shown(others or files.names_in(file))
         raise InputError(
-            f"{path}: no dataset of patterns; expected {EXPECTED}: 'intensities', or any stack of them; the file holds {names}"
+            f"{path}: no dataset of patterns; expected {EXPECTED}: 'intensities', or any stack of them; the file holds "
+            f"{names}"
         )
     raise InputError(f"{path}: several datasets that may be patterns: {files.shown(found)}; --dataset NAME names them")
