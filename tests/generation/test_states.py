@@ -80,7 +80,7 @@ def evaluated(folder: Path, simulation: Simulation, state: State, weight: np.nda
     spinifel.write(folder / "data.h5", simulation, force=True)
     out = folder / "out"
     out.mkdir()
-    results.write_results(out, state, threads=1)
+    results.write_results(out, state, Path("data.h5"), threads=1)
     results.write_summary(out / "summary.json", {"q_max_inverse_angstrom": 1 / 8})
     # Without weights it is a file as others may write it.
     with h5py.File(out / "orientations.h5", "r+") as file:
