@@ -40,7 +40,13 @@ def described(data: Path, settings: Settings, picture: Path | None = None) -> tu
     from spilegate.formats import reader
     from spilegate.patterns import beam, outlook
 
-    reading, found = beam.settled(data, settings.prepare.reading)
+    try:
+        reading, found = beam.settled(data, settings.prepare.reading)
+    except InputError:
+        # A file that cannot be used for another reason is described all the same, and tells that reason.
+        reading, found = settings.prepare.reading | {"centre": None}, ""
+        if reader.look(data, **reading).looked is not None:
+            raise
     look = reader.look(data, **reading)
     facts, looked = dict(look.facts), look.looked
     usable = facts.pop("usable")

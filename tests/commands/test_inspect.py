@@ -98,6 +98,15 @@ def test_a_centre_that_is_off_is_said_and_mended_by_the_suggested_line(flat: Pat
     np.testing.assert_allclose([float(part) for part in place.groups()], BEAM, atol=0.15)
 
 
+def test_too_few_patterns_are_described_though_their_centre_cannot_be_found(flat: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.h5"
+    with h5py.File(flat) as file, h5py.File(few, "w") as other:
+        other["data"] = file["data"][:10]
+    found, _ = facts(few, *PLACED, *KNOWN, "--centre", "auto")
+    assert found["usable"] == "10 patterns; expected at least 20"
+    assert found["taken_for"] == "photons"
+
+
 def test_the_sense_of_a_mask_is_said(flat: Path, data: Path, tmp_path: Path) -> None:
     said, _ = facts(flat, *PLACED, *KNOWN)
     assert said["mask"] == f"{100 / SIZE:.1f} % never used, 0.0 % merge only"
