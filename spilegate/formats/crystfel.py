@@ -122,6 +122,19 @@ class Geometry:
             found[index] = marked
         return found
 
+    def limits(self, shape: tuple[int, ...]) -> tuple[Float64, Float64, tuple[float, ...]] | None:
+        """Return below and above which values of a pattern's pixels are bad, (*shape,) each, and equal to which.
+
+        None if there are no such limits. Raises InputError as `blocks`.
+        """
+        low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+        equal: set[float] = set()
+        for panel, index in self.blocks(shape):
+            low[index], high[index] = panel.flag_lessthan, min(panel.flag_morethan, panel.max_adu)
+            equal.update(panel.flag_equal)
+        limited = bool((low > -np.inf).any() or (high < np.inf).any())
+        return (low, high, tuple(sorted(equal))) if limited or equal else None
+
     def adu_per_photon(self, shape: tuple[int, ...]) -> Float64 | None:
         """Return what a photon is in the file at every pixel of a pattern, (*shape,); NaN where it is not known.
 

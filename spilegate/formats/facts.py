@@ -158,6 +158,27 @@ class Masked:
         return np.where(bad, self.dtype.type(self._none), np.asarray(self._values[part]))
 
 
+class Flagged:
+    """A stack of patterns of which values beyond limits are none, or equal to some.
+
+    values : (N_IMG, ...); low, high : of a pattern's shape, or of one that has an axis for a single panel more
+    """
+
+    def __init__(self, values: Values, low: Float64, high: Float64, equal: tuple[float, ...]) -> None:
+        self._values, self._equal = values, equal
+        self._low, self._high = (each.reshape(values.shape[1:]) for each in (low, high))
+        self.shape, self.dtype, self.chunks = values.shape, values.dtype, values.chunks
+        self._none = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        """Return some of the patterns."""
+        block = np.asarray(self._values[part])
+        bad = (block < self._low) | (block > self._high)
+        for value in self._equal:
+            bad |= block == value
+        return np.where(bad, self.dtype.type(self._none), block)
+
+
 class Some:
     """Some of the patterns of a stack, in the order given. which : (n,) int64, their numbers, from 0."""
 

@@ -12,9 +12,9 @@ import numpy as np
 from spilegate.formats import crystfel, files
 from spilegate.formats.crystfel import Geometry
 from spilegate.formats.crystfel_grammar import Location, angstrom, metres
-from spilegate.formats.crystfel_panels import Mask
-from spilegate.formats.facts import STEADY
-from spilegate.records import Bool
+from spilegate.formats.crystfel_panels import HIGH, LOW, Mask
+from spilegate.formats.facts import STEADY, Facts
+from spilegate.records import Bool, Float64
 
 EXPECTED = "a mask that a geometry file names"
 
@@ -61,6 +61,25 @@ def masked(geometry: Geometry, file: h5py.File | None, shape: tuple[int, int, in
         if problem:
             said.append(f"{geometry.path}: mask {mask.path} {problem}: not heeded")
     return bad, said
+
+
+def limits(geometry: Geometry, facts: Facts) -> tuple[Float64, Float64, tuple[float, ...]] | None:
+    """Return below and above which values are none, (panels, y, x) each, and equal to which; None if no geometry says.
+
+    Where a file has some of the detector's modules only, limits are those that all modules have.
+    """
+    shape = facts.stack.shape[1:]
+    if facts.modules is None:
+        return geometry.limits(shape)
+    lows = {panel.flag_lessthan for panel in geometry.panels}
+    highs = {min(panel.flag_morethan, panel.max_adu) for panel in geometry.panels}
+    equal = {panel.flag_equal for panel in geometry.panels}
+    if len(lows) > 1 or len(highs) > 1 or len(equal) > 1:
+        return geometry.limits(shape)
+    low, high, values = lows.pop(), highs.pop(), equal.pop()
+    if low <= LOW and high >= HIGH and not values:
+        return None
+    return np.full(shape, low), np.full(shape, high), values
 
 
 def _mark(bad: Bool, mask: Mask, file: h5py.File) -> str:

@@ -31,7 +31,7 @@ from spilegate.formats import (
     singles,
 )
 from spilegate.formats.dragonfly import Photons
-from spilegate.formats.facts import Facts, bad_to_levels
+from spilegate.formats.facts import Facts, Flagged, bad_to_levels
 from spilegate.formats.patterns import EXPECTED, Stack
 from spilegate.formats.pixels import POSITION
 from spilegate.formats.reading import INTENSITIES, Layout, Options, layout_of
@@ -146,6 +146,9 @@ def _placed(file: h5py.File, path: Path, options: Options, read: Callable[..., F
         distance = options.distance_m or facts.distance_m
         positions = pixel_maps.read(Path(options.geometry), facts.stack.shape[1:], distance, pixel)
         facts, options = replace(facts, positions=positions), replace(options, pixel_um=None)
+    limits = None if geometry is None else geometry_file.limits(geometry, facts)
+    if limits is not None:
+        facts = replace(facts, stack=replace(facts.stack, dataset=Flagged(facts.stack.dataset, *limits)))
     if geometry is not None and geometry.masks:
         bad, said = geometry_file.masked(geometry, file, facts.stack.shape[1:])
         levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)

@@ -105,6 +105,23 @@ def test_what_a_geometry_calls_bad_is_never_used(tmp_path: Path) -> None:
     assert any("in gone.h5, which is not there" in line and "not heeded" in line for line in found.remarks)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "i4"])
+def test_values_beyond_a_geometry_s_limits_are_none(tmp_path: Path, dtype: str) -> None:
+    content = data()
+    content["run/photons"] = content["run/photons"].astype(dtype)
+    content["run/photons"][4, 0, 1, 2], content["run/photons"][6, 1, 3, 3], content["run/photons"][8, 0, 0, 0] = (
+        900,
+        77,
+        -5,
+    )
+    more = "flag_morethan = 800\nflag_lessthan = -3\nflag_equal = 77\n"
+    placed = str(geometry(tmp_path / "a.geom", more=more))
+    found = reader.read(write(tmp_path / "b.h5", content), geometry=placed, broken_pixels="mend")
+    size = HALF * PIXELS
+    assert found.missing_pattern.tolist() == [4, 6, 8]
+    assert found.missing_pixel.tolist() == [PIXELS + 2, size + 3 * PIXELS + 3, 0]
+
+
 def test_pixels_in_no_panel_are_never_used(tmp_path: Path) -> None:
     content = data()
     content["run/photons"] = np.concatenate([content["run/photons"], np.full((len(images()), 2, HALF, 1), 9)], axis=3)
