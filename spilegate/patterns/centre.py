@@ -66,7 +66,7 @@ class Centre:
         return (
             f"{said}: by {x:+.1f} pixels along q_x, {y:+.1f} along "
             f"q_y; subtract ({self.off[0] * 1e10:.3g}, {self.off[1] * 1e10:.3g}) 1/m from q_x and q_y of "
-            "pixel_position_reciprocal"
+            "pixel_position_reciprocal, or shift the geometry by as many pixels"
         )
 
 
