@@ -28,7 +28,7 @@ from spilegate.commands.arguments import (
     Quiet,
     Symmetry,
 )  # fmt: skip
-from spilegate.commands.lacking import shorthands_of, what_files_lack
+from spilegate.commands.lacking import particle_shorthands, shorthands_of, what_files_lack
 from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
 from spilegate.kernels import launch
@@ -160,9 +160,7 @@ def reconstruct(
     shorthands = {
         **shorthands_of(lacking),
         "--seed": ("seed", seed),
-        "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
-        "--symmetry": ("symmetry", symmetry),
-        "--half-sets": ("resolution.half_sets", half_sets),
+        **particle_shorthands(diameter_angstrom, symmetry, half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
     job = Job(data, output, settings, launch.resuming(context.obj or []))
@@ -287,9 +285,7 @@ def inspect(
 
     shorthands = {
         **shorthands_of(lacking),
-        "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
-        "--symmetry": ("symmetry", symmetry),
-        "--half-sets": ("resolution.half_sets", half_sets),
+        **particle_shorthands(diameter_angstrom, symmetry, half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
     command.run(data, settings, context.obj or [], picture=picture, force=force, quiet=quiet, log=log)

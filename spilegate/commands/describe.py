@@ -44,10 +44,11 @@ def described(data: Path, settings: Settings, picture: Path | None = None) -> tu
         reading, found = beam.settled(data, settings.prepare.reading)
     except InputError:
         # A file that cannot be used for another reason is described all the same, and tells that reason.
-        reading, found = settings.prepare.reading | {"centre": None}, ""
-        if reader.look(data, **reading).looked is not None:
+        look = reader.look(data, **settings.prepare.reading | {"centre": None})
+        if look.looked is not None:
             raise
-    look = reader.look(data, **reading)
+    else:
+        look = reader.look(data, **reading)
     facts, looked = dict(look.facts), look.looked
     usable = facts.pop("usable")
     if looked is None:

@@ -55,3 +55,14 @@ def what_files_lack(command: Callable[..., None]) -> Callable[..., None]:
 def shorthands_of(given: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Return the settings that such options stand for, as `load_settings` takes them."""
     return {OPTIONS[name][0]: (f"prepare.{name}", value) for name, value in given.items()}
+
+
+def particle_shorthands(
+    diameter_angstrom: float | None, symmetry: str | None, half_sets: bool | None
+) -> dict[str, tuple[str, Any]]:
+    """Return the settings that the options of the particle, and of how far to trust it, stand for."""
+    return {
+        "--diameter-angstrom": ("prepare.diameter_angstrom", diameter_angstrom),
+        "--symmetry": ("symmetry", symmetry),
+        "--half-sets": ("resolution.half_sets", half_sets),
+    }

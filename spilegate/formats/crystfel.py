@@ -15,10 +15,11 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import files
-from spilegate.formats.crystfel_grammar import HC, Line, Location, lines, unix, visible
+from spilegate.formats.crystfel_grammar import Line, Location, lines, unix, visible
 from spilegate.formats.crystfel_keys import BOUNDS, GROUPS, IGNORED, TOP, panel_of, region_of, take
 from spilegate.formats.crystfel_layout import Index, indices, misfit
 from spilegate.formats.crystfel_panels import Mask, Panel, Region
+from spilegate.formats.facts import DISTANCES, EV_ANGSTROM
 from spilegate.records import Bool, Float64
 
 EXPECTED = "a geometry of CrystFEL"
@@ -26,8 +27,6 @@ EXPECTED = "a geometry of CrystFEL"
 PANEL_LINE = re.compile(r"^[ \t]*(?!bad)[^\s;=/][^;=/\n]*/(?:fs|corner_x)[ \t]*=", re.MULTILINE)
 # What is read of a file to tell what it is, and of a geometry.
 LOOK_BYTES, MOST_BYTES = 1 << 20, 1 << 26
-# Distances that detectors have from the sample [m].
-DISTANCES = (0.01, 20.0)
 # Rows of hexagonal pixels are so many pixels apart.
 HEXAGONAL = np.sqrt(0.75)
 
@@ -122,18 +121,19 @@ class Geometry:
             found[index] = marked
         return found
 
-    def limits(self, shape: tuple[int, ...]) -> tuple[Float64, Float64, tuple[float, ...]] | None:
-        """Return below and above which values of a pattern's pixels are bad, (*shape,) each, and equal to which.
+    def limits(self, shape: tuple[int, ...]) -> tuple[Float64, Float64, Float64] | None:
+        """Return below, above and equal to which values of a pixel are bad: (*shape,), (*shape,) and (n, *shape).
 
         None if there are no such limits. Raises InputError as `blocks`.
         """
         low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
-        equal: set[float] = set()
+        equal = np.full((max(len(panel.flag_equal) for panel in self.panels), *shape), np.nan)
         for panel, index in self.blocks(shape):
             low[index], high[index] = panel.flag_lessthan, min(panel.flag_morethan, panel.max_adu)
-            equal.update(panel.flag_equal)
+            for each, value in zip(equal, panel.flag_equal, strict=False):
+                each[index] = value
         limited = bool((low > -np.inf).any() or (high < np.inf).any())
-        return (low, high, tuple(sorted(equal))) if limited or equal else None
+        return (low, high, equal) if limited or len(equal) else None
 
     def adu_per_photon(self, shape: tuple[int, ...]) -> Float64 | None:
         """Return what a photon is in the file at every pixel of a pattern, (*shape,); NaN where it is not known.
@@ -145,7 +145,7 @@ class Geometry:
             if panel.adu_per_photon is not None:
                 found[index] = panel.adu_per_photon
             elif panel.adu_per_ev is not None and self.wavelength_angstrom is not None:
-                found[index] = panel.adu_per_ev * HC / self.wavelength_angstrom
+                found[index] = panel.adu_per_ev * EV_ANGSTROM / self.wavelength_angstrom
         return None if np.isnan(found).all() else found
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spilegate.errors import InputError
+from spilegate.formats.facts import EV_ANGSTROM
 
-# Planck's constant times the speed of light [eV angstrom].
-HC = 12398.419843320026
 # No length in pixels or metres, and no index, is larger.
 LARGEST = 1e9
 NUMBER = r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -143,7 +142,7 @@ def metres(value: float, unit: str) -> float:
 def angstrom(value: float, unit: str) -> float:
     """Return a wavelength in A or m, or a photon's energy in eV or keV, as a wavelength [angstrom]; 0 of energy 0."""
     if unit in ENERGIES:
-        return HC / (value * {"eV": 1.0, "keV": 1e3}[unit]) if value else 0.0
+        return EV_ANGSTROM / (value * {"eV": 1.0, "keV": 1e3}[unit]) if value else 0.0
     return value * {"A": 1.0, "m": 1e10}[unit]
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import files
+from spilegate.formats.values import none_of
 
 EXPECTED = "a run folder of European XFEL, corrected (PROC)"
 GET = "pip install 'spilegate[euxfel]'"
@@ -116,9 +116,8 @@ def _write(path: Path, of_class: Any, run: Any, name: str, target: Path) -> None
             f"{path}: raw values of {name}; expected corrected ones; give the folder of the corrected (PROC) run"
         ) from error
     key = next(each for each in PIXELS if each in modules)
-    dtype = modules[key].dtype
     # What no module recorded must not look like photons.
-    none = np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+    none = none_of(modules[key].dtype)
     modules.write_virtual_cxi(str(target), fillvalues={key.partition(".")[2]: none})
     with h5py.File(target) as file:
         files.dataset(file, "entry_1/instrument_1/detector_1/data", path, EXPECTED)

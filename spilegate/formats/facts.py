@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from spilegate.errors import InputError
 from spilegate.formats.patterns import Stack, Values
-from spilegate.records import Bool, Float64, Int64, Origin, UInt8
+from spilegate.formats.values import none_of
+from spilegate.records import NEVER, USE, Bool, Float64, Int64, Origin, UInt8
 
 # Planck's constant times the speed of light [eV angstrom], and joules of an electronvolt (CODATA, exact).
 EV_ANGSTROM, JOULE_PER_EV = 12398.419843320026, 1.602176634e-19
@@ -119,10 +120,10 @@ class Metadata:
             metres = self.number(names, WAVELENGTHS, jitter=True)
             if metres is not None:
                 return metres * 1e10
-            joules, volts = ("incident_energy", "energy"), ("photon_energy",)
-            energy = self.number([f"{group}/{name}" for name in joules], ENERGIES, 1 / JOULE_PER_EV, jitter=True)
+            names = [f"{group}/{name}" for name in ("incident_energy", "energy")]
+            energy = self.number(names, ENERGIES, 1 / JOULE_PER_EV, jitter=True)
             if energy is None:
-                energy = self._either(f"{group}/{volts[0]}")
+                energy = self._either(f"{group}/photon_energy")
             if energy is not None:
                 return EV_ANGSTROM / energy
         for name, unit in others:
@@ -149,26 +150,27 @@ class Masked:
     def __init__(self, values: Values, mask: Values, bad: Callable[[NDArray[Any]], Bool]) -> None:
         self._values, self._mask, self._bad = values, mask, bad
         self.shape, self.dtype, self.chunks = values.shape, values.dtype, values.chunks
-        self._none = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        self._none = self.dtype.type(none_of(self.dtype))
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         """Return some of the patterns."""
         part = slice(*part.indices(self.shape[0]))
         bad = self._bad(np.asarray(self._mask[part]))
-        return np.where(bad, self.dtype.type(self._none), np.asarray(self._values[part]))
+        return np.where(bad, self._none, np.asarray(self._values[part]))
 
 
 class Flagged:
     """A stack of patterns of which values beyond limits are none, or equal to some.
 
     values : (N_IMG, ...); low, high : of a pattern's shape, or of one that has an axis for a single panel more
+    equal : (n, ...), as many numbers of every pixel, those that are none not being any
     """
 
-    def __init__(self, values: Values, low: Float64, high: Float64, equal: tuple[float, ...]) -> None:
-        self._values, self._equal = values, equal
-        self._low, self._high = (each.reshape(values.shape[1:]) for each in (low, high))
+    def __init__(self, values: Values, low: Float64, high: Float64, equal: Float64) -> None:
+        self._values = values
+        self._low, self._high, *self._equal = (each.reshape(values.shape[1:]) for each in (low, high, *equal))
         self.shape, self.dtype, self.chunks = values.shape, values.dtype, values.chunks
-        self._none = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        self._none = self.dtype.type(none_of(self.dtype))
 
     def __getitem__(self, part: slice) -> NDArray[Any]:
         """Return some of the patterns."""
@@ -176,7 +178,7 @@ class Flagged:
         bad = (block < self._low) | (block > self._high)
         for value in self._equal:
             bad |= block == value
-        return np.where(bad, self.dtype.type(self._none), block)
+        return np.where(bad, self._none, block)
 
 
 class Some:
@@ -196,5 +198,5 @@ class Some:
 
 def bad_to_levels(bad: Bool) -> UInt8:
     """Return levels, 0 and 2, of pixels of which some are bad."""
-    levels: UInt8 = np.where(bad, np.uint8(2), np.uint8(0))
+    levels: UInt8 = np.where(bad, np.uint8(NEVER), np.uint8(USE))
     return levels

@@ -9,11 +9,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spilegate.formats import crystfel, files
+from spilegate.formats import crystfel, crystfel_layout, files
 from spilegate.formats.crystfel import Geometry
 from spilegate.formats.crystfel_grammar import Location, angstrom, metres
-from spilegate.formats.crystfel_panels import HIGH, LOW, Mask
+from spilegate.formats.crystfel_panels import Mask
 from spilegate.formats.facts import STEADY, Facts
+from spilegate.formats.reading import Options
 from spilegate.records import Bool, Float64
 
 EXPECTED = "a mask that a geometry file names"
@@ -63,23 +64,30 @@ def masked(geometry: Geometry, file: h5py.File | None, shape: tuple[int, int, in
     return bad, said
 
 
-def limits(geometry: Geometry, facts: Facts) -> tuple[Float64, Float64, tuple[float, ...]] | None:
-    """Return below and above which values are none, (panels, y, x) each, and equal to which; None if no geometry says.
+def limits(geometry: Geometry, facts: Facts) -> tuple[Float64, Float64, Float64] | None:
+    """Return below, above and equal to which values are none, as `Geometry.limits` does for the panels of a file.
 
-    Where a file has some of the detector's modules only, limits are those that all modules have.
+    Of a detector of which the file has some modules only, those of these.
     """
-    shape = facts.stack.shape[1:]
-    if facts.modules is None:
+    shape, modules = facts.stack.shape[1:], facts.modules
+    count = 0 if modules is None else crystfel_layout.modules(geometry.panels, shape[1])
+    if modules is None or count <= max(modules):
         return geometry.limits(shape)
-    lows = {panel.flag_lessthan for panel in geometry.panels}
-    highs = {min(panel.flag_morethan, panel.max_adu) for panel in geometry.panels}
-    equal = {panel.flag_equal for panel in geometry.panels}
-    if len(lows) > 1 or len(highs) > 1 or len(equal) > 1:
-        return geometry.limits(shape)
-    low, high, values = lows.pop(), highs.pop(), equal.pop()
-    if low <= LOW and high >= HIGH and not values:
-        return None
-    return np.full(shape, low), np.full(shape, high), values
+    whole = geometry.limits((count, *shape[1:]))
+    which = list(modules)
+    return None if whole is None else (whole[0][which], whole[1][which], whole[2][:, which])
+
+
+def gain(geometry: Geometry, facts: Facts, options: Options) -> list[str]:
+    """Return that a geometry says what a photon is in ADU, a line, where nobody else does: values may be photons."""
+    if facts.modules is not None or options.adu_per_photon != "auto" or options.photon_unit is not None:
+        return []
+    every = geometry.adu_per_photon(facts.stack.shape[1:])
+    known = np.unique([] if every is None else every[np.isfinite(every)])
+    if len(known) != 1 or known[0] == 1:
+        return []
+    said = f"{known[0]:.6g}"
+    return [f"{geometry.path}: a photon is {said} units of the file; --set prepare.adu_per_photon={said} uses that"]
 
 
 def _mark(bad: Bool, mask: Mask, file: h5py.File) -> str:

@@ -67,10 +67,10 @@ class Events:
         return result
 
 
-def read(path: Path, detector: str | None, distance_m: float | None) -> Facts:
+def read(path: Path, detector: str | None, *, placed: bool) -> Facts:
     """Return what a run says of a detector. detector : its name, needed if there are several.
 
-    distance_m : of the detector, if it is given
+    placed : whether its distance, or where its pixels lie, is given besides
     Raises InputError if psana is not installed, cannot read the file, or has no constants to calibrate its values with.
     """
     if path.suffix.lower() == ENDINGS[1]:
@@ -102,7 +102,7 @@ def read(path: Path, detector: str | None, distance_m: float | None) -> Facts:
             "raw values; read it where the data base can be reached, and convert it there"
         )
     far = coordinates is None or DISTANCES[0] <= float(np.median(coordinates[..., 2])) <= DISTANCES[1]
-    if not far and distance_m is None:
+    if not (far or placed):
         raise InputError(f"{path}: its geometry has no distance; expected that of {name}; add --distance-m NUMBER")
     levels: UInt8 | None = None if mask is None else np.where(np.asarray(mask) == 1, 0, 2).astype(np.uint8)
     return Facts(

@@ -29,12 +29,15 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
     options : of `reading.Options`
         binning : blocks of binning x binning pixels are summed into one
         q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
-        mask : "levels", or "good" if 1 stands for good pixels; photon_unit : what a photon is in the file, if known
+        mask : what its values mean, see `masks.levels_of`; "auto": what is usual in files of its format
+        photon_unit : what a photon is in the file, if known
         adu_per_photon : what it is in values with readout noise; "auto": as their histogram tells, "none": they are not
             taken for photons
         broken_pixels : never used are pixels without a value in all patterns ("always"; those in some are refused), in
             any ("ever") or in more than half ("mend"; where others lack one, the data set says: to be mended)
-        detector, wavelength_angstrom : where the pixels of Dragonfly's photons lie
+        dataset : of the patterns; mask_file : in place of the mask beside them
+        detector : where the pixels of Dragonfly's photons lie; geometry : where those of others do
+        wavelength_angstrom or photon_energy_ev, distance_m, pixel_um, centre : what the file does not say
 
     Pixels of level 2 may hold anything in the file; they are set to 0.
     Raises InputError for anything that cannot be used: file, datasets, shapes, types, values, options.

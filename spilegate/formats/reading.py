@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -205,16 +204,11 @@ def _check_memory(way: Pass, path: Path, workers: Workers) -> None:
     pattern = 4.0 * (size if way.rule.length is None else way.rule.length)
     ranks = int(workers.description()["ranks"])
 
+    finer = [number for number in pixels.divisors(way.stack.shape[1:]) if number > way.binning]
+
     def check() -> None:
         memory.check_host(
-            f"{path}: {count} patterns of {size} pixels", COPIES * count * pattern / ranks, divisors(way), way.binning
+            f"{path}: {count} patterns of {size} pixels", COPIES * count * pattern / ranks, finer, way.binning
         )
 
     workers.once(check)
-
-
-def divisors(way: Pass) -> list[int]:
-    """Return by which numbers the pixels can be binned, from the least that is more than now."""
-    rows, columns = way.stack.shape[2:]
-    common = math.gcd(rows, columns)
-    return [number for number in range(way.binning + 1, common // 4 + 1) if common % number == 0]

@@ -30,6 +30,7 @@ from spilegate.formats import (
     plain,
     singles,
 )
+from spilegate.formats.crystfel import Geometry
 from spilegate.formats.dragonfly import Photons
 from spilegate.formats.facts import Facts, Flagged, bad_to_levels
 from spilegate.formats.patterns import EXPECTED, Stack
@@ -84,7 +85,9 @@ def _one(path: Path, options: Options) -> Iterator[Layout]:
         return
     if lcls.is_xtc(path) and not h5py.is_hdf5(path):
         _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
-        yield placed.layout(lcls.read(path, options.dataset, options.distance_m), path, options)
+        placed_by = _given(options, "distance_m", "geometry")
+        facts = lcls.read(path, options.dataset, placed=bool(placed_by))
+        yield _by_geometry(facts, None, path, options, _geometry(None, options))
         return
     if crystfel.is_geometry(path):
         raise InputError(f"{path}: a geometry of CrystFEL; expected patterns; give it as --geometry, and the patterns")
@@ -121,10 +124,12 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
         return layout_of(file, path, options.mask)
     _refuse(path, _given(options, "detector"), "no photons of Dragonfly")
     if singles.is_image(file):
-        return placed.layout(singles.image(file, path, options.mask), path, options)
+        _refuse(path, _given(options, "dataset"), "holds one pattern")
+        return _by_geometry(singles.image(file, path, options.mask), file, path, options, _geometry(file, options))
     if singles.is_simex(file):
         facts = singles.simex(file, path, options.mask, options.dataset)
-        return replace(placed.layout(facts, path, options), truth=singles.truth(file))
+        layout = _by_geometry(facts, file, path, options, _geometry(file, options))
+        return replace(layout, truth=singles.truth(file))
     if options.dataset is None and euxfel.is_part(file):
         raise InputError(f"{path}: one file of a run of European XFEL; expected the whole run; give its folder")
     return _placed(file, path, options, cxi.read if cxi.is_cxi(file) else plain.read)
@@ -132,28 +137,41 @@ def _of_hdf5(file: h5py.File, path: Path, options: Options) -> Layout:
 
 def _placed(file: h5py.File, path: Path, options: Options, read: Callable[..., Facts], **instead: Any) -> Layout:
     """Return what a file, a geometry and options say of its pixels. read : the file; instead : of what it says."""
-    mapped = options.geometry is not None and pixel_maps.is_map(Path(options.geometry))
-    geometry = None
-    if options.geometry is not None and not mapped:
-        geometry = geometry_file.read(Path(options.geometry), file)
+    geometry = _geometry(file, options)
     name = options.dataset
     if name is None and geometry is not None:
         name = geometry_file.dataset_of(geometry, file)
     facts = replace(read(file, path, options.mask, name), **instead)
-    if options.geometry is not None and mapped:
+    return _by_geometry(facts, file, path, options, geometry)
+
+
+def _geometry(file: h5py.File | None, options: Options) -> Geometry | None:
+    """Return the geometry of CrystFEL that is given, None if there is none, or a pixel map."""
+    if options.geometry is None or pixel_maps.is_map(Path(options.geometry)):
+        return None
+    return geometry_file.read(Path(options.geometry), file)
+
+
+def _by_geometry(
+    facts: Facts, file: h5py.File | None, path: Path, options: Options, geometry: Geometry | None
+) -> Layout:
+    """Return what facts, a geometry or a pixel map, and options say of pixels. file : of the patterns, if HDF5."""
+    shape = facts.stack.shape[1:]
+    if options.geometry is not None and geometry is None:
         size = None if options.pixel_um is None else options.pixel_um * 1e-6
         pixel = size or (None if facts.pixel_m is None else facts.pixel_m[1])
-        distance = options.distance_m or facts.distance_m
-        positions = pixel_maps.read(Path(options.geometry), facts.stack.shape[1:], distance, pixel)
+        positions = pixel_maps.read(Path(options.geometry), shape, options.distance_m or facts.distance_m, pixel)
         facts, options = replace(facts, positions=positions), replace(options, pixel_um=None)
+    if geometry is not None:
+        bad, said = geometry_file.masked(geometry, file, shape)
+        if bad.any():
+            facts = replace(facts, levels=np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels))
+        facts = replace(facts, remarks=(*facts.remarks, *said, *geometry_file.gain(geometry, facts, options)))
+    layout = placed.layout(facts, path, options, geometry)
     limits = None if geometry is None else geometry_file.limits(geometry, facts)
-    if limits is not None:
-        facts = replace(facts, stack=replace(facts.stack, dataset=Flagged(facts.stack.dataset, *limits)))
-    if geometry is not None and geometry.masks:
-        bad, said = geometry_file.masked(geometry, file, facts.stack.shape[1:])
-        levels = np.maximum(bad_to_levels(bad), 0 if facts.levels is None else facts.levels)
-        facts = replace(facts, levels=levels, remarks=(*facts.remarks, *said))
-    return placed.layout(facts, path, options, geometry)
+    if limits is None:
+        return layout
+    return replace(layout, stack=replace(layout.stack, dataset=Flagged(layout.stack.dataset, *limits)))
 
 
 def _dense(file: h5py.File, path: Path, options: Options, name: str) -> Layout:

@@ -65,6 +65,11 @@ def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
     return lost
 
 
+def none_of(dtype: np.dtype[Any]) -> float | int:
+    """Return what stands for no value in values of a type: not a number, or the largest whole one."""
+    return np.nan if dtype.kind == "f" else int(np.iinfo(dtype).max)
+
+
 def broken_of(times: NDArray[Any], count: int, how: Broken) -> Bool:
     """Return which pixels are never used that lack a value so many times (...) in `count` patterns."""
     if how == "mend":

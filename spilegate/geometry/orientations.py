@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -30,20 +31,13 @@ def euler_angles(quaternions: Float64) -> Float64:
     A pattern samples the particle at `R^T q`. An image of RELION's (as of Xmipp and Frealign; Heymann, Chagoyen and
     Belnap, J. Struct. Biol. 151:196, 2005) samples it at `A^T q` with `A = Z(psi)^T Y(tilt)^T Z(rot)^T`, where Z and Y
     turn vectors about an axis by the right hand. So A = R, and `R^T = Z(rot) Y(tilt) Z(psi)`: scipy's intrinsic "ZYZ".
-    The product of the three turns as quaternions is
 
-        w, z = cos(tilt / 2) (cos, sin)((rot + psi) / 2)        y, x = sin(tilt / 2) (cos, sin)((psi - rot) / 2)
-
-    which has no angle for which it cannot be undone: where tilt is 0 or 180 degrees only the sum, or the difference, of
-    the others is defined, and they share it. Tilt is 0 to 180, the others -180 to 180.
+    Where tilt is 0 or 180 degrees only the sum, or the difference, of the others is defined: then psi is 0.
     """
-    w, x, y, z = np.moveaxis(quaternions, -1, 0)
-    # R^T is the conjugate.
-    half_sum, half_difference = np.arctan2(-z, w), np.arctan2(-x, -y)
-    tilt = 2 * np.arctan2(np.hypot(x, y), np.hypot(w, z))
-    turns = np.stack([half_sum - half_difference, half_sum + half_difference])
-    rot, psi = turns - 2 * np.pi * np.rint(turns / (2 * np.pi))
-    angles: Float64 = np.degrees(np.stack([rot, tilt, psi], axis=-1))
+    with warnings.catch_warnings():
+        # Of angles that are not defined.
+        warnings.simplefilter("ignore")
+        angles: Float64 = Rotation.from_quat(quaternions, scalar_first=True).inv().as_euler("ZYZ", degrees=True)
     return angles
 
 

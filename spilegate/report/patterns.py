@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from spilegate.findings import Findings
 from spilegate.geometry import orientations
-from spilegate.records import NEVER, Float32, Float64
+from spilegate.records import NEVER, Float32, Float64, Int64, UInt8
 from spilegate.report.style import BLUE, GREY, colours, few_labels
 
 # Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
@@ -104,9 +104,14 @@ def example(found: Findings, index: int) -> Float32:
 
 def assemble(found: Findings, values: Float32 | Float64) -> Float64:
     """Return pixel values (N_PIX,) as the assembled picture, NaN, drawn grey, where no pixel is or the mask is 2."""
-    row, column = (found.pixel_index_map - found.pixel_index_map.min(axis=0)).T
+    return assembled(found.pixel_index_map, found.mask, values)
+
+
+def assembled(index_map: Int64, mask: UInt8, values: Float32 | Float64) -> Float64:
+    """Return pixel values (N_PIX,) in their rows and columns (N_PIX, 2), from the first ones on; NaN as `assemble`."""
+    row, column = (index_map - index_map.min(axis=0)).T
     picture = np.full((row.max() + 1, column.max() + 1), np.nan)
-    picture[row, column] = np.where(found.mask < NEVER, values, np.nan)
+    picture[row, column] = np.where(mask < NEVER, values, np.nan)
     return picture
 
 

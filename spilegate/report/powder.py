@@ -13,8 +13,9 @@ from matplotlib.patches import Circle
 from spilegate.formats.looking import Looked
 from spilegate.patterns.outlook import spacing
 from spilegate.patterns.places import Places
-from spilegate.records import NEVER, Float64
+from spilegate.records import NEVER
 from spilegate.report.measured import radial_mean
+from spilegate.report.patterns import assembled
 from spilegate.report.style import (
     BLUE,
     GREEN,
@@ -72,18 +73,9 @@ def hottest(looked: Looked) -> list[int]:
     return [int(pixel) for pixel in found if excess[pixel] > DEVIATIONS]
 
 
-def _picture(looked: Looked) -> tuple[Float64, tuple[int, int]]:
-    """Return the mean assembled, NaN where no pixel is used, and the row and column that it begins with."""
-    first = looked.index_map.min(axis=0)
-    row, column = (looked.index_map - first).T
-    picture = np.full((row.max() + 1, column.max() + 1), np.nan)
-    picture[row, column] = np.where(looked.mask < NEVER, looked.mean, np.nan)
-    return picture, (int(first[0]), int(first[1]))
-
-
 def _show(ax: Axes, looked: Looked, hot: list[int], unit: str) -> None:
     """Show the mean pattern in rows and columns, its hottest pixels in circles."""
-    picture, (row, column) = _picture(looked)
+    picture, (row, column) = assembled(looked.index_map, looked.mask, looked.mean), looked.index_map.min(axis=0)
     positive = picture[np.isfinite(picture) & (picture > 0)]
     top = float(np.quantile(positive, 1 - BRIGHTEST)) if len(positive) else 1.0
     low = max(top * 10.0**-DECADES, float(positive.min()) / 2 if len(positive) else 0.1)

@@ -114,7 +114,7 @@ def refine(
         target = likelihood.target(sampling.counts(block), here.array(scale[part]))
         fit = _Fit(here, target, likelihood, transforms, q, here.rows(step, POINT_BYTES * len(q)), largest_turn)
         index, column = np.nonzero(shortlist.keep[part])
-        start = _Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
+        start = Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
         state = shortlist.state[part][index, column]
         score = np.zeros(len(index))
         contested = np.flatnonzero(np.bincount(index)[index] > 1)
@@ -174,25 +174,25 @@ def _least(values: Float64, index: Int64) -> Int64:
 
 
 @dataclass(frozen=True)
-class _Pose:
+class Pose:
     """What is refined of n patterns: quaternions (n, 4) and the factors (n,) of their scales."""
 
     quaternions: Float64
     factor: Float64
 
-    def of(self, index: Int64) -> _Pose:
+    def of(self, index: Int64) -> Pose:
         """Return copies of some of them."""
-        return _Pose(self.quaternions[index], self.factor[index])
+        return Pose(self.quaternions[index], self.factor[index])
 
-    def put(self, index: Any, other: _Pose) -> None:
+    def put(self, index: Any, other: Pose) -> None:
         """Replace some of them."""
         self.quaternions[index], self.factor[index] = other.quaternions, other.factor
 
-    def moved(self, step: Float64) -> _Pose:
+    def moved(self, step: Float64) -> Pose:
         """Return them after steps (n, 4): a turn, `R exp([turn]x)`, and a change of the factor."""
         rotation = Rotation.from_quat(self.quaternions, scalar_first=True) * Rotation.from_rotvec(step[:, :3])
         factor = np.clip(self.factor + step[:, 3], 0.3 * self.factor, 3 * self.factor)
-        return _Pose(rotation.as_quat(canonical=True, scalar_first=True), factor)
+        return Pose(rotation.as_quat(canonical=True, scalar_first=True), factor)
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class _Fit:
     step: int
     largest_turn: float
 
-    def improved(self, index: Int64, start: _Pose, state: Int64, iterations: int) -> tuple[_Pose, Float64]:
+    def improved(self, index: Int64, start: Pose, state: Int64, iterations: int) -> tuple[Pose, Float64]:
         """Return poses and costs (n,) of patterns `index`, `step` of them at a time."""
         better, cost = start.of(np.arange(len(index))), np.empty(len(index))
         for k, transform in enumerate(self.transforms):
@@ -224,8 +224,8 @@ class _Fit:
         return tuple(self.here.xp.take(array, self.here.array(index), axis=0) for array in target)
 
     def _refined(
-        self, target: tuple[Any, ...], transform: nufft.Transform, start: _Pose, iterations: int
-    ) -> tuple[_Pose, Float64]:
+        self, target: tuple[Any, ...], transform: nufft.Transform, start: Pose, iterations: int
+    ) -> tuple[Pose, Float64]:
         """Return refined poses and costs of patterns, a candidate for each."""
         count = len(start.factor)
         best, trial, cost = start, start.of(np.arange(count)), np.full(count, np.inf)
@@ -244,7 +244,7 @@ class _Fit:
                 break
             hessian[won], gradient[won] = trial_hessian[better], trial_gradient[better]
             damping[active] *= np.where(better, 0.2, 20.0)
-            step = _steps(hessian[active], gradient[active], damping[active], self.largest_turn)
+            step = steps(hessian[active], gradient[active], damping[active], self.largest_turn)
             trial.put(active, best.of(active).moved(step))
             active = active[(np.linalg.norm(step[:, :3], axis=1) > SETTLED) | (np.abs(step[:, 3]) > SETTLED_SCALE)]
             if not len(active):
@@ -252,7 +252,7 @@ class _Fit:
         return best, cost
 
     def _linearised(
-        self, target: tuple[Any, ...], active: Int64, transform: nufft.Transform, pose: _Pose, with_gradient: bool
+        self, target: tuple[Any, ...], active: Int64, transform: nufft.Transform, pose: Pose, with_gradient: bool
     ) -> tuple[Float64, Float64, Float64]:
         """Return cost (n,), normal matrices (n, 4, 4) and right-hand sides (n, 4); without gradient only the cost."""
         xp, array = self.here.xp, self.here.array
@@ -290,7 +290,7 @@ def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
     return np.stack([value_x, y_z]).astype(np.complex64)
 
 
-def _steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: float) -> Float64:
+def steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: float) -> Float64:
     """Return the damped Gauss-Newton steps (n, 4), their turns [radians] cut to `largest_turn`."""
     diagonal = np.einsum("nii->ni", hessian)
     # Turns and factors have units of their own: each is damped by its own curvature.

@@ -122,6 +122,38 @@ def test_values_beyond_a_geometry_s_limits_are_none(tmp_path: Path, dtype: str) 
     assert found.missing_pixel.tolist() == [PIXELS + 2, size + 3 * PIXELS + 3, 0]
 
 
+def test_a_gain_that_a_geometry_has_is_said_and_not_used_unasked(tmp_path: Path) -> None:
+    path = write(tmp_path / "b.h5", data())
+    placed = str(geometry(tmp_path / "a.geom", more="adu_per_photon = 8.2\n"))
+    found = reader.read(path, geometry=placed)
+    assert any("--set prepare.adu_per_photon=8.2 uses that" in line for line in found.remarks)
+    np.testing.assert_array_equal(counts_of(found), images().reshape(len(images()), -1))
+    assert not reader.read(path, geometry=placed, adu_per_photon="none").remarks
+
+
+def test_limits_of_one_panel_are_not_those_of_another(tmp_path: Path) -> None:
+    content = data()
+    content["run/photons"] = np.minimum(content["run/photons"].astype("f4"), 50)
+    content["run/photons"][3, :, 2, 2] = 77
+    placed = geometry(tmp_path / "a.geom")
+    placed.write_text(placed.read_text() + "p1/flag_equal = 77\n")
+    found = reader.read(write(tmp_path / "b.h5", content), geometry=str(placed), broken_pixels="mend")
+    assert found.missing_pattern.tolist() == [3]
+    assert found.missing_pixel.tolist() == [HALF * PIXELS + 2 * PIXELS + 2]
+
+
+def test_a_geometry_places_patterns_of_any_layout(tmp_path: Path) -> None:
+    """SimEx's files have a geometry of their own, a flat one: the one that is given goes before it."""
+    content: Content = {f"data/{number:07}/data": each for number, each in enumerate(images(), 1)}
+    content |= {"params/beam/photonEnergy": 12398.419843320026 / WAVELENGTH, "params/geom/detectorDist": 3 * DISTANCE}
+    content |= {"params/geom/pixelWidth": PIXEL, "params/geom/pixelHeight": PIXEL}
+    path = write(tmp_path / "simex.h5", content)
+    placed = str(geometry(tmp_path / "a.geom", modular=False))
+    found = reader.read(path, geometry=placed)
+    np.testing.assert_array_equal(found.q, read(tmp_path, modules()).q)
+    assert any("distance [m] 0.05 is used in place of 0.15" in line for line in found.remarks)
+
+
 def test_pixels_in_no_panel_are_never_used(tmp_path: Path) -> None:
     content = data()
     content["run/photons"] = np.concatenate([content["run/photons"], np.full((len(images()), 2, HALF, 1), 9)], axis=3)
