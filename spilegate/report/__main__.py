@@ -27,7 +27,7 @@ def main() -> int:
     options = parser.parse_args()
     told = Told() if options.while_fed or options.then or options.follow else None
     if hasattr(os, "nice"):
-        os.nice(15 if options.background else 5 if options.follow else 0)
+        os.nice(15 if options.background else 0)
     try:
         if options.follow and told is not None:
             return _follow(options.folder, told, options.follow)

@@ -114,4 +114,5 @@ def _foot(content: Content) -> str:
     """Return the end of the page."""
     made: Any = content.summary and content.summary["version"]
     words = f"Made by spilegate{f' {made}' if made else ''} from the files in {content.folder.resolve()}"
-    return f"<footer><p>{markup.text(words)}. Surfaces are drawn by 3Dmol.js (BSD licence, in the source of this page).</p></footer>"
+    viewer = "Surfaces are drawn by 3Dmol.js (BSD licence, in the source of this page)."
+    return f"<footer><p>{markup.text(words)}. {viewer}</p></footer>"

@@ -74,10 +74,8 @@ def timings(content: Content) -> str:
         if spent:
             stages.append(svg.Line(list(spent), list(spent.values()), name, STAGES.get(name, "muted")))
     high = 1.06 * max(seconds_by(records, "generation").values())
-    picture = markup.figure(
-        svg.chart([], _generations(content.generations), svg.Axis("seconds", 0.0, high or 1.0), "Seconds by stage", bars=stages),
-        "Time of every generation, by stage",
-    )  # fmt: skip
+    axes = _generations(content.generations), svg.Axis("seconds", 0.0, high or 1.0)
+    picture = markup.figure(svg.chart([], *axes, "Seconds by stage", bars=stages), "Time of every generation, by stage")
     rows = [(stage, f"{seconds:.1f}") for stage, seconds in seconds_by(records, "stage").items()]
     tables = [markup.table(("stage", "seconds"), rows, "All generations", numbers=True)]
     if content.summary is not None:
@@ -91,6 +89,6 @@ def _parts(summary: Mapping[str, Any]) -> str:
     rows = [(said, f"{seconds[name]:.1f}") for name, said in PARTS.items() if name in seconds]
     rows.append(("all", f"{seconds['total']:.1f}"))
     table = markup.table(("part", "seconds"), rows, "The whole run", numbers=True)
-    return table + markup.paragraph(
-        f"{summary['compute']['processors']}, {summary['compute']['backend']}; {summary['peak_memory_mib']:.0f} MiB at most."
-    )
+    compute = summary["compute"]
+    memory = f"{summary['peak_memory_mib']:.0f} MiB at most"
+    return table + markup.paragraph(f"{compute['processors']}, {compute['backend']}; {memory}.")

@@ -20,7 +20,7 @@ VIEWER = """<div class="viewer">
 projections are below.</p>
 <div class="controls">
 <label>Threshold <output id="threshold-out"></output>
-<input id="threshold" type="range" min="2" max="95" step="1" value="{surface}" aria-describedby="threshold-unit"></label>
+<input id="threshold" type="range" min="2" max="95" value="{surface}" aria-describedby="threshold-unit"></label>
 <span id="threshold-unit" class="hint">% of the highest density</span>
 <span class="buttons"><button type="button" id="view-reset">Reset view</button>
 <button type="button" id="spin" aria-pressed="false">Spin</button></span>
@@ -29,7 +29,8 @@ SLICES = """<div class="slicer">
 <canvas id="slice" width="320" height="320" role="img" aria-label="Slice of the density"></canvas>
 <div class="controls">
 <fieldset><legend>Slice across</legend>{planes}</fieldset>
-<label>Position <output id="position-out"></output><input id="position" type="range" min="0" max="1" step="1" value="0"></label>
+<label>Position <output id="position-out"></output>
+<input id="position" type="range" min="0" max="1" step="1" value="0"></label>
 </div>{bar}</div>"""
 
 
@@ -58,8 +59,9 @@ def section(content: Content) -> tuple[str, str]:
         for axis in (2, 1, 0)
     ]
     note = (
-        f"Electron density in arbitrary units after generation {state.generation}, sampled at {state.voxel_angstrom:.3g} Å; "
-        "shown on a finer grid. Intensities do not tell the hand: the mirror image explains the patterns as well."
+        f"Electron density in arbitrary units after generation {state.generation}, sampled at "
+        f"{state.voxel_angstrom:.3g} Å; shown on a finer grid. Intensities do not tell the hand: the mirror "
+        "image explains the patterns as well."
     )
     return markup.section(
         "density", "Density", markup.paragraph(note), shown, markup.grid(*projections, kind="three")
@@ -75,7 +77,7 @@ def _choice(states: int) -> str:
 def _planes() -> str:
     """Return the buttons that choose the axis across a slice."""
     return "".join(
-        f'<label class="choice"><input type="radio" name="plane" value="{axis}"{" checked" if axis == 2 else ""}> {AXES[axis]}</label>'
+        f'<label><input type="radio" name="plane" value="{axis}"{" checked" if axis == 2 else ""}> {AXES[axis]}</label>'
         for axis in (2, 1, 0)
     )
 

@@ -18,7 +18,8 @@ def section(ident: str, title: str, *parts: str) -> str:
     inner = "\n".join(part for part in parts if part)
     if not inner:
         return ""
-    return f'<section id="{ident}" aria-labelledby="{ident}-title">\n<h2 id="{ident}-title">{text(title)}</h2>\n{inner}\n</section>'
+    heading = f'<h2 id="{ident}-title">{text(title)}</h2>'
+    return f'<section id="{ident}" aria-labelledby="{ident}-title">\n{heading}\n{inner}\n</section>'
 
 
 def paragraph(words: str) -> str:
@@ -68,7 +69,7 @@ def details(summary: str, inner: str, *, opened: bool = False) -> str:
 def legend(items: Iterable[tuple[str, str, bool]]) -> str:
     """Return a legend; items : what a line is called, its colour's name, whether it is dashed."""
     entries = "".join(
-        f'<li><span class="swatch {"dashed" if dashed else ""}" style="--colour:var(--{colour})"></span>{text(name)}</li>'
+        f'<li><span class="swatch{" dashed" * dashed}" style="--colour:var(--{colour})"></span>{text(name)}</li>'
         for name, colour, dashed in items
     )
     return f'<ul class="legend">{entries}</ul>' if entries else ""

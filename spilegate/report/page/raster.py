@@ -16,12 +16,12 @@ from spilegate.report.page.markup import text
 
 # Seventeen colours of each of Matplotlib's maps of this name (CC0), between which a palette is linear.
 STOPS = {
-    "viridis": "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 "
-    "d8e219 fde725",
-    "magma": "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 d0416f e75263 f56b5c fc8961 fea772 fec488 "
-    "fde2a3 fcfdbf",
-    "cividis": "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 8c8878 9b9476 aba072 bcae6c cdbb63 dec958 "
-    "f0d846 fee838",
+    "viridis": "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c "
+    "1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725",
+    "magma": "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 "
+    "d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf",
+    "cividis": "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 "
+    "8c8878 9b9476 aba072 bcae6c cdbb63 dec958 f0d846 fee838",
 }
 # The palette's last entry stands for no value.
 LEVELS = 255

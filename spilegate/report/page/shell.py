@@ -1,4 +1,4 @@
-"""The page around the content: head, style and programs, and what the browser is allowed to do: nothing from elsewhere."""
+"""The page around the content: head, style, programs, and what a browser may do with it: nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STATIC = Path(__file__).parent / "static"
 VIEWER, LICENCE = "3Dmol-min.js", "3Dmol-LICENSE.txt"
 # What the program and the server cut the page at: between them is all that changes while a run goes on.
 BEGIN, END = "<!--content-->", "<!--/content-->"
-# A page that is served while its run goes on asks for newer content; a file on its own has nobody to ask.
-LIVE, ALONE = 'data-live="yes"', 'data-live="no"'
+# A page that is served knows which it is, and asks for newer content; a file on its own has nobody to ask.
+LIVE, ALONE = 'data-live="{}"', 'data-live=""'
 
 
 @lru_cache
@@ -34,14 +34,15 @@ def document(title: str, content: str, *, programs: Sequence[str] = ("page.js",)
     scripts = [*([static(VIEWER)] if viewer else []), *(static(name) for name in programs)]
     allowed = " ".join(f"'sha256-{digest(script)}'" for script in scripts)
     policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'"
     )
     licence = f"<!--\nThis page contains 3Dmol.js:\n{static(LICENCE).replace('--', '- -')}-->\n" if viewer else ""
     return (
         f'<!doctype html>\n<html lang="en" {ALONE}>\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
         f"<title>{text(title)}</title>\n<style>{static('page.css')}</style>\n</head>\n<body>\n"
         f'<a class="skip" href="#main">Skip to the content</a>\n{BEGIN}\n{content}\n{END}\n{licence}'
@@ -62,5 +63,6 @@ def waiting(folder: Path) -> str:
         f"{folder.name}: waiting",
         '<header class="verdict"><h1>Waiting for the first generation</h1>'
         f'<p class="said">Nothing to show yet in {text(folder)}. This page fills itself once a run there has ended its '
-        'blind start.</p></header>\n<main id="main"></main>',
+        'blind start.</p><p id="live" class="live" role="status" aria-live="polite"></p></header>\n'
+        '<main id="main" tabindex="-1"></main>',
     )

@@ -192,11 +192,83 @@
     viewer = null;
   }
 
+  // --- newer content, where this page is served while its run goes on ---------------------------------------------------
+
+  const OFTEN = 1500;
+  const SELDOM = 15000;
+  const QUIET_SECONDS = 600;
+
+  function ago(seconds) {
+    if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s ago`;
+    return seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${(seconds / 3600).toFixed(1)} h ago`;
+  }
+
+  function said(state, now) {
+    if (!state.running) return "";
+    const quiet = state.changed ? now - state.changed : 0;
+    const stage = state.stage;
+    const last = stage ? `generation ${stage.generation} of about ${stage.generations}, ${stage.stage} ended ${ago(quiet)}` : "";
+    if (!stage && !state.checkpoint) return state.locked ? "A run has begun; its blind start goes on." : "No run here yet.";
+    if (!state.locked || quiet > QUIET_SECONDS) {
+      return `No run is writing here${last ? `: ${last}` : ""}. If it was stopped, its command line with --resume goes on.`;
+    }
+    if (stage && state.generation === stage.generation && stage.generation === stage.generations) {
+      return `Live: ${last}; half-sets and phasings follow.`;
+    }
+    return `Live: ${last}.`;
+  }
+
+  function newer(html) {
+    const scroll = window.scrollY;
+    const focus = document.activeElement && document.activeElement.id;
+    const opened = [...document.querySelectorAll("details")].map((part) => part.open);
+    end();
+    const parsed = new DOMParser().parseFromString(html, "text/html");
+    const title = parsed.querySelector("h1");
+    for (const old of document.querySelectorAll("header.verdict, nav, main, footer, #densities")) old.remove();
+    const before = document.querySelector("body > script");
+    // Scripts that are parsed in this way are data: none of them runs.
+    for (const part of [...parsed.body.children]) document.body.insertBefore(part, before);
+    document.querySelectorAll("details").forEach((part, i) => { if (i in opened) part.open = opened[i]; });
+    if (title) document.title = title.textContent;
+    start();
+    if (focus && element(focus)) element(focus).focus({ preventScroll: true });
+    window.scrollTo({ top: scroll, behavior: "instant" });
+  }
+
+  async function follow() {
+    let shown = document.documentElement.dataset.live;
+    for (;;) {
+      const line = element("live");
+      let wait = document.hidden ? SELDOM : OFTEN;
+      try {
+        const answer = await fetch("state.json", { cache: "no-cache" });
+        if (!answer.ok) throw new Error(answer.statusText);
+        const now = Date.parse(answer.headers.get("Date")) / 1000;
+        const state = await answer.json();
+        if (shown !== state.page) {
+          const content = await fetch("content", { cache: "no-cache" });
+          if (!content.ok) throw new Error(content.statusText);
+          newer(await content.text());
+          shown = state.page;
+        }
+        const words = said(state, now);
+        if (element("live") && element("live").textContent !== words) element("live").textContent = words;
+        if (!state.running) wait = SELDOM;
+      } catch (error) {
+        if (line) line.textContent = "The server of this page does not answer; what is shown is the last it had.";
+        wait = 3 * OFTEN;
+      }
+      await new Promise((go) => setTimeout(go, wait));
+    }
+  }
+
   window.addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
     if (viewer) element("surface-print").src = viewer.pngURI();
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawSurface());
   start();
+  if (document.documentElement.dataset.live) follow();
   window.spilegate = { start, end, viewer: () => viewer };
 })();
