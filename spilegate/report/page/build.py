@@ -8,14 +8,31 @@ from typing import Any
 
 from spilegate.formats import files
 from spilegate.report.files import REPORT
-from spilegate.report.page import course, density, markup, shell
+from spilegate.report.page import (
+    agreement,
+    course,
+    density,
+    markup,
+    measured_part,
+    provenance,
+    shell,
+    sorting,
+    spheres,
+)  # fmt: skip
 from spilegate.report.page.content import Content, read
 from spilegate.report.terminal import printable
 
 # What comes after the density, in this order.
 PARTS: tuple[tuple[str, Callable[[Content], str]], ...] = (
+    ("Resolution", agreement.section),
+    ("Orientations", spheres.orientations),
+    ("Patterns used and left out", sorting.section),
+    ("Best and worst patterns", measured_part.fitting),
     ("Convergence", course.convergence),
+    ("Background", measured_part.background),
     ("Timings", course.timings),
+    ("Settings and versions", provenance.section),
+    ("Methods", provenance.methods),
 )
 
 
@@ -33,9 +50,8 @@ def page(content: Content) -> str:
     """Return the page."""
     body, data = density.section(content)
     parts = [body, *(_shown(name, part, content) for name, part in PARTS)]
-    titles = [(part.split('id="', 1)[1].split('"', 1)[0], part.split("<h2", 1)[1].split(">", 1)[1].split("<", 1)[0])
-              for part in parts if part]  # fmt: skip
-    contents = "".join(f'<li><a href="#{ident}">{title}</a></li>' for ident, title in titles)
+    idents = [part.split('id="', 1)[1].split('"', 1)[0] for part in parts if part]
+    contents = "".join(f'<li><a href="#{ident}">{ident.capitalize()}</a></li>' for ident in idents)
     # No part of the data may end their element.
     safe = data.replace("<", r"\u003c")
     inner = (

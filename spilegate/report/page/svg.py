@@ -165,7 +165,7 @@ class _Frame:
             name = _words(x - 4, self.above + 6, level.name, "level", "end", level.colour, turned=True)
             return _path("level", f"M{x:.1f} {self.above}V{HEIGHT - BOTTOM}", level.colour) + name
         y = self.up(level.value)
-        name = _words(WIDTH - RIGHT - 2, y - 4, level.name, "level", "end", level.colour)
+        name = _words(LEFT + 4, y - 4, level.name, "level", "start", level.colour)
         return _path("level", f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", level.colour) + name
 
     def area(

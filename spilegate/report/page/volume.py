@@ -15,8 +15,10 @@ from spilegate.records import Bool, Float32, UInt8
 SMALL, LARGE = 48, 112
 # Surfaces look smooth at about this many voxels along the longest edge; more only costs.
 SMOOTH = 84
+# Nothing is seen of a density below this part of its highest.
+FAINT = 0.02
 # A surface needs room around it [voxels].
-MARGIN = 3
+MARGIN = 2
 LEVELS = 255
 
 
@@ -51,7 +53,7 @@ def boxed(density: Float32, support: Bool, voxel_angstrom: float, most: int) -> 
     density : (M, M, M) float32, centre at M // 2; support : (M, M, M) bool
     """
     size = len(density)
-    there = np.argwhere(support & (density > 0))
+    there = np.argwhere(support & (density > FAINT * density.max()))
     if not len(there):
         return Box(np.zeros((2, 2, 2), np.uint8), (voxel_angstrom,) * 3, (0.0, 0.0, 0.0), 0.0)
     low = np.maximum(there.min(axis=0) - MARGIN, 0)
