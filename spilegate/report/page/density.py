@@ -19,8 +19,8 @@ VIEWER = """<div class="viewer">
 <p id="no-surface" class="notice" hidden>This browser draws no surfaces (WebGL is switched off or missing). Slices and
 projections are below.</p>
 <div class="controls">
-<label>Threshold <output id="threshold-out"></output>
-<input id="threshold" type="range" min="2" max="95" value="{surface}" aria-describedby="threshold-unit"></label>
+<span class="field"><label for="threshold">Threshold</label> <output id="threshold-out" for="threshold"></output>
+<input id="threshold" type="range" min="2" max="95" value="{surface}" aria-describedby="threshold-unit"></span>
 <span id="threshold-unit" class="hint">% of the highest density</span>
 <span class="buttons"><button type="button" id="view-reset">Reset view</button>
 <button type="button" id="spin" aria-pressed="false">Spin</button></span>
@@ -29,8 +29,8 @@ SLICES = """<div class="slicer">
 <canvas id="slice" width="320" height="320" role="img" aria-label="Slice of the density"></canvas>
 <div class="controls">
 <fieldset><legend>Slice across</legend>{planes}</fieldset>
-<label>Position <output id="position-out"></output>
-<input id="position" type="range" min="0" max="1" step="1" value="0"></label>
+<span class="field"><label for="position">Position</label> <output id="position-out" for="position"></output>
+<input id="position" type="range" min="0" max="1" step="1" value="0"></span>
 </div>{bar}</div>"""
 
 

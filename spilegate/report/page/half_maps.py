@@ -161,7 +161,7 @@ def places(halves: Halves) -> str:
     figures = []
     for values, (axis, right, up, across) in zip(slices, PLANES, strict=True):
         density = np.asarray(halves.whole.take(middle, axis=axis))
-        shown = _finer(values[cut, cut], density[cut, cut])
+        shown = _finer(values[cut, cut], density[cut, cut], INSIDE * float(halves.whole.max()))
         picture = raster.image(shown.T[::-1], scale, f"Local resolution at {across} = 0, {_span(low, high)}")
         title = f"Local resolution at {across} = 0{halves.of_state}"
         bar = raster.bar(scale, "local resolution [Å]")
@@ -174,14 +174,14 @@ def places(halves: Halves) -> str:
     return markup.paragraph(note) + markup.grid(*figures, kind="three")
 
 
-def _finer(values: Float64, density: Float32) -> Float64:
-    """Return values (n, n) on a grid so much finer that their outline, that of the density, looks smooth."""
+def _finer(values: Float64, density: Float32, least: float) -> Float64:
+    """Return values (n, n) on a grid so much finer that their outline, where the density is `least`, looks smooth."""
     lacking = ~np.isfinite(values)
     if lacking.all():
         return values
     nearest = ndimage.distance_transform_edt(lacking, return_distances=False, return_indices=True)
     fine = ndimage.zoom(values[tuple(nearest)], FINER, order=1)
-    inside = ndimage.zoom(density, FINER, order=1) > INSIDE * density.max()
+    inside = ndimage.zoom(density, FINER, order=1) > least
     # What has no value although it is inside.
-    unknown = ndimage.zoom((lacking & (density > INSIDE * density.max())).astype(np.uint8), FINER, order=0)
+    unknown = ndimage.zoom((lacking & (density > least)).astype(np.uint8), FINER, order=0)
     return np.where(inside & (unknown == 0), fine, np.nan)

@@ -3,9 +3,10 @@
 (() => {
   const element = (id) => document.getElementById(id);
   // What the user has chosen outlives newer content.
-  const chosen = { threshold: null, plane: "2", position: 0.5, state: 0, view: null };
+  const chosen = { threshold: null, plane: "2", position: 0.5, state: 0 };
   let boxes = [];
   let viewer = null;
+  let surface = null;
   let spinning = false;
 
   function decode(box) {
@@ -32,12 +33,19 @@
   function startSurface() {
     const place = element("surface");
     if (!place) return;
-    if (typeof $3Dmol === "undefined" || !hasWebGL()) {
-      element("no-surface").hidden = false;
-      place.hidden = true;
-      return;
+    if (!viewer) {
+      if (typeof $3Dmol === "undefined" || !hasWebGL()) {
+        element("no-surface").hidden = false;
+        place.hidden = true;
+        return;
+      }
+      viewer = $3Dmol.createViewer(place, { backgroundAlpha: 0, antialias: true, disableFog: true });
+      place.addEventListener("keydown", turn);
+    } else {
+      // A browser holds only so many drawing contexts: this one goes on in newer content.
+      place.replaceWith(surface);
     }
-    viewer = $3Dmol.createViewer(place, { backgroundAlpha: 0, antialias: true, disableFog: true });
+    surface = element("surface");
     const slider = element("threshold");
     if (chosen.threshold !== null) slider.value = chosen.threshold;
     slider.addEventListener("input", () => { chosen.threshold = slider.value; drawSurface(); });
@@ -48,14 +56,9 @@
       spin.setAttribute("aria-pressed", String(spinning));
     };
     spin.addEventListener("click", () => { spinning = !spinning; press(); });
-    place.addEventListener("keydown", turn);
-    drawSurface();
-    viewer.zoomTo();
-    viewer.zoom(1.25);
-    viewer.first = viewer.getView();
-    if (chosen.view) viewer.setView(chosen.view);
-    viewer.render();
-    if (spinning) press();
+    spin.setAttribute("aria-pressed", String(spinning));
+    // What can be read is there before what has to be drawn.
+    setTimeout(drawSurface, 0);
   }
 
   function turn(event) {
@@ -85,6 +88,11 @@
     // Half a level: no voxel lies on the surface itself.
     const level = Math.floor(element("threshold").value * 2.55) + 0.5;
     viewer.addIsosurface(volume, { isoval: level, color: colour("--surface"), smoothness: 6 });
+    if (!viewer.first) {
+      viewer.zoomTo();
+      viewer.zoom(1.25);
+      viewer.first = viewer.getView();
+    }
     viewer.render();
   }
 
@@ -180,18 +188,6 @@
     startSlices();
   }
 
-  function end() {
-    if (!viewer) return;
-    chosen.view = viewer.getView();
-    viewer.spin(false);
-    // A browser holds only so many drawing contexts.
-    const canvas = element("surface").querySelector("canvas");
-    const context = canvas && (canvas.getContext("webgl2") || canvas.getContext("webgl"));
-    const lose = context && context.getExtension("WEBGL_lose_context");
-    if (lose) lose.loseContext();
-    viewer = null;
-  }
-
   // --- newer content, where this page is served while its run goes on ---------------------------------------------------
 
   const OFTEN = 1500;
@@ -222,7 +218,6 @@
     const scroll = window.scrollY;
     const focus = document.activeElement && document.activeElement.id;
     const opened = [...document.querySelectorAll("details")].map((part) => part.open);
-    end();
     const parsed = new DOMParser().parseFromString(html, "text/html");
     const title = parsed.querySelector("h1");
     for (const old of document.querySelectorAll("header.verdict, nav, main, footer, #densities")) old.remove();
@@ -265,10 +260,10 @@
 
   window.addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details")) part.open = true;
-    if (viewer) element("surface-print").src = viewer.pngURI();
+    if (viewer && surface.clientWidth) element("surface-print").src = viewer.pngURI();
   });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawSurface());
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSurface);
   start();
   if (document.documentElement.dataset.live) follow();
-  window.spilegate = { start, end, viewer: () => viewer };
+  
 })();
