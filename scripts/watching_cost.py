@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what pictures, the page and those who watch it cost a run.
 
-    scripts/watching_cost [--repeats 3] [--watchers 20] [DATA]
+    python scripts/watching_cost.py [--repeats 3] [--watchers 20] [DATA]
 
 Runs the demonstration's reconstruction with nothing drawn, as it is, and as it is with so many watchers on one
 `spilegate watch`, in turn; prints wall and processor seconds of each, and the medians over those of the first. On a
@@ -66,8 +66,8 @@ def one(data: Path, *, drawn: bool, watchers: int) -> tuple[float, float]:
             server = subprocess.Popen(
                 [sys.executable, "-m", "spilegate", "watch", out, "--port", "0"], stdout=subprocess.PIPE, text=True
             )
-            assert server.stdout
-            port = int(server.stdout.readline().split("127.0.0.1:")[1].split("/")[0])
+            line = "" if server.stdout is None else server.stdout.readline()
+            port = int(line.split("127.0.0.1:")[1].split("/")[0])
             threads = [threading.Thread(target=watch, args=(port, ended)) for _ in range(watchers)]
             for thread in threads:
                 thread.start()
