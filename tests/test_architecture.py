@@ -24,6 +24,7 @@ LAYERS = (
     {"generation"},
     {"resolution", "forecast"},
     {"mtip"},
+    {"selection"},
     {"report"},
     {"commands", "cli"},
     {"main", "__main__", "__init__"},
