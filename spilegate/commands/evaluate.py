@@ -15,7 +15,7 @@ from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import available_cores
 from spilegate.records import Float32, Float64, Int64
 from spilegate.report.console import Output
-from spilegate.report.files import CHECKPOINT, SUMMARY, write_curve
+from spilegate.report.files import CHECKPOINT, REPORT, SUMMARY, write_curve
 
 if TYPE_CHECKING:
     from spilegate.evaluation.states import Match
@@ -101,7 +101,11 @@ def run(
         if truth.densities:
             out.line(f"picture in {', '.join(map(str, draw_fsc(folder)))}")
         if (folder / CHECKPOINT).is_file():
-            out.line(f"to look at: {build.write(folder)[0]}")
+            try:
+                out.line(f"to look at: {build.write(folder)[0]}")
+            except InputError as error:
+                # What was asked for is done.
+                out.line(f"{REPORT} is as it was: {error}", "yellow")
 
 
 def _state_figures(match: Match) -> dict[str, Any]:
