@@ -31,6 +31,7 @@ from spilegate.commands.arguments import (
 from spilegate.commands.departing import Departures, departing
 from spilegate.commands.lacking import particle_shorthands, shorthands_of, what_files_lack
 from spilegate.commands.stopping import code_of, enough, heeded
+from spilegate.commands.watch import watch
 from spilegate.errors import InputError
 from spilegate.kernels import launch
 from spilegate.report.terminal import complain, say
@@ -313,6 +314,9 @@ def doctor(quiet: Quiet = False, log: Log = None, debug: Debug = False) -> None:
     from spilegate.commands import doctor as command
 
     command.run(quiet=quiet, log=log)
+
+
+app.command()(watch)
 
 
 def main() -> NoReturn:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from command_line import QUICK, SMALL, run
 from volumes import MODULES
 
 from spilegate.backend import from_host
+from spilegate.formats.maps import read_map, write_map
 from spilegate.geometry import orientations
 from spilegate.kernels import findings, launch, trying
 from spilegate.kernels.blocks import GROUP
@@ -28,6 +30,9 @@ from spilegate.schedule import Plan
 from spilegate.settings import ComputeOptions, PrepareOptions, Settings
 from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import Particle, built_in_particle, density
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 def spread(images: np.ndarray, workers: Workers) -> Any:
@@ -185,3 +190,38 @@ def written() -> tuple[trying.Report, list[dict[str, Any]]]:
 
 def found(records: list[dict[str, Any]]) -> list[Finding]:
     return [findings.from_record(record) for record in records if "begin" not in record]
+
+
+@pytest.fixture(scope="session")
+def looked_at(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
+    """A finished run, its page written anew with half-maps that its quick settings leave out: the density and noise."""
+    from spilegate.report.files import write_curve
+    from spilegate.report.page import build
+
+    folder = tmp_path_factory.mktemp("looked_at") / "out"
+    shutil.copytree(finished, folder)
+    density, voxel = read_map(folder / "density.mrc")
+    rng = np.random.default_rng(7)
+    q = np.arange(1, len(density) // 2) / (len(density) * voxel)
+    for half in (1, 2):
+        noisy = density + 0.05 * density.max() * rng.standard_normal(density.shape)
+        write_map(folder / f"half_{half}.mrc", noisy.astype(np.float32), voxel)
+    for name, drop in (("half_set", 8.0), ("half_set_plain", 7.0)):
+        write_curve(folder, name, q, 1 - drop * q)
+    build.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser without a window, which draws in three dimensions without a graphics card."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "no Chromium found; apt-get install chromium, or any other way to have it on the path"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        flags += ["--disable-component-update", "--disable-sync"]
+        started = playwright.chromium.launch(executable_path=found, args=flags)
+        yield started
+        started.close()

@@ -15,7 +15,7 @@ from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import available_cores
 from spilegate.records import Float32, Float64, Int64
 from spilegate.report.console import Output
-from spilegate.report.files import SUMMARY, write_curve
+from spilegate.report.files import CHECKPOINT, REPORT, SUMMARY, write_curve
 
 if TYPE_CHECKING:
     from spilegate.evaluation.states import Match
@@ -65,6 +65,7 @@ def run(
     """Compare the density and orientations of an output folder with a reference; add `evaluation` to its summary."""
     with Output(quiet=quiet, log=log, folder=folder) as out, Lock(folder, str(folder)) as lock:
         from spilegate.evaluation.states import match_states
+        from spilegate.report.page import build
         from spilegate.report.pictures import draw_fsc
 
         workers = threads or available_cores()
@@ -99,6 +100,12 @@ def run(
         out.line(_closing({**NOT_EVALUATED, **measured}), "bold green")
         if truth.densities:
             out.line(f"picture in {', '.join(map(str, draw_fsc(folder)))}")
+        if (folder / CHECKPOINT).is_file():
+            try:
+                out.line(f"to look at: {build.write(folder)[0]}")
+            except InputError as error:
+                # What was asked for is done.
+                out.line(f"{REPORT} is as it was: {error}", "yellow")
 
 
 def _state_figures(match: Match) -> dict[str, Any]:

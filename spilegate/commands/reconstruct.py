@@ -25,7 +25,7 @@ from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import FIGURES, SUMMARY, write_curve
+from spilegate.report.files import FIGURES, REPORT, SUMMARY, write_curve
 from spilegate.report.methods import METHODS, write_methods
 from spilegate.report.progress import Monitor
 from spilegate.report.summary import Clock, Run, summarise
@@ -89,6 +89,7 @@ def _reconstruct(
         job.folder,
         save=lambda now: record.save_record(job.checkpoint, now, attributes),
         draw=drawing.begin,
+        tell=drawing.tell,
         done=0 if state is None else state.generation,
         half_sets=job.settings.resolution.half_sets,
     )
@@ -124,6 +125,8 @@ def _reconstruct(
         enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
+    if (job.folder / REPORT).is_file():
+        out.line(f"to look at: {job.folder / REPORT}")
 
 
 def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:

@@ -32,7 +32,7 @@ RESULTS = (
 )
 # The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
-    rf"({RESULTS}|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl|fsc_reference(_\d+)?\.csv)({PARTIAL})?"
+    rf"({RESULTS}|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl|report\.html|fsc_reference(_\d+)?\.csv)({PARTIAL})?"
 )
 OWN_FIGURES = re.compile(
     r"((density|intensity|fsc)(_\d+)?|orientations|convergence|patterns|background|outliers)\.png"

@@ -15,6 +15,7 @@ from spilegate.records import Float64
 CHECKPOINT = "checkpoint.h5"
 FINDINGS = "findings.h5"
 FIGURES = "figures"
+REPORT = "report.html"
 # What the name of a picture that is being written ends in, for `glob`.
 PART = files.PARTIALS
 SUMMARY = "summary.json"

@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from spilegate.patterns.examples import Fits
 from spilegate.records import Float64
+from spilegate.report.assembling import log_range
 from spilegate.report.measured import scale_figures
-from spilegate.report.patterns import log_range
 from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, plain_logarithmic
 
 BINS = 40

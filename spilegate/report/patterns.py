@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 
 from spilegate.findings import Findings
 from spilegate.geometry import orientations
-from spilegate.records import NEVER, Float32, Float64, Int64, UInt8
+from spilegate.records import NEVER, Float32, Float64
+from spilegate.report.assembling import assemble, example, log_range
+from spilegate.report.sphere import SHOWN, density_at, directions_of
 from spilegate.report.style import BLUE, GREY, colours, few_labels
 
-# Directions marked and averaged (more would only blacken the picture), and how many an average takes in.
-SHOWN = 2000
-PER_KERNEL = 25
 # Slices are drawn down to this part of their maximum.
 SLICE_SHOWN = 1e-3
 
@@ -58,18 +57,10 @@ def orientations_figure(quaternions: Float64, title: str) -> Figure:
 def sphere_density(directions: Float64) -> tuple[Float64, Float64, Float64]:
     """Return longitudes (n,) and latitudes (m,) [radians] and the density of directions (m, n) over a uniform one.
 
-    directions : (N, 3) float64, unit. A von Mises-Fisher kernel averages over 1 / kappa of the sphere, about
-    PER_KERNEL directions, so that chance alone gives a spread of about 1 / sqrt(2 PER_KERNEL).
+    directions : (N, 3) float64, unit
     """
-    used = directions[:SHOWN].astype(np.float32)
-    kappa = max(len(used) / PER_KERNEL, 2.0)
     longitude, latitude = np.linspace(-np.pi, np.pi, 121), np.linspace(-np.pi / 2, np.pi / 2, 61)
-    across = np.cos(latitude)[:, None]
-    points = np.stack(
-        [across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)[:, None] + 0 * longitude], axis=-1
-    )
-    kernel = np.exp(kappa * (points.astype(np.float32) @ used.T - 1)).mean(axis=-1, dtype=np.float64)
-    return longitude, latitude, 2 * kappa * kernel / (1 - np.exp(-2 * kappa))
+    return longitude, latitude, density_at(directions_of(longitude, latitude[:, None]), directions)
 
 
 def patterns_figure(found: Findings, chosen: list[tuple[str, int, float]], models: Float32, title: str) -> Figure:
@@ -94,30 +85,3 @@ def patterns_figure(found: Findings, chosen: list[tuple[str, int, float]], model
         bar = figure.colorbar(image, ax=list(axes[:, column]), shrink=0.7, label="intensity", orientation="horizontal")
         few_labels(bar.ax.xaxis, low, top)
     return figure
-
-
-def example(found: Findings, index: int) -> Float32:
-    """Return the pattern (N_PIX,) of that number, one of those that are shown."""
-    pattern: Float32 = found.examples[int(np.searchsorted(found.shown, index))]
-    return pattern
-
-
-def assemble(found: Findings, values: Float32 | Float64) -> Float64:
-    """Return pixel values (N_PIX,) as the assembled picture, NaN, drawn grey, where no pixel is or the mask is 2."""
-    return assembled(found.pixel_index_map, found.mask, values)
-
-
-def assembled(index_map: Int64, mask: UInt8, values: Float32 | Float64) -> Float64:
-    """Return pixel values (N_PIX,) in their rows and columns (N_PIX, 2), from the first ones on; NaN as `assemble`."""
-    row, column = (index_map - index_map.min(axis=0)).T
-    picture = np.full((row.max() + 1, column.max() + 1), np.nan)
-    picture[row, column] = np.where(mask < NEVER, values, np.nan)
-    return picture
-
-
-def log_range(values: Float32 | Float64) -> tuple[float, float]:
-    """Return the ends of a pattern's logarithmic scale: four decades at most, less if its smallest count says so."""
-    positive = values[values > 0]
-    top = float(positive.max()) if len(positive) else 1.0
-    low = max(top * 1e-4, float(positive.min()) / 3 if len(positive) else 0.1)
-    return min(low, top / 2), top

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from spilegate.errors import InputError
 from spilegate.generation.poses import OUTLYING, wide_limit
 from spilegate.geometry.detector import pixel_spacing
-from spilegate.geometry.orientations import matrices
-from spilegate.kernels.workers import Threads
 from spilegate.patterns.examples import choose, examples, fits
 from spilegate.records import Float64
 from spilegate.report import background, curves, maps, outliers, patterns
+from spilegate.report.assembling import assemble, example
 from spilegate.report.files import FIGURES, read_curves
 from spilegate.report.material import Material, load, q_max
+from spilegate.report.models import model_slices
 from spilegate.report.progress import read_records
 from spilegate.report.style import drawing, save
-from spilegate.stages.slicing import slices
 
 # Every picture; "fsc" needs a curve.
 NAMES = ("density", "intensity", "orientations", "convergence", "patterns", "background", "outliers", "fsc")
@@ -113,14 +111,7 @@ def _patterns(material: Material) -> Painted:
     if found is None:
         return
     chosen = choose(state.distance)
-    index = np.array([place for _, place, _ in chosen])
-    models = np.empty((len(index), len(found.q)), np.float32)
-    for kind in np.unique(state.state[index]):
-        of_kind = state.state[index] == kind
-        rotations = matrices(state.quaternions[index[of_kind]])
-        volume = state.autocorrelation[kind]
-        models[of_kind] = slices(volume, state.voxel_angstrom, rotations, found.q, workers=Threads(1))
-    models *= state.scale[index, None].astype(np.float32)
+    models = model_slices(state, found, [place for _, place, _ in chosen])
     title = f"Patterns and their model slices, {material.when}"
     yield "patterns", patterns.patterns_figure(found, chosen, models, title)
 
@@ -132,7 +123,7 @@ def _background(material: Material) -> Painted:
         return
     title = f"Background {'estimated' if found.background_estimated else 'of the file'}, {material.when}"
     spacing = pixel_spacing(found.q[found.merged])
-    picture = patterns.assemble(found, dark)
+    picture = assemble(found, dark)
     used = found.merged & (material.q_length <= material.q_range[1])
     figure = background.background_figure(found.mean, dark, material.q_length, used, spacing, picture, title)
     yield "background", figure
@@ -148,7 +139,7 @@ def _outliers(material: Material) -> Painted:
     named = [(f"pattern {index}, distance {state.distance[index]:.2g}", int(index)) for index in chosen]
     if named and middle is not None:
         named.insert(0, (f"usual: pattern {middle}, {state.distance[middle]:.2g}", middle))
-    shown = [(name, patterns.assemble(found, patterns.example(found, index))) for name, index in named]
+    shown = [(name, assemble(found, example(found, index))) for name, index in named]
     yield "outliers", outliers.outliers_figure(how, shown, material.when)
 
 

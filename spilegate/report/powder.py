@@ -14,8 +14,8 @@ from spilegate.formats.looking import Looked
 from spilegate.patterns.outlook import spacing
 from spilegate.patterns.places import Places
 from spilegate.records import NEVER
+from spilegate.report.assembling import assembled
 from spilegate.report.measured import radial_mean
-from spilegate.report.patterns import assembled
 from spilegate.report.style import (
     BLUE,
     GREEN,

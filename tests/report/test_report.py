@@ -16,6 +16,7 @@ from spilegate.findings import Findings
 from spilegate.formats.results import OWN_FIGURES, OWN_FILES
 from spilegate.patterns.examples import choose
 from spilegate.report import curves, maps, patterns
+from spilegate.report.assembling import assemble
 from spilegate.report.drawing import AT_THE_END, WHILE_RUNNING, Drawing
 from spilegate.report.files import CURVE_FILES, XML_TITLES, curve_path, read_curves, write_curve
 from spilegate.report.pictures import NAMES, draw_fsc
@@ -168,7 +169,7 @@ def test_density_of_directions_is_one_on_average_and_finds_a_cluster() -> None:
 
 
 def test_patterns_are_assembled_by_their_index_map(dataset: Findings) -> None:
-    picture = patterns.assemble(dataset, np.arange(144, dtype=np.float32))
+    picture = assemble(dataset, np.arange(144, dtype=np.float32))
     assert picture.shape == (12, 12)
     assert picture[0, 0] == 0
     assert picture[3, 2] == 38
@@ -180,7 +181,7 @@ def test_masked_pixels_are_grey_and_pixels_for_merging_are_shown(dataset: Findin
     mask = dataset.mask.copy()
     mask[:3] = [0, 1, 2]
     shown = replace(dataset, mask=mask)
-    assert np.isnan(patterns.assemble(shown, dataset.examples[0])[0, :3]).tolist() == [False, False, True]
+    assert np.isnan(assemble(shown, dataset.examples[0])[0, :3]).tolist() == [False, False, True]
     figure = patterns.patterns_figure(shown, [("best", 0, 0.1)], dataset.examples[:1], "Patterns")
     for ax in figure.axes[:2]:
         image = ax.images[0]
