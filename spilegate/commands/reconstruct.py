@@ -14,7 +14,6 @@ from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.forecast.memory import check_host_memory
 from spilegate.formats import files, record, results
-from spilegate.formats import summary as summaries
 from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
 from spilegate.kernels.workers import Threads
@@ -23,12 +22,12 @@ from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
+from spilegate.report import saving
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import FIGURES, SUMMARY, write_curve
-from spilegate.report.methods import METHODS, write_methods
+from spilegate.report.files import FIGURES
 from spilegate.report.progress import Monitor
-from spilegate.report.summary import Clock, Run, summarise
+from spilegate.report.summary import Clock, Run
 
 
 def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, log: Path | None) -> None:
@@ -99,7 +98,7 @@ def _reconstruct(
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
         finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
-        summary = _write(job, finished, clock)
+        summary = saving.write(job.folder, finished, clock)
         out.line(_closing(job, summary), "bold green")
         if len(summary["populations"]) > 1:
             out.line(_states(summary["populations"]), "bold")
@@ -124,43 +123,6 @@ def _reconstruct(
         enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
-
-
-def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
-    """Write the last checkpoint, the results and the summary, and return the summary."""
-    record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
-    record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
-    certainty, workers = finished.result.certainty, finished.experiment.workers
-    written = results.write_results(
-        job.folder,
-        finished.result.state,
-        job.data,
-        half_maps=certainty.half_maps,
-        origin=finished.dataset.origin,
-        threads=workers.threads,
-    )
-    for name, curves in (
-        ("half_set", certainty.half_set_fsc),
-        ("half_set_plain", certainty.half_set_fsc_plain),
-        ("prtf", certainty.prtf),
-    ):
-        for state, curve in enumerate(curves):
-            written |= write_curve(job.folder, name, certainty.q, curve, state)
-    clock.lap("write")
-    summary = summarise(finished, clock) | _earlier_evaluation(job)
-    results.write_summary(job.folder / SUMMARY, summary)
-    write_methods(job.folder, summary)
-    results.remove_left_over(job.folder, {*written, METHODS})
-    return summary
-
-
-def _earlier_evaluation(job: Job) -> dict[str, Any]:
-    """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
-    try:
-        known, _ = summaries.read(job.folder / SUMMARY)
-    except InputError:
-        return {}
-    return {} if known.evaluation is None else {"evaluation": known.evaluation}
 
 
 def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:

@@ -49,11 +49,17 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
         if which is not None:
             some = Some(layout.stack.dataset, which)
             layout = replace(layout, stack=replace(layout.stack, dataset=some))
-        count, *panels = layout.stack.shape
-        if count < FEWEST_PATTERNS:
-            raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
-        shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
-        patterns = read_patterns(layout, how, workers or Threads(1), keep=True)
+        return read_layout(layout, how, workers)
+
+
+def read_layout(layout: Layout, how: Options, workers: Workers | None = None) -> Dataset:
+    """Read patterns whose layout is known; layout : of a file that is open, or of arrays."""
+    path = layout.path
+    count, *panels = layout.stack.shape
+    if count < FEWEST_PATTERNS:
+        raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
+    shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
+    patterns = read_patterns(layout, how, workers or Threads(1), keep=True)
     if patterns.problem:
         raise InputError(f"{path}: {layout.stack.name}: {patterns.problem}")
     mask, background, response = patterns.way.mask, patterns.background, layout.response
