@@ -25,7 +25,7 @@ LAYERS = (
     {"resolution", "forecast"},
     {"mtip"},
     {"report"},
-    {"commands", "cli"},
+    {"commands", "front", "cli"},
     {"main", "__main__", "__init__"},
 )
 DEVICE_WORDS = re.compile(r"\b(gpus?|cupy|cuda|cufinufft|legate|cunumeric|cupynumeric)\b", re.IGNORECASE)

@@ -75,7 +75,7 @@ def stage_line(progress: Progress) -> str:
     """Return `generation 3/12  match    2.1 s  distance 0.0123  moved 0.32`."""
     known = [name for name in LABELS if name in progress.figures]
     names = known + [name for name in progress.figures if name not in LABELS]
-    figures = "  ".join(f"{LABELS.get(name, name)} {_number(progress.figures[name])}" for name in names)
+    figures = "  ".join(f"{LABELS.get(name, name)} {number(progress.figures[name])}" for name in names)
     width = len(str(progress.generations))
     return (
         f"generation {progress.generation:{width}d}/{progress.generations}  {progress.stage:6s} "
@@ -83,7 +83,7 @@ def stage_line(progress: Progress) -> str:
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Return a count in full, any other number with three digits."""
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
 

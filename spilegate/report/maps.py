@@ -26,7 +26,7 @@ def density_figure(density: Float32, voxel_angstrom: float, title: str) -> Figur
     size = len(density)
     half = voxel_angstrom * size / 2
     extent = (-half, half, -half, half)
-    reach = _reach(density) * voxel_angstrom
+    edge = reach(density) * voxel_angstrom
     pictures = [[density.take(size // 2, axis=axis), density.sum(axis=axis) * voxel_angstrom] for axis, *_ in PLANES]
     units = ("density [arbitrary]", "density along the line [arbitrary x Å]")
     for row, (axes, unit) in enumerate(zip(rows, units, strict=True)):
@@ -38,7 +38,7 @@ def density_figure(density: Float32, voxel_angstrom: float, title: str) -> Figur
                 interpolation="bicubic",
             )  # fmt: skip
             kind = f"slice at {'xyz'[axis]} = 0" if row == 0 else f"projection along {'xyz'[axis]}"
-            ax.set(title=kind, xlabel=f"{across} [Å]", ylabel=f"{up} [Å]", xlim=(-reach, reach), ylim=(-reach, reach))
+            ax.set(title=kind, xlabel=f"{across} [Å]", ylabel=f"{up} [Å]", xlim=(-edge, edge), ylim=(-edge, edge))
         figure.colorbar(image, ax=list(axes), label=unit, shrink=0.9)
     return figure
 
@@ -94,7 +94,7 @@ def _measured(values: Float64, q: Float64, q_first: float, q_last: float) -> Flo
     return np.where((length >= q_first) & (length <= q_last), values, np.nan)
 
 
-def _reach(density: Float32) -> float:
+def reach(density: Float32) -> float:
     """Return how far from the centre the picture has to reach [voxels]: the density with a margin."""
     size = len(density)
     where = np.argwhere(density > 0.01 * density.max()) if density.max() > 0 else np.empty((0, 3))
