@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from spilegate.front.dataset import Dataset
 
 DPI = 90
+# What is below this part of the maximum, as the ripples of a true density are, is not to be seen.
+SEEN = 0.05
 
 
 def mean_picture(data: Dataset) -> Figure:
@@ -43,10 +45,10 @@ def density_picture(
 
     with drawing():
         parts = 4 if curves else 3
-        figure = Figure(figsize=(2.7 * parts, 2.7), layout="constrained", dpi=DPI)
+        figure = Figure(figsize=(2.7 * parts + (1.9 if curves else 0), 2.7), layout="constrained", dpi=DPI)
         axes = figure.subplots(1, parts)
         size = len(density)
-        half, edge = voxel_angstrom * size / 2, reach(density) * voxel_angstrom
+        half, edge = voxel_angstrom * size / 2, reach(density, SEEN) * voxel_angstrom
         cuts = [density.take(size // 2, axis=axis) for axis, *_ in PLANES]
         top = max(float(cut.max()) for cut in cuts) or 1.0
         for ax, cut, (axis, across, up) in zip(axes, cuts, PLANES, strict=False):
@@ -62,7 +64,7 @@ def density_picture(
                 axes[-1].plot(q, values, color=colour, label=label)
                 axes[-1].axhline(threshold, color=colour, linestyle="--", linewidth=0.9)
         if curves:
-            axes[-1].set(xlabel="q [1/Å]", ylim=(-0.1, 1.08), xlim=(0, None), title="agreement; dashed: thresholds")
-            axes[-1].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=1)
+            axes[-1].set(xlabel="q [1/Å]", ylim=(-0.1, 1.08), xlim=(0, None), title="dashed: thresholds")
+            axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
             axes[-1].grid(alpha=0.25)
     return figure

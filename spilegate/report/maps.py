@@ -94,10 +94,10 @@ def _measured(values: Float64, q: Float64, q_first: float, q_last: float) -> Flo
     return np.where((length >= q_first) & (length <= q_last), values, np.nan)
 
 
-def reach(density: Float32) -> float:
-    """Return how far from the centre the picture has to reach [voxels]: the density with a margin."""
+def reach(density: Float32, level: float = 0.01) -> float:
+    """Return how far from the centre a picture has to reach [voxels]: what is above a part of the maximum, and more."""
     size = len(density)
-    where = np.argwhere(density > 0.01 * density.max()) if density.max() > 0 else np.empty((0, 3))
+    where = np.argwhere(density > level * density.max()) if density.max() > 0 else np.empty((0, 3))
     if not len(where):
         return size / 2
     return min(float(np.abs(where - size // 2).max()) * 1.15 + 1.5, size / 2)

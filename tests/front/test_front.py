@@ -204,6 +204,7 @@ def test_settings_are_taken_in_every_form(tmp_path: Path) -> None:
     assert as_settings(None) == sg.Settings()
 
 
+OFF = np.eye(3)[np.indices((8, 8)).sum(0) % 3]
 COUNTS = np.random.default_rng(0).poisson(4, (24, 8, 8))
 FLAT = {"wavelength_angstrom": 2.0, "distance_m": 0.5, "pixel_um": 3000}
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -224,7 +225,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "negative": (lambda _: sg.Dataset.from_arrays(COUNTS, **FLAT | {"distance_m": -1}), "distance_m: found -1"),
     "positions of another shape": (lambda _: sg.Dataset.from_arrays(COUNTS, np.zeros((4, 4, 3))), "(1, 8, 8, 3)"),
     "positions that are none": (lambda _: sg.Dataset.from_arrays(COUNTS, np.zeros((8, 8, 3))), "largest |q| 0"),
-    "off the sphere": (lambda _: sg.Dataset.from_arrays(COUNTS, np.eye(3)[np.indices((8, 8)).sum(0) % 3]), "Ewald sphere"),
+    "off the sphere": (lambda _: sg.Dataset.from_arrays(COUNTS, OFF), "Ewald sphere"),
     "mask of another shape": (lambda _: sg.Dataset.from_arrays(COUNTS, mask=np.zeros((7, 8)), **FLAT), "mask: shape"),
     "mask of other levels": (lambda _: sg.Dataset.from_arrays(COUNTS, mask=np.full((8, 8), 7), **FLAT), "such as 7"),
     "background below 0": (
