@@ -39,9 +39,11 @@ def run(
         truth = load_reference(reference, size, voxel, assembly=assembly, threads=workers)
         for note in truth.notes:
             out.line(note, "yellow")
+        out.live.show("comparing with the truth")
         measured, matches = figures.measure(found, truth, str(reference), threads=workers)
         for state, match in enumerate(matches):
             write_curve(folder, "reference", match.curve.q, match.curve.correlation, state)
+        out.live.clear()
         # What this reference says nothing about stays as another one has told it.
         summary["evaluation"] = {**figures.NOT_EVALUATED, **(known.evaluation or {}), **measured}
         results.write_summary(folder / SUMMARY, summary)

@@ -139,6 +139,7 @@ def run(
             symmetric_particle(atoms, experiment.symmetry)
             for atoms in read or [particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)]
         ]
+        out.live.show("simulating patterns")
         result = simulation.simulate(
             first,
             images=experiment.images,
@@ -151,7 +152,9 @@ def run(
             others=tuple(others),
             conditions=conditions,
         )
+        out.live.show("writing them")
         spinifel.write(output, result, force=force)
+        out.live.clear()
         out.line(
             f"{output}: {result.particle}, {experiment.images} patterns of "
             f"{experiment.pixels}x{experiment.pixels} pixels, in {time.perf_counter() - begin:.1f} s"

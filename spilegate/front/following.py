@@ -83,6 +83,9 @@ class Follower:
         self.records: list[Record] = []
         self._callback, self._half = callback, half
 
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Do nothing: it is generations that are told of."""
+
     def stage(self, progress: Progress) -> None:
         """Keep what a stage came to."""
         self.records.append(as_record(progress))
