@@ -20,7 +20,7 @@ def density_figure(density: Float32, voxel_angstrom: float, title: str) -> Figur
 
     density : (M, M, M) float32, centre at M // 2
     """
-    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 7.4), layout="compressed")
     figure.suptitle(title)
     rows = figure.subplots(2, 3)
     size = len(density)
@@ -51,7 +51,7 @@ def intensity_figure(
     autocorrelation : (M, M, M) float32, centre at M // 2
     q_first, q_last : |q| of the pixels nearest to and furthest from the beam that are used [1/angstrom]
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.9), layout="compressed")
     figure.suptitle(f"{title}; grey: no pixel there, |q| < {q_first:.2g} or > {q_last:.3g} 1/Å")
     axes = figure.subplots(1, 3)
     slices = [central_slice(autocorrelation, voxel_angstrom, axis) for axis, *_ in PLANES]
