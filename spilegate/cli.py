@@ -28,6 +28,7 @@ from spilegate.commands.arguments import (
     Quiet,
     Symmetry,
 )  # fmt: skip
+from spilegate.commands.departing import Departures, departing
 from spilegate.commands.lacking import particle_shorthands, shorthands_of, what_files_lack
 from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.errors import InputError
@@ -167,6 +168,7 @@ def reconstruct(
 
 
 @app.command()
+@departing
 def simulate(
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="HDF5 file to write.")],
     pdb: Annotated[Path | None, typer.Option("--pdb", metavar="FILE", help="Atoms, PDB or mmCIF.")] = None,
@@ -193,34 +195,13 @@ def simulate(
         str | None,
         typer.Option("--populations", metavar="PART,PART", help="Parts of the states.  [default: all the same]"),
     ] = None,
-    mask: Annotated[
-        str | None, typer.Option("--mask", metavar="cross,beamstop", help="Pixels never used: a gap, a disc, or both.")
-    ] = None,
-    scale_decades: Annotated[
-        float, typer.Option("--scale-decades", help="Decades over which the fluence is log-uniform.")
-    ] = 0.0,
-    background: Annotated[
-        float, typer.Option("--background", help="Flat background over the mean signal at the detector's edge.")
-    ] = 0.0,
-    known_background: Annotated[
-        bool, typer.Option("--known-background", help="Write the background where a reconstruction reads it.")
-    ] = False,
-    junk: Annotated[float, typer.Option("--junk", help="Part of the patterns that are of something else.")] = 0.0,
-    polarisation: Annotated[
-        Literal["none", "horizontal", "vertical"], typer.Option("--polarisation", help="Of the beam.")
-    ] = "none",
-    solid_angle: Annotated[
-        bool, typer.Option("--solid-angle", help="Pixels of a flat detector see less of large angles.")
-    ] = False,
-    hot_pixels: Annotated[
-        float, typer.Option("--hot-pixels", help="Pixels that are hot in a pattern, others in each, on average.")
-    ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of orientations and noise.")] = 0,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all cores if left out.")] = None,
     force: Force = False,
     quiet: Quiet = False,
     log: Log = None,
     debug: Debug = False,
+    **departures: Any,
 ) -> None:
     """Simulate patterns of a particle at random orientations, with their truth."""
     if not launch.is_writer():
@@ -230,11 +211,8 @@ def simulate(
     experiment = command.Experiment(
         images, pixels, resolution_angstrom, wavelength_angstrom, command.parse_photons(photons), seed, symmetry
     )
-    departures = command.Departures(
-        mask, scale_decades, background, known_background, junk, populations, polarisation, solid_angle, hot_pixels
-    )
-    shown = command.Shown(pdb, particle, states, assembly)
-    command.run(output, shown, experiment, departures, threads=threads, force=force, quiet=quiet, log=log)
+    shown = command.Shown(pdb, particle, states, assembly, populations)
+    command.run(output, shown, experiment, Departures(**departures), threads=threads, force=force, quiet=quiet, log=log)
 
 
 @app.command()

@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     SURROGATE = 18
     HELD_OUT = 19
     TRANSFER = 20
+    SELECTION = 21
 
 
 def stream(seed: int, purpose: Purpose, *numbers: int) -> np.random.Generator:

@@ -24,6 +24,7 @@ LAYERS = (
     {"generation"},
     {"resolution", "forecast"},
     {"mtip"},
+    {"selection"},
     {"report"},
     {"commands", "front", "cli"},
     {"main", "__main__", "__init__"},

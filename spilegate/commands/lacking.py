@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+
+from spilegate.commands.added import taking
 
 # Parameter to option, type, placeholder and help; the setting has the parameter's name.
 OPTIONS: dict[str, tuple[str, Any, str | None, str]] = {
@@ -28,28 +28,11 @@ OPTIONS: dict[str, tuple[str, Any, str | None, str]] = {
 }
 
 
-def what_files_lack(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it gets them as keywords, and `shorthands_of` makes settings of them."""
-
-    @wraps(command)
-    def with_options(*args: Any, **keywords: Any) -> None:
-        command(*args, **keywords)
-
-    own = inspect.signature(command, eval_str=True)
-    added = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind | None, typer.Option(option, metavar=placeholder, help=text)],
-        )
-        for name, (option, kind, placeholder, text) in OPTIONS.items()
-    ]
-    kept = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [*kept, *added]
-    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined] # Typer reads it
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
-    return with_options
+# Gives a command these options; it gets them as keywords, and `shorthands_of` makes settings of them.
+what_files_lack = taking(
+    (name, Annotated[kind | None, typer.Option(option, metavar=placeholder, help=text)], None)
+    for name, (option, kind, placeholder, text) in OPTIONS.items()
+)
 
 
 def shorthands_of(given: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:

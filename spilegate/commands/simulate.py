@@ -6,8 +6,8 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from spilegate.commands.departing import Departures, parse_picture
 from spilegate.errors import InputError
 from spilegate.kernels.launch import available_cores
 from spilegate.report.console import Output
@@ -43,28 +43,14 @@ def parse_photons(text: str) -> float | None:
 class Shown:
     """What is in the beam: atoms of a file, a built-in particle by name, or files of its states; None: not given.
 
-    assembly : which copies of a file's atoms make the particle
+    assembly : which copies of a file's atoms make the particle; populations : parts of the states, as given
     """
 
     pdb: Path | None
     particle: str | None
     states: str | None
     assembly: str | None = None
-
-
-@dataclass(frozen=True)
-class Departures:
-    """What is not ideal, as given on the command line; see `spilegate.simulation.conditions.Conditions`."""
-
-    mask: str | None
-    scale_decades: float
-    background: float
-    known_background: bool
-    junk: float
-    populations: str | None
-    polarisation: Literal["none", "horizontal", "vertical"]
-    solid_angle: bool
-    hot_pixels: float
+    populations: str | None = None
 
 
 def _words(text: str | None) -> tuple[str, ...]:
@@ -80,14 +66,14 @@ def parse_populations(text: str | None) -> tuple[float, ...]:
         raise InputError(f"--populations: found {text!r}; expected numbers such as 0.5,0.5") from error
 
 
-def _check(shown: Shown, departures: Departures, experiment: Experiment) -> None:
+def _check(shown: Shown, experiment: Experiment) -> None:
     """Refuse options that do not go together, and lengths that are none."""
     given = [f"--{name}" for name in ("pdb", "particle", "states") if getattr(shown, name) is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: found together; expected one of them; leave out the others")
     if shown.assembly is not None and shown.pdb is None and shown.states is None:
         raise InputError("--assembly: found without a file of atoms; expected --pdb or --states; leave it out")
-    if departures.populations is not None and shown.states is None:
+    if shown.populations is not None and shown.states is None:
         raise InputError("--populations: found without --states; expected both or neither; give the states' files")
     if shown.states is not None and len(_words(shown.states)) < 2:
         raise InputError(f"--states: found {shown.states!r}; expected two files or more, with commas; else use --pdb")
@@ -109,27 +95,23 @@ def run(
     log: Path | None,
 ) -> None:
     """Simulate patterns and write them with their truth in SpiniFEL's HDF5 layout."""
-    _check(shown, departures, experiment)
-    populations = parse_populations(departures.populations)
+    _check(shown, experiment)
+    populations = parse_populations(shown.populations)
+    picture = parse_picture(departures.background_picture)
     with Output(quiet=quiet, log=log) as out:
-        from spilegate.formats import files, spinifel
+        from spilegate.formats import files, masks, spinifel
         from spilegate.simulation import experiment as simulation
         from spilegate.simulation import particle
         from spilegate.simulation.conditions import Conditions
         from spilegate.simulation.symmetric import symmetric_particle
 
-        begin = time.perf_counter()
+        begin, pixels = time.perf_counter(), experiment.pixels
         files.check_target(output, force=force)
         conditions = Conditions(
             mask=_words(departures.mask),
-            scale_decades=departures.scale_decades,
-            background=departures.background,
-            known_background=departures.known_background,
-            junk=departures.junk,
+            background_picture=picture if isinstance(picture, float) else 0.0,
             populations=populations,
-            polarisation=departures.polarisation,
-            solid_angle=departures.solid_angle,
-            hot_pixels=departures.hot_pixels,
+            **departures.numbers(),
         )
         paths = _words(shown.states) if shown.pdb is None else (str(shown.pdb),)
         read = [particle.read_particle(Path(path), shown.assembly) for path in paths]
@@ -151,6 +133,7 @@ def run(
             threads=threads or available_cores(),
             others=tuple(others),
             conditions=conditions,
+            picture=masks.read_picture(picture, (1, pixels, pixels))[0] if isinstance(picture, Path) else None,
         )
         out.live.show("writing them")
         spinifel.write(output, result, force=force)

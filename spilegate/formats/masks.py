@@ -134,6 +134,34 @@ def read_background(
     return checked_background(values, where)
 
 
+def read_picture(path: Path, panel_shape: tuple[int, int, int], mask: UInt8 | None = None) -> Float64:
+    """Return the background that a file of its own holds, (panels, y, x) float64 [counts per pattern].
+
+    It is an array of numpy (.npy), or the dataset `background` of an HDF5 file, of the panels' shape.
+    mask : levels (panels, y, x); pixels never used may hold anything and get 0
+    Raises InputError for a file that cannot be read or has no such dataset, another shape, values that make no sense.
+    """
+    expected = f"mean counts per pattern that are not the particle's, not negative, shape {panel_shape}"
+    if path.suffix.lower() != ".npy":
+        with files.open_hdf5(path, f"HDF5 with the dataset {BACKGROUND!r}, or .npy") as file:
+            found = read_background(file, path, panel_shape, mask)
+        if found is None:
+            raise InputError(f"{path}: dataset {BACKGROUND!r} not found; expected {expected}")
+        return found
+    try:
+        with files.reading(path, expected):
+            raw = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{path}: not an array of numpy ({error}); expected {expected}") from error
+    values = of_panels(raw, panel_shape) if raw.dtype.kind in "iuf" else None
+    if values is None:
+        raise InputError(f"{path}: {raw.dtype}, shape {raw.shape}; expected {expected}")
+    result: Float64 = values.astype(np.float64)
+    if mask is not None:
+        result[mask == NEVER] = 0
+    return checked_background(result, str(path))
+
+
 def checked_background(values: Float64, where: str) -> Float64:
     """Return a background; raises InputError if values are negative or not finite. where : it is, for messages."""
     wrong = ~(np.isfinite(values) & (values >= 0))

@@ -23,7 +23,7 @@ INTENSITIES, RESPONSE = "intensities", "response"
 # The patterns themselves, and as much again: those of the half-sets, or with values mended.
 COPIES = 2
 # Fewer patterns than this leave most of reciprocal space unmeasured at any resolution.
-FEWEST_PATTERNS = 20
+FEWEST_PATTERNS = 6
 
 
 @dataclass(frozen=True)

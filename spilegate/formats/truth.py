@@ -2,7 +2,9 @@
 
 `orientations` (N_IMG, 1, 4) or (N_IMG, 4), (w, x, y, z), particle to laboratory; `volume` (M, M, M), ours with the
 attribute `voxel_angstrom`; ours also the group `truth`: `state` (N_IMG), -1 for junk, `scale` (N_IMG), `background`
-(panels, y, x) [counts per pattern], `volumes` (K, M, M, M) with the attribute `voxel_angstrom`, `hot_pixels` (n, 2).
+(panels, y, x) [counts per pattern], `volumes` (K, M, M, M) with the attribute `voxel_angstrom`, `hot_pixels` (n, 2);
+for every pattern `kind`, 0 for a single particle, with the attribute `names`, `size`, `centre` (N_IMG, 2) [pixels],
+`wavelength`, `amplitude`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,17 @@ from spilegate.records import Bool, Float32, Float64, Int64
 
 GROUP = "truth"
 UNIT = "electrons/angstrom^3"
+# What is true of every pattern, and what it means.
+OF_PATTERNS = {
+    "state": "state of the particle, -1 for junk",
+    "scale": "relative fluence, mean 1",
+    "kind": "what the pattern shows, by its number in the attribute names",
+    "size": "size of the particle over that of volumes",
+    "centre": "how far the beam is off the detector's middle: row, column [pixels]",
+    "wavelength": "over the nominal one",
+    "amplitude": "of the background, mean 1",
+}
+KINDS = ("single", "doublet", "aggregate", "droplet", "blank", "stray", "flat")
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,11 @@ class Truth:
     background : (panels, y, x) float64 [counts per pattern], mean background
     volumes : (K, M, M, M) float32, one per state
     hot_pixels : (n, 2) int64, (pattern, pixel) of every value that is hot in a single pattern
+    kind : (N_IMG,) int64, what every pattern shows, of KINDS, 0 for a single particle
+    size : (N_IMG,) float64, > 0, the particle's size over that of `volumes`
+    centre : (N_IMG, 2) float64 [pixels], how far the beam is off the detector's middle, row and column
+    wavelength : (N_IMG,) float64, > 0, over the nominal one
+    amplitude : (N_IMG,) float64, >= 0, of the background in every pattern
     """
 
     quaternions: Float64 | None
@@ -45,6 +63,11 @@ class Truth:
     background: Float64 | None = None
     volumes: Float32 | None = None
     hot_pixels: Int64 | None = None
+    kind: Int64 | None = None
+    size: Float64 | None = None
+    centre: Float64 | None = None
+    wavelength: Float64 | None = None
+    amplitude: Float64 | None = None
 
 
 class Hidden(Protocol):
@@ -57,6 +80,26 @@ class Hidden(Protocol):
     @property
     def scale(self) -> Float64:
         """Fluences, (N_IMG,)."""
+
+    @property
+    def kind(self) -> Int64:
+        """What patterns show, (N_IMG,)."""
+
+    @property
+    def size(self) -> Float64:
+        """Relative sizes, (N_IMG,)."""
+
+    @property
+    def centre(self) -> Float64:
+        """How far the beam is off, (N_IMG, 2)."""
+
+    @property
+    def wavelength(self) -> Float64:
+        """Relative wavelengths, (N_IMG,)."""
+
+    @property
+    def amplitude(self) -> Float64:
+        """Amplitudes of the background, (N_IMG,)."""
 
     @property
     def background(self) -> Float64:
@@ -76,7 +119,7 @@ def names_in(file: h5py.File) -> list[str]:
     group = file.get(GROUP)
     found = [name for name in ("orientations", "volume") if name in file]
     if isinstance(group, h5py.Group):
-        names = ("state", "scale", "background", "volumes", "hot_pixels")
+        names = (*OF_PATTERNS, "background", "volumes", "hot_pixels")
         found += [f"{GROUP}/{name}" for name in names if name in group]
     return found
 
@@ -88,8 +131,9 @@ def write(file: h5py.File, quaternions: Float64, volume: Float32, voxel_angstrom
     written = [file.create_dataset("volume", data=volume)]
     if hidden is not None:
         group = file.create_group(GROUP)
-        group.create_dataset("state", data=hidden.state).attrs["meaning"] = "state of the particle, -1 for junk"
-        group.create_dataset("scale", data=hidden.scale).attrs["meaning"] = "relative fluence, mean 1"
+        for name, meaning in OF_PATTERNS.items():
+            group.create_dataset(name, data=getattr(hidden, name)).attrs["meaning"] = meaning
+        group["kind"].attrs["names"] = list(KINDS)
         group.create_dataset("background", data=hidden.background).attrs["unit"] = "counts per pattern"
         written.append(group.create_dataset("volumes", data=hidden.volumes))
         if hidden.hot_pixels is not None:
@@ -115,6 +159,12 @@ def read(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], count: 
     background = _numbers(
         file, path, "background", panel_shape, "mean counts per pattern, not negative", lambda values: values >= 0
     )
+    kind = _numbers(file, path, "kind", (count,), f"what patterns show, below {len(KINDS)}", _is_kind)
+    size, wavelength, amplitude = (
+        _numbers(file, path, name, (count,), f"{OF_PATTERNS[name]}, positive", lambda values: values > 0)
+        for name in ("size", "wavelength", "amplitude")
+    )
+    centre = _numbers(file, path, "centre", (count, 2), OF_PATTERNS["centre"], np.isfinite)
     if state is not None and volumes is not None and state.max() >= len(volumes):
         raise InputError(
             f"{path}: dataset '{GROUP}/state': state {state.max():g}; expected less than {len(volumes)}, the number of "
@@ -129,12 +179,23 @@ def read(file: h5py.File, path: Path, panel_shape: tuple[int, int, int], count: 
         background,
         volumes,
         _hot_pixels(file, path, count, math.prod(panel_shape)),
+        None if kind is None else kind.astype(np.int64),
+        size,
+        centre,
+        wavelength,
+        amplitude,
     )
 
 
 def _is_state(values: Float64) -> Bool:
     """Tell which values are numbers of states, or -1."""
     good: Bool = (values >= -1) & (values % 1 == 0)
+    return good
+
+
+def _is_kind(values: Float64) -> Bool:
+    """Tell which values are numbers of kinds."""
+    good: Bool = (values >= 0) & (values < len(KINDS)) & (values % 1 == 0)
     return good
 
 

@@ -7,24 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.geometry.orientations import matrices, random_quaternions
+from spilegate.geometry.orientations import random_quaternions
 from spilegate.geometry.response import response
-from spilegate.kernels import fft, nufft
-from spilegate.records import NEVER, Float32, Float64, Int64, UInt8
-from spilegate.simulation.conditions import IDEAL, JUNK, Conditions, Lot, detector_edge, detector_mask, draw_lot, heat
-from spilegate.simulation.particle import (
-    PARTICLES,
-    Particle,
-    built_in_particle,
-    density,
-    diameter_angstrom,
-    form_factor_basis,
-)
-
-# Relative error of amplitudes; that of intensities is twice this.
-TOLERANCE = 1e-6
-# Points transformed at once: enough to keep all cores busy, small enough to need about 0.2 GiB of work space.
-BLOCK = 1 << 20
+from spilegate.kernels import fft
+from spilegate.records import NEVER, Bool, Float32, Float64, Int64, UInt8
+from spilegate.simulation.conditions import IDEAL, JUNK, PARTS, Conditions, Lot, draw_lot, heat
+from spilegate.simulation.masks import detector_edge, detector_mask
+from spilegate.simulation.particle import Particle, density, diameter_angstrom
+from spilegate.simulation.scattering import Seen, detector_q, detector_side
+from spilegate.simulation.shown import shown
 
 
 @dataclass(frozen=True)
@@ -33,6 +24,11 @@ class Hidden:
 
     state : (N_IMG,) int64, the particle's state in every pattern, -1 for junk
     scale : (N_IMG,) float64, fluence of every pattern, mean 1
+    kind : (N_IMG,) int64, what every pattern shows, of `conditions.KINDS`
+    size : (N_IMG,) float64, the particle's size over that of `volumes`
+    centre : (N_IMG, 2) float64 [pixels], how far the beam is off the detector's middle, row and column
+    wavelength : (N_IMG,) float64, over the nominal one
+    amplitude : (N_IMG,) float64, of the background in every pattern, mean 1
     background : (1, y, x) float64 [counts per pattern], mean background
     volumes : (K, M, M, M) float32 [electrons/angstrom^3], one per state, on the grid of `Simulation.volume`
     hot_pixels : (n, 2) int64, (pattern, pixel) of every value that is hot, None if there are none by design
@@ -40,6 +36,11 @@ class Hidden:
 
     state: Int64
     scale: Float64
+    kind: Int64
+    size: Float64
+    centre: Float64
+    wavelength: Float64
+    amplitude: Float64
     background: Float64
     volumes: Float32
     hot_pixels: Int64 | None = None
@@ -80,53 +81,6 @@ class Simulation:
     hidden: Hidden | None = None
 
 
-def detector_q(pixels: int, resolution_angstrom: float, wavelength_angstrom: float) -> Float64:
-    """Return reciprocal positions of the pixels of a flat square detector, (1, pixels, pixels, 3) float64 [1/angstrom].
-
-    The detector is normal to the beam (+z), which meets it in its middle, between pixels if `pixels` is even. Positions
-    lie on the Ewald sphere, `q = (s_out - z) / wavelength`; the middle of each side (of the outermost row of pixel
-    centres) is at `1/|q| = resolution_angstrom`. The first pixel axis is y, the second x.
-
-    Raises InputError for fewer than 2 pixels and for a resolution that needs scattering by 90 degrees or more.
-    """
-    if pixels < 2:
-        raise InputError(f"pixels = {pixels}; expected at least 2 along a side")
-    finest = wavelength_angstrom / np.sqrt(2)
-    if not (wavelength_angstrom > 0 and np.isfinite(resolution_angstrom) and resolution_angstrom > finest):
-        raise InputError(
-            f"resolution {resolution_angstrom:g} A at wavelength {wavelength_angstrom:g} A; expected a positive "
-            f"wavelength and a resolution above wavelength / sqrt(2) = {finest:.4g} A, all that a flat detector can see"
-        )
-    side = np.tan(2 * np.arcsin(wavelength_angstrom / (2 * resolution_angstrom)))
-    tangent = np.linspace(-side, side, pixels)
-    y, x = np.meshgrid(tangent, tangent, indexing="ij")
-    # cos - 1, written so that nothing cancels near the beam.
-    squared = x**2 + y**2
-    cosine = 1 / np.sqrt(1 + squared)
-    q_z = -squared * cosine**2 / (1 + cosine)
-    return np.stack([x * cosine, y * cosine, q_z], axis=-1)[None] / wavelength_angstrom
-
-
-def patterns(particle: Particle, q: Float64, rotations: Float64, *, threads: int) -> Float32:
-    """Return noise-free patterns, `|F(R^T q)|^2`, (N, N_PIX) float32 [electrons^2].
-
-    q : (N_PIX, 3) float64 [1/angstrom], laboratory frame; rotations : (N, 3, 3) float64, particle to laboratory
-    F is the sum over atoms, by a type-3 NUFFT for every function of the form factors' basis; relative error about 2e-6.
-    """
-    basis, weights = form_factor_basis(particle, np.linalg.norm(q, axis=-1))
-    sources = np.ascontiguousarray(particle.positions.T)
-    strengths = np.ascontiguousarray(weights[:, particle.element] * particle.occupancy).astype(np.complex128)
-    result = np.empty((len(rotations), len(q)), np.float32)
-    step = max(1, BLOCK // len(q))
-    for start in range(0, len(rotations), step):
-        block = rotations[start : start + step]
-        targets = np.ascontiguousarray(np.einsum("nji,pj->inp", block, 2 * np.pi * q).reshape(3, -1))
-        parts = nufft.between_points(sources, strengths, targets, tolerance=TOLERANCE, threads=threads)
-        amplitude = np.einsum("knp,kp->np", parts.reshape(len(weights), len(block), len(q)), basis)
-        result[start : start + step] = amplitude.real**2 + amplitude.imag**2
-    return result
-
-
 def simulate(
     particle: Particle,
     *,
@@ -139,6 +93,7 @@ def simulate(
     threads: int,
     others: tuple[Particle, ...] = (),
     conditions: Conditions = IDEAL,
+    picture: Float64 | None = None,
 ) -> Simulation:
     """Simulate patterns of a particle at orientations uniform on SO(3).
 
@@ -146,6 +101,7 @@ def simulate(
     photons : mean number of photons in a pattern on pixels that are not masked, over all patterns, background and hot
         pixels left out; None for exact intensities
     others : the particle's other states; conditions : what is not ideal
+    picture : (y, x) float64 [counts per pattern], a background to be added; None for none
     Orientations depend on `seed` and `images` only, so that the same patterns can be had at any noise level.
 
     Raises InputError for fewer than one pattern, a number of photons that is not positive, an unreachable resolution,
@@ -162,27 +118,39 @@ def simulate(
     diameter = max(diameter_angstrom(each) for each in particles)
     mask = detector_mask(conditions.mask, position, diameter)
     used = mask.ravel() != NEVER
-    orientation_rng, noise_rng, lot_rng, hot_rng = np.random.default_rng(seed).spawn(4)
+    orientation_rng, noise_rng, lot_rng, hot_rng, junk_rng = np.random.default_rng(seed).spawn(5)
     quaternions = random_quaternions(images, orientation_rng)
     lot = draw_lot(images, len(particles), conditions, lot_rng)
     factor = used * response(q, polarisation=conditions.polarisation, solid_angle=conditions.solid_angle)
-    intensities = _shown(particles, q, matrices(quaternions), lot, factor, threads)
+    side = detector_side(resolution_angstrom, wavelength_angstrom)
+    seen = Seen(pixels, side, wavelength_angstrom * lot.wavelength, lot.centre, lot.size)
+    intensities = shown(particles, seen, quaternions, lot, factor, junk_rng, threads)
     strength = lot.scale
     if photons is not None:
-        strength = strength * (photons / (strength * intensities.sum(-1, dtype=np.float64)).mean())
-    background = np.zeros(len(q))
-    if conditions.background:
-        edge = detector_edge(np.linalg.norm(q, axis=-1), used, resolution_angstrom)
-        background[used] = conditions.background * _signal(intensities[:, edge], strength, lot)
-    _measure(intensities, strength, background, noise_rng if photons is not None else None)
+        # Clusters and droplets are brighter or darker than single particles, by design.
+        counted = ~np.isin(lot.kind, list(PARTS.values()))
+        strength = strength * (photons / (strength * intensities.sum(-1, dtype=np.float64))[counted].mean())
+    background = _background(conditions, picture, intensities, strength, lot, used, position, resolution_angstrom)
+    _measure(intensities, strength, lot.amplitude, background, noise_rng if photons is not None else None)
     hot = None
     if conditions.hot_pixels:
         hot = heat(intensities, used, conditions.hot_pixels, hot_rng, whole=photons is not None)
     voxel = 1 / (2 * float(np.linalg.norm(q, axis=-1).max()))
     size = fft.fast_odd_size(int(np.ceil(2 * max(diameter, voxel) / voxel)) + 2)
     volumes = np.stack([density(each, size, voxel, threads=threads) for each in particles])
-    ideal = conditions == IDEAL and not others
-    seen = background.reshape(mask.shape)
+    ideal = conditions == IDEAL and not others and picture is None
+    hidden = Hidden(
+        state=lot.state,
+        scale=lot.scale,
+        kind=lot.kind,
+        size=lot.size,
+        centre=lot.centre,
+        wavelength=lot.wavelength,
+        amplitude=lot.amplitude,
+        background=background.reshape(mask.shape),
+        volumes=volumes,
+        hot_pixels=hot,
+    )
     return Simulation(
         intensities=intensities.reshape(images, *mask.shape),
         pixel_position=position,
@@ -195,8 +163,8 @@ def simulate(
         seed=seed,
         particle=", ".join(each.name for each in particles),
         mask=mask if conditions.mask else None,
-        background=seen if conditions.known_background else None,
-        hidden=None if ideal else Hidden(lot.state, lot.scale, seen, volumes, hot),
+        background=hidden.background if conditions.known_background else None,
+        hidden=None if ideal else hidden,
     )
 
 
@@ -206,43 +174,47 @@ def _signal(intensities: Float32, strength: Float64, lot: Lot) -> float:
     return float((strength[good] * intensities[good].mean(1, dtype=np.float64)).mean())
 
 
-def _shown(
-    particles: tuple[Particle, ...], q: Float64, rotations: Float64, lot: Lot, factor: Float64, threads: int
-) -> Float32:
-    """Return what every pattern shows at unit fluence, (N, N_PIX) float32, junk at the others' mean total.
-
-    factor : (N_PIX,) float64, response of the pixels to what a particle scatters, 0 for those masked
-    """
-    result = np.zeros((len(rotations), len(q)), np.float32)
-    for state, particle in enumerate(particles):
-        chosen = lot.state == state
-        result[chosen] = patterns(particle, q, rotations[chosen], threads=threads)
-    result *= factor.astype(np.float32)
-    good = lot.state != JUNK
-    if not good.any():
-        raise InputError(f"junk: nothing else among {len(rotations)} patterns; expected less of it; add images")
-    total = result[good].sum(-1, dtype=np.float64).mean()
-    if lot.stray.any():
-        stray = _another(particles)
-        shown = patterns(stray, q, rotations[lot.stray], threads=threads) * factor
-        result[lot.stray] = shown * (total / shown.sum(-1).mean())
-    result[~good & ~lot.stray] = total * (factor > 0) / np.count_nonzero(factor > 0)
+def _background(
+    conditions: Conditions,
+    picture: Float64 | None,
+    intensities: Float32,
+    strength: Float64,
+    lot: Lot,
+    used: Bool,
+    position: Float64,
+    resolution_angstrom: float,
+) -> Float64:
+    """Return the mean background, (N_PIX,) float64 [counts per pattern]: flat, a picture of its own, and one given."""
+    result = np.zeros(len(used))
+    if conditions.background:
+        edge = detector_edge(np.linalg.norm(position, axis=-1).ravel(), used, resolution_angstrom)
+        result[used] = conditions.background * _signal(intensities[:, edge], strength, lot)
+    if conditions.background_picture:
+        own = not_radial(position.shape[1]).ravel() * used
+        total = _signal(intensities, strength, lot) * intensities.shape[1]
+        result += own * (conditions.background_picture * total / own.sum())
+    if picture is not None:
+        result[used] += picture.ravel()[used]
     return result
 
 
-def _another(particles: tuple[Particle, ...]) -> Particle:
-    """Return the first built-in particle that is none of these."""
-    for name in PARTICLES:
-        if name not in {each.name for each in particles}:
-            return built_in_particle(name)
-    raise InputError(f"junk: the states are all of {', '.join(PARTICLES)}; expected another particle; leave one out")
+def not_radial(pixels: int) -> Float64:
+    """Return a background that is no function of |q|, (y, x) float64: streaks of slits, and a halo beside the beam."""
+    at = np.linspace(-1, 1, pixels)
+    y, x = np.meshgrid(at, at, indexing="ij")
+    streaks = np.exp(-((y / 0.06) ** 2) / 2 - np.abs(x) / 0.5) + np.exp(-(((x - 0.3 * y) / 0.05) ** 2) / 2) * 0.7
+    halo = 1 / (1 + (((x - 0.35) / 0.5) ** 2 + ((y + 0.2) / 0.35) ** 2) ** 1.5)
+    result: Float64 = streaks / streaks.sum() + halo / halo.sum()
+    return result
 
 
-def _measure(intensities: Float32, strength: Float64, background: Float64, rng: np.random.Generator | None) -> None:
-    """Turn intensities (N, N_PIX) in place into Poisson counts of `strength x intensity + background`, or just that.
+def _measure(
+    intensities: Float32, strength: Float64, amplitude: Float64, background: Float64, rng: np.random.Generator | None
+) -> None:
+    """Turn intensities (N, N_PIX) in place into Poisson counts of `strength x intensity + amplitude x background`.
 
-    strength : (N,) float64; background : (N_PIX,) float64 [photons]; rng : None for no noise
+    strength, amplitude : (N,) float64; background : (N_PIX,) float64 [photons]; rng : None for the means themselves
     """
-    for pattern, each in zip(intensities, strength, strict=True):
-        mean = each * pattern.astype(np.float64) + background
+    for pattern, each, more in zip(intensities, strength, amplitude, strict=True):
+        mean = each * pattern.astype(np.float64) + more * background
         pattern[:] = mean if rng is None else rng.poisson(mean)

@@ -138,16 +138,18 @@ def form_factors(particle: Particle, q_length: Float64) -> Float64:
     return np.array(factors)
 
 
-def form_factor_basis(particle: Particle, q_length: Float64) -> tuple[Float64, Float64]:
+def form_factor_basis(
+    particle: Particle, q_length: Float64, tolerance: float = BASIS_TOLERANCE
+) -> tuple[Float64, Float64]:
     """Return the fewest functions of |q| that stand for the form factors of all elements.
 
     Returns (basis, weights), (n, ...) and (n, N_ELEMENT) float64: `form_factors = weights^T basis` to a relative error
-    of about 1e-7, by a truncated singular value decomposition. Form factors of the light elements are so alike that
-    three functions do for a protein: fewer transforms than elements, whatever is bound to it.
+    of about `tolerance`, by a truncated singular value decomposition. Form factors of the light elements are so alike
+    that three functions do for a protein: fewer transforms than elements, whatever is bound to it.
     """
     factors = form_factors(particle, q_length)
     vectors, values, _ = np.linalg.svd(factors.reshape(len(factors), -1), full_matrices=False)
-    weights = vectors[:, values > BASIS_TOLERANCE * values[0]].T
+    weights = vectors[:, values > tolerance * values[0]].T
     return np.tensordot(weights, factors, axes=1), weights
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from spilegate.errors import InputError
 from spilegate.formats import maps, patterns, reader, results, spinifel
-from spilegate.simulation.experiment import detector_q
+from spilegate.simulation.scattering import detector_q
 
 COUNT, PIXELS = 24, 6
 SHAPE = (COUNT, 1, PIXELS, PIXELS)

@@ -17,8 +17,8 @@ from spilegate.formats.flat import Flat
 from spilegate.geometry import orientations
 from spilegate.patterns.prepare import prepare
 from spilegate.settings import Settings
-from spilegate.simulation.experiment import patterns
 from spilegate.simulation.particle import built_in_particle
+from spilegate.simulation.scattering import patterns
 
 SIZE, OFF = 40, (2.0, -3.0)
 BEAM = ((SIZE - 1) / 2 + OFF[0], (SIZE - 1) / 2 + OFF[1])

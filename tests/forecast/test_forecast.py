@@ -15,7 +15,7 @@ from spilegate.forecast.rates import Rates, measure
 from spilegate.kernels import host_memory
 from spilegate.schedule import START_RING, schedule
 from spilegate.settings import Settings
-from spilegate.simulation.experiment import detector_q
+from spilegate.simulation.scattering import detector_q
 
 GIB = 2.0**30
 # Of a core like those of scripts/MEASURED.md.

@@ -14,7 +14,7 @@ import pytest
 from spilegate.errors import InputError
 from spilegate.formats import reader
 from spilegate.records import Dataset
-from spilegate.simulation.experiment import detector_q
+from spilegate.simulation.scattering import detector_q
 
 COUNT, PIXELS = 90, 12
 SHAPE = (1, PIXELS, PIXELS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spilegate.geometry.response import response
-from spilegate.simulation.experiment import detector_q
+from spilegate.simulation.scattering import detector_q
 
 WAVELENGTH = 1.2
 

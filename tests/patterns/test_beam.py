@@ -17,8 +17,8 @@ from spilegate.geometry import orientations
 from spilegate.patterns import beam
 from spilegate.patterns.prepare import prepare
 from spilegate.settings import Settings
-from spilegate.simulation.experiment import patterns
 from spilegate.simulation.particle import built_in_particle
+from spilegate.simulation.scattering import patterns
 
 SIZE, SHIFT = 56, (2.3, -1.7)
 MIDDLE = (SIZE - 1) / 2

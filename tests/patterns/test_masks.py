@@ -9,7 +9,7 @@ import pytest
 
 from spilegate.errors import InputError
 from spilegate.formats import reader
-from spilegate.simulation.experiment import detector_q
+from spilegate.simulation.scattering import detector_q
 
 COUNT, PIXELS = 24, 6
 SHAPE = (1, PIXELS, PIXELS)

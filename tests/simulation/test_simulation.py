@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spilegate.errors import InputError
 from spilegate.geometry.orientations import angle_between, matrices, random_quaternions
-from spilegate.simulation.experiment import Simulation, detector_q, patterns, simulate
+from spilegate.simulation.experiment import Simulation, simulate
 from spilegate.simulation.particle import (
     DEFAULT_PARTICLE,
     PARTICLES,
@@ -24,6 +24,7 @@ from spilegate.simulation.particle import (
     make_particle,
     read_particle,
 )
+from spilegate.simulation.scattering import detector_q, patterns
 
 PDB = """\
 CRYST1   50.000   50.000   50.000  90.00  90.00  90.00 P 1           1
@@ -127,7 +128,7 @@ def test_one_element_needs_one_function_and_two_patterns_agree_in_any_blocks(mon
     assert len(form_factor_basis(particle, np.linalg.norm(q, axis=-1))[0]) == 1
     rotations = matrices(random_quaternions(7, np.random.default_rng(0)))
     whole = patterns(particle, q, rotations, threads=1)
-    monkeypatch.setattr("spilegate.simulation.experiment.BLOCK", 200)
+    monkeypatch.setattr("spilegate.simulation.scattering.BLOCK", 200)
     assert np.allclose(patterns(particle, q, rotations, threads=1), whole, rtol=1e-4, atol=1e-5 * whole.max())
 
 

@@ -10,9 +10,10 @@ from spilegate.errors import InputError
 from spilegate.formats import reader, spinifel
 from spilegate.geometry.orientations import matrices, random_quaternions
 from spilegate.geometry.response import response
-from spilegate.simulation.conditions import detector_mask
-from spilegate.simulation.experiment import Hidden, Simulation, detector_q, patterns
+from spilegate.simulation.experiment import Hidden, Simulation
+from spilegate.simulation.masks import detector_mask
 from spilegate.simulation.particle import built_in_particle, diameter_angstrom
+from spilegate.simulation.scattering import detector_q, patterns
 
 
 def truth(simulation: Simulation) -> Hidden:

@@ -89,4 +89,4 @@ def test_inspect_names_the_truth_there_is(tmp_path: Path) -> None:
     spinifel.write(tmp_path / "data.h5", run_simulation(junk=0.2))
     result = run("inspect", tmp_path / "data.h5")
     assert result.exit_code == 0
-    assert "orientations, volume, truth/state, truth/scale, truth/background, truth/volumes" in result.stdout
+    assert "orientations, volume, truth/state, truth/scale, truth/kind" in result.stdout

@@ -14,8 +14,8 @@ from spilegate.kernels.events import events
 from spilegate.kernels.workers import Threads
 from spilegate.likelihood.sampling import Sampling
 from spilegate.settings import MergingOptions
-from spilegate.simulation.experiment import detector_q
 from spilegate.simulation.particle import built_in_particle
+from spilegate.simulation.scattering import detector_q
 from spilegate.stages import merging, slicing
 from spilegate.stages.merging import Normal
 

@@ -1,0 +1,249 @@
+"""Select: which of many patterns show single particles of one kind.
+
+Blank frames are told by their photons. A spheroid is fitted to each of the others; patterns alike in size, shape and
+misfit form groups. The group that one density explains to within photon noise is the particle: every pattern is then
+judged by that density. Where patterns are too few for a density, the group most like itself in size and shape is it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spilegate.errors import InputError
+from spilegate.geometry.detector import pixel_spacing
+from spilegate.patterns.checks import chosen
+from spilegate.patterns.diameter.pair_distances import longest
+from spilegate.patterns.experiment import Experiment
+from spilegate.patterns.prepare import prepare
+from spilegate.patterns.robust import middle_and_spread
+from spilegate.records import Bool, Dataset, Float64, Int64
+from spilegate.selection import record, spheroids, structure, trial
+from spilegate.selection.classes import Classes, classify
+from spilegate.selection.groups import Mixture, mixture
+from spilegate.selection.record import Selection
+from spilegate.settings import Settings
+from spilegate.streams import Purpose, stream
+
+# The smallest diameter that is looked for, in speckles to the edge.
+FEWEST_SPECKLES = 1.5
+# Unit of misfits: below it they are about linear, above it their logarithms count.
+MISFIT_UNIT = 0.1
+# Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
+SAMPLE, FEWEST, LEAST = 4000, 100, 0.03
+# Groups whose patterns a density fits this well, or this much better than any other, are of one particle.
+ONE_PARTICLE = 0.06
+# Spheroids whose misfit is less than this explain their pattern.
+EXPLAINED = 0.06
+# Most trials.
+TRIALS = 5
+# Part of the single particles' sizes between the ends of the window.
+WINDOW = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Features (n, F) of the patterns that show something, `index` (n,) among all."""
+
+    index: Int64
+    features: Float64
+    found: spheroids.Spheroids
+    structure: Float64
+
+
+def select(
+    dataset: Dataset,
+    settings: Settings,
+    read: Callable[[Int64], Dataset],
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    experiment: Experiment | None = None,
+) -> Selection:
+    """Return which patterns of a data set show single particles.
+
+    read : returns the data set of some of its patterns, by their numbers (n,) ascending; say : told of every step
+    experiment : what `prepare` made of the data set, if it is there already
+    Raises InputError if there are too few patterns, pixels or photons to tell anything from.
+    """
+    rng = stream(settings.seed, Purpose.SELECTION)
+    wanted = chosen(dataset, settings.prepare)
+    experiment = experiment or prepare(dataset, settings)
+    shown = _looked_at(experiment)
+    say(f"sizes of {len(shown.index)} patterns fitted")
+    points = trial.parts(np.arange(len(shown.index)), SAMPLE, rng)
+    groups = mixture(shown.features[points], rng)
+    belongs = groups.probabilities(shown.features)
+    say(f"{len(groups.share)} groups alike in size, shape and misfit")
+    best = _tried(shown, groups, belongs, settings, read, rng, say)
+    model = np.full(len(dataset.images), np.nan)
+    if best is None:
+        single = _by_group(shown, groups, belongs)
+    else:
+        among = np.zeros(len(dataset.images), np.bool_)
+        among[shown.index] = True
+        say("all patterns compared with the model of the best group")
+        model = trial.judge(best, experiment, among, settings, rng)
+        single = _by_model(model[shown.index], best, rng)
+    label = classify(experiment, rng)
+    return _selection(dataset, experiment, wanted, shown, belongs, single, model, label)
+
+
+def _looked_at(experiment: Experiment) -> _Seen:
+    """Return the features of all patterns that show something."""
+    detector, workers = experiment.detector, experiment.workers
+    spacing = pixel_spacing(detector.q[detector.matched])
+    smallest, largest = FEWEST_SPECKLES / experiment.q_max, longest(detector)
+    profile = experiment.profile
+    _, q_fit = spheroids.radius_of_fit(profile.q, profile.mean, smallest, largest)
+    inner = experiment.pixels(min(q_fit, experiment.q_max)).sampling
+    found = spheroids.fit(experiment.images, inner, smallest, largest, spacing, workers=workers)
+    outer = experiment.pixels(experiment.q_max).sampling
+    alike = structure.significance(experiment.images, outer, found, spacing, workers=workers)
+    index = np.flatnonzero(experiment.weight > 0)
+    columns = [
+        np.log(found.diameter_angstrom), np.log(found.aspect), np.arcsinh(found.misfit / MISFIT_UNIT)
+    ]  # fmt: skip
+    return _Seen(index, np.stack(columns, axis=1)[index], found, alike)
+
+
+def _tried(
+    shown: _Seen,
+    groups: Mixture,
+    belongs: Float64,
+    settings: Settings,
+    read: Callable[[Int64], Dataset],
+    rng: np.random.Generator,
+    say: Callable[[str], None],
+) -> trial.Trial | None:
+    """Return the trial of the group that one density explains best; None if no group has enough patterns."""
+    own = belongs.argmax(axis=1)
+    best: trial.Trial | None = None
+    order = np.argsort(-compactness(groups), kind="stable")
+    many = [k for k in order if (own == k).sum() >= max(FEWEST, LEAST * len(own))][:TRIALS]
+    for k in many:
+        members = trial.parts(shown.index[own == k], trial.MOST, rng)
+        size = float(np.exp(groups.mean[k, 0]))
+        found = trial.attempt(read(members), settings, size * float(np.exp(groups.mean[k, 1] / 2)))
+        if found is None:
+            say(f"group of {size:.3g} angstrom: no density")
+            continue
+        say(f"group of {size:.3g} angstrom, {len(members)} patterns: misfit {found.usual:.3g}")
+        if best is None or found.usual < best.usual:
+            best = found
+    return best
+
+
+def compactness(groups: Mixture) -> Float64:
+    """Return how much alike the patterns of every group (G,) are in size and shape, by their number."""
+    spread = np.sqrt(np.maximum(np.linalg.det(groups.covariance[:, :2, :2]), 1e-12))
+    result: Float64 = groups.share / spread
+    return result
+
+
+def _by_group(shown: _Seen, groups: Mixture, belongs: Float64) -> Float64:
+    """Return probabilities (n,) to be a single particle by the most compact group alone.
+
+    A pattern that shows no more than a spheroid may as well be of a droplet of that size.
+    """
+    own = belongs[:, int(compactness(groups).argmax())]
+    more = np.maximum(shown.structure[shown.index], 0.0)
+    result: Float64 = own / (1 + np.exp(-(np.minimum(more, 30.0) ** 2) / 2))
+    return result
+
+
+def _by_model(misfit: Float64, best: trial.Trial, rng: np.random.Generator) -> Float64:
+    """Return probabilities (n,) to be a single particle by misfits (n,) of the model that a trial came to."""
+    centre, spread = middle_and_spread(best.misfit[best.misfit <= np.median(best.misfit) * 2 + 0.05])
+    unit = max(spread, 1e-4)
+    value = np.arcsinh((misfit - centre) / unit)[:, None]
+    points = trial.parts(np.arange(len(value)), SAMPLE, rng)
+    parts = mixture(value[points], rng)
+    # Where the best patterns of the trial are, or nearer to nothing.
+    good = parts.mean[:, 0] <= 2.0
+    belongs = parts.probabilities(value)
+    result: Float64 = belongs[:, :-1][:, good].sum(axis=1)
+    # Less than is usual is no worse.
+    return np.where(misfit <= centre, np.maximum(result, 1 - belongs[:, -1]), result)
+
+
+def _selection(
+    dataset: Dataset,
+    experiment: Experiment,
+    wanted: Bool,
+    shown: _Seen,
+    belongs: Float64,
+    own: Float64,
+    model: Float64,
+    classes: Classes,
+) -> Selection:
+    count = len(dataset.images)
+    single, group = np.zeros(count), np.full(count, -1)
+    single[shown.index] = own
+    group[shown.index] = np.where(belongs.argmax(axis=1) < belongs.shape[1] - 1, belongs.argmax(axis=1), -1)
+    kept = (single >= 0.5) & wanted
+    if not kept.any():
+        raise InputError(
+            f"{dataset.source}: no pattern looks like a single particle; expected some alike in size and shape; "
+            "look at them by spilegate inspect --picture, or reconstruct with --set selection.mode=none"
+        )
+    found = shown.found
+    window = np.percentile(found.diameter_angstrom[kept], WINDOW)
+    inside = (found.diameter_angstrom >= window[0]) & (found.diameter_angstrom <= window[1])
+    reason = np.full(count, record.OTHER)
+    reason[inside & np.isfinite(model)] = record.UNFIT
+    reason[found.misfit <= EXPLAINED] = record.DROPLET
+    reason[experiment.weight <= 0] = record.STRANGE
+    reason[(experiment.weight <= 0) & (experiment.brightness <= DARKEST)] = record.BLANK
+    reason[~wanted] = record.ASKED
+    reason[kept] = record.SINGLE
+    sure = single[kept]
+    purity = float(sure.mean())
+    shows = experiment.weight > 0
+
+    def of(values: Float64) -> Float64:
+        return np.where(shows, values, 0.0)
+
+    lost = float(single[~kept & wanted].sum() / max(single[wanted].sum(), 1e-9))
+    return Selection(
+        single=single,
+        reason=reason,
+        photons=experiment.brightness * experiment.photons,
+        shown=shows,
+        compared=np.isfinite(model),
+        diameter_angstrom=of(found.diameter_angstrom),
+        aspect=of(found.aspect),
+        brightness=of(found.brightness),
+        misfit=of(found.misfit),
+        structure=of(shown.structure),
+        model_misfit=np.nan_to_num(model),
+        group=group,
+        label=np.where(shows, classes.label, -1),
+        class_means=classes.means,
+        class_extent=classes.extent,
+        window_angstrom=window,
+        purity=purity,
+        purity_error=float(np.sqrt((sure * (1 - sure)).sum()) / len(sure)),
+        lost=lost,
+        said=_said(reason, window, purity, found, kept),
+    )
+
+
+# Brightness, of the mean, below which a pattern shows nothing.
+DARKEST = 0.05
+
+
+def _said(reason: Int64, window: Float64, purity: float, found: spheroids.Spheroids, kept: Bool) -> str:
+    """Return the lines that say what was selected, and why other patterns were not."""
+    numbers = np.bincount(reason, minlength=len(record.REASONS))
+    lines = [
+        f"{numbers[0]} of {len(reason)} patterns kept as single particles, {100 * purity:.0f} % of them by estimate"
+    ]
+    lines += [f"{number} not: {what}" for number, what in zip(numbers[1:], record.REASONS[1:], strict=True) if number]
+    spread = float(np.std(np.log(found.diameter_angstrom[kept])))
+    lines.append(
+        f"spheroids of those kept: {window[0]:.4g} to {window[1]:.4g} angstrom (95 %), "
+        f"{np.exp(np.log(found.diameter_angstrom[kept]).mean()):.4g} with a spread of {100 * spread:.2g} %"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""How far patterns are from slices of a model, less what photon noise adds: about 0 where the model is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spilegate.backend import to_host
+from spilegate.generation.models import slicer
+from spilegate.geometry import orientations
+from spilegate.kernels.blocks import GROUP, pattern_bytes, tiles
+from spilegate.kernels.exact import Rows
+from spilegate.kernels.workers import Here
+from spilegate.patterns.experiment import Experiment
+from spilegate.records import Float32, Float64, State
+
+# No pixel is expected to be darker than this part of the mean one: the noise of dark ones is nothing to judge by.
+DARKEST = 0.05
+# Slices made at once [points].
+BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Misfits:
+    """How far patterns are from their slices; all (N_IMG,) float64.
+
+    misfit, error : mean squared deviation of patterns from their slices over the square, weighed by photons, less what
+        noise adds, and its standard deviation; photons : expected by the slices
+    """
+
+    misfit: Float64
+    error: Float64
+    photons: Float64
+
+
+def measure(experiment: Experiment, state: State, q_last: float) -> Misfits:
+    """Return how far all patterns are from the slices of a state at their orientations, on pixels up to a radius."""
+    experiment = experiment.at(state)
+    likelihood = experiment.pixels(q_last)
+    sampling = likelihood.sampling
+    model = slicer(experiment, state, sampling)
+    count, n_point = len(experiment.images), len(sampling.q)
+    step = max(1, BLOCK // (n_point * GROUP)) * GROUP
+    columns: list[tuple[Float64, Float64, Float64]] = []
+
+    for part in tiles(0, count, step):
+        sliced = to_host(model(orientations.matrices(state.quaternions[part])))
+        own = sliced[state.state[part], np.arange(sliced.shape[1])]
+        scale = state.scale[part]
+
+        def compare(here: Here, rows: slice, block: Any, own: Float32 = own, scale: Float64 = scale) -> tuple[Any, ...]:
+            xp = here.xp
+            counts = sampling.counts(block)
+            units = here.array(sampling.response) * xp.astype(here.array(scale[rows]), xp.float32)[:, None]
+            expected = xp.maximum(here.array(own[rows]), 0.0) * units + here.array(sampling.background)
+            expected = xp.maximum(expected, DARKEST * xp.mean(expected, axis=1)[:, None]) + 1e-6
+            # At the brightness that fits best.
+            expected *= (xp.sum(counts, axis=1) / xp.sum(expected, axis=1))[:, None] + 1e-9
+            total = xp.maximum(xp.sum(expected, axis=1), 1e-6)
+            misfit = xp.sum(((counts - expected) ** 2 - counts) / expected, axis=1) / total
+            error = xp.sqrt(xp.sum(2 + 1 / expected, axis=1)) / total
+            return tuple(xp.astype(row, xp.float64) for row in (misfit, error, total))
+
+        outputs = [Rows((), np.float64) for _ in range(3)]
+        images = experiment.images[part] if isinstance(experiment.images, np.ndarray) else experiment.images[part, ...]
+        row_bytes = pattern_bytes(sampling.n_pixel) + 24.0 * n_point
+        columns.append(
+            tuple(  # type: ignore[arg-type]
+                map(np.asarray, experiment.workers.run(
+                    compare, part.stop - part.start, outputs, tile=GROUP, split=[images], row_bytes=row_bytes
+                ))
+            )
+        )  # fmt: skip
+    return Misfits(*(np.concatenate(column) for column in zip(*columns, strict=True)))
