@@ -212,6 +212,9 @@ class Progress:
 class Watcher(Protocol):
     """What hangs on the loop: progress lines, checkpoints, figures. It sees everything and changes nothing."""
 
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Take note that a stage of a generation, of so many, begins."""
+
     def stage(self, progress: Progress) -> None:
         """Take note that a stage has ended."""
 

@@ -267,7 +267,12 @@ class ComputeOptions(_Options):
 
 
 class Settings(_Options):
-    """All options of a reconstruction."""
+    """All options of a reconstruction; `scripts/REFERENCE.md` has them with their meaning and defaults.
+
+    >>> settings = sg.Settings(seed=3, prepare={"diameter_angstrom": 65.0})
+    >>> settings.prepare.diameter_angstrom, settings.matching.method
+    (65.0, 'polar')
+    """
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random number of the run.")
     symmetry: Annotated[str, AfterValidator(symmetry_name)] = Field(

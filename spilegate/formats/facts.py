@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,6 +195,22 @@ class Some:
         runs = np.split(which, np.flatnonzero(np.diff(which) != 1) + 1)
         read = [np.asarray(self._values[slice(int(run[0]), int(run[-1]) + 1)]) for run in runs if len(run)]
         return np.concatenate(read) if read else np.zeros((0, *self.shape[1:]), self.dtype)
+
+
+class Told:
+    """Patterns of a stack; whoever waits for them is told how many were read. told : called with that, and with all."""
+
+    def __init__(self, values: Values, told: Callable[[int, int], None]) -> None:
+        self._values, self._told, self._read, self._lock = values, told, 0, threading.Lock()
+        self.shape, self.dtype, self.chunks = values.shape, values.dtype, values.chunks
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        """Return some of them."""
+        block = np.asarray(self._values[part])
+        with self._lock:
+            self._read += len(block)
+            self._told(self._read, self.shape[0])
+        return block
 
 
 def bad_to_levels(bad: Bool) -> UInt8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.formats import faults, masks, pixels, sources
-from spilegate.formats.facts import Some
+from spilegate.formats.facts import Some, Told
 from spilegate.formats.flat import AUTO
 from spilegate.formats.looking import Look, look
 from spilegate.formats.reading import FEWEST_PATTERNS, Layout, Options, Patterns, read_patterns
@@ -21,11 +22,19 @@ from spilegate.records import NEVER, Dataset, Int64
 __all__ = ["Look", "describe", "look", "read"]
 
 
-def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = None, **options: Any) -> Dataset:
+def read(
+    path: Path,
+    *,
+    workers: Workers | None = None,
+    which: Int64 | None = None,
+    told: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Dataset:
     """Read patterns and where their pixels lie; the truth, if any, is not looked at.
 
     workers : every one of them reads its own patterns; this process's one thread if left out
     which : (n,) int64, numbers of the patterns to read; all if left out
+    told : called with how many patterns have been read, of how many; those that are read twice count twice
     options : of `reading.Options`
         binning : blocks of binning x binning pixels are summed into one
         q_min, q_max : pixels with |q| outside get level 2 in the mask [1/angstrom]
@@ -49,11 +58,19 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
         if which is not None:
             some = Some(layout.stack.dataset, which)
             layout = replace(layout, stack=replace(layout.stack, dataset=some))
-        count, *panels = layout.stack.shape
-        if count < FEWEST_PATTERNS:
-            raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
-        shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
-        patterns = read_patterns(layout, how, workers or Threads(1), keep=True)
+        if told is not None:
+            layout = replace(layout, stack=replace(layout.stack, dataset=Told(layout.stack.dataset, told)))
+        return read_layout(layout, how, workers)
+
+
+def read_layout(layout: Layout, how: Options, workers: Workers | None = None) -> Dataset:
+    """Read patterns whose layout is known; layout : of a file that is open, or of arrays."""
+    path = layout.path
+    count, *panels = layout.stack.shape
+    if count < FEWEST_PATTERNS:
+        raise InputError(f"{path}: {count} patterns; expected at least {FEWEST_PATTERNS}; merge more runs")
+    shape = pixels.binned_shape((panels[0], panels[1], panels[2]), how.binning, path)
+    patterns = read_patterns(layout, how, workers or Threads(1), keep=True)
     if patterns.problem:
         raise InputError(f"{path}: {layout.stack.name}: {patterns.problem}")
     mask, background, response = patterns.way.mask, patterns.background, layout.response
