@@ -35,6 +35,7 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
             taken for photons
         broken_pixels : never used are pixels without a value in all patterns ("always"; those in some are refused), in
             any ("ever") or in more than half ("mend"; where others lack one, the data set says: to be mended)
+        saturated : whether values in ADU that saturation spoils are none
         dataset : of the patterns; mask_file : in place of the mask beside them
         detector : where the pixels of Dragonfly's photons lie; geometry : where those of others do
         wavelength_angstrom or photon_energy_ev, distance_m, pixel_um, centre : what the file does not say

@@ -37,6 +37,7 @@ class Options:
     photon_unit: float | None = None
     adu_per_photon: Given = "auto"
     broken_pixels: kinds.Broken = "always"
+    saturated: bool = True
     dataset: str | None = None
     detector: str | None = None
     geometry: str | None = None
@@ -191,7 +192,9 @@ def _first(layout: Layout, options: Options, allowed: Bool) -> Pass:
         adu_per_photon=given,
         where=f"{layout.path}: {layout.stack.name}",
     )
-    first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options), options.broken_pixels)
+    judged = allowed & ~rule.broken if options.saturated else None
+    mask = layout.mask(rule.broken, options)
+    first = Pass(layout.stack, rule, options.binning, mask, options.broken_pixels, judged)
     if not rule.counts:
         return first
     spare = SPARE if len(sample) < layout.stack.shape[0] else 1.0
