@@ -27,8 +27,8 @@ BLOCK_BYTES = 8 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
 SPARSE_GAIN = 2
 # What values are is told by so many patterns from so many places, fewer if they are large, and checked by all.
-SAMPLE, FEWEST_SAMPLED, FEWEST_PLACES = 64, 16, 4
-SAMPLE_BYTES = 64 << 20
+SAMPLE, FEWEST_SAMPLED, FEWEST_PLACES = 64, 12, 4
+SAMPLE_BYTES = 48 << 20
 # Lists are longer than those of the sample by this factor, so that patterns are hardly ever read again.
 SPARE = 1.25
 # The sample may be wrong about broken pixels, about the unit, and about the length.
@@ -119,7 +119,7 @@ class Found:
     """What a pass over all patterns found.
 
     images : patterns, spread over the workers; None if they were not to be kept
-    faults, digests : (N_IMG,) and (N_IMG, 32) uint8
+    faults, digests : (N_IMG,) and (N_IMG, 32) uint8; digests are 0 where patterns are not kept
     totals : (N_IMG,) [photons or intensity units], on the pixels used
     negative : (N_IMG,) values below 0 on the pixels used; whole : (N_IMG,) bool, whether the others are whole numbers
     length : (N_IMG,) entries of the list of photons
@@ -224,7 +224,9 @@ class Pass:
         """Return the sums over blocks of pixels (n, N_PIX) of patterns (n, panels, y, x), 0 where values are lost."""
         result: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
         if self.binning > 1:
-            result = blocks(result, self.binning).sum((2, 4))
+            # One axis after the other is several times as fast.
+            result = result.reshape(len(result), -1, self.binning, result.shape[2]).sum(2)
+            result = result.reshape(*result.shape[:2], -1, self.binning).sum(3)
         result = result.reshape(len(block), -1)
         if self.broken == "mend" and lost.any():
             gaps = self.lacking(lost)
@@ -254,7 +256,7 @@ class Pass:
                 nothing = [np.zeros(shape, getattr(o, "dtype", float)) for shape, o in zip(rows, outputs, strict=True)]
                 nothing[10][:] = True
                 return (*nothing[:11], *(here.array(patterns) for patterns in nothing[11:]))
-            patterns, *seen = self._look(block)
+            patterns, *seen = self._look(block, digested=keep)
             seen.append(np.zeros(number, np.bool_))
             return (*seen, here.array(self._kept(patterns, seen[5]))) if keep else tuple(seen)
 
@@ -263,20 +265,25 @@ class Pass:
             self.stack.refuse(int(np.argmax(unreadable)))
         return Found(found[11] if keep else None, *seen)
 
-    def _look(self, block: NDArray[Any]) -> list[NDArray[Any]]:
+    def _look(self, block: NDArray[Any], *, digested: bool) -> list[NDArray[Any]]:
         """Return patterns (n, N_PIX) and what else `Found` tells of them, in its order."""
-        digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
+        digests = np.zeros((len(block), 32), np.uint8)
+        if digested:
+            for row, pattern in zip(digests, block, strict=True):
+                row[:] = np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8)
         patterns, lost, whole, negative, spoilt = self.numbers(block)
         totals = patterns.sum(1, dtype=np.float64)
         faults = np.where(totals > 0, 0, EMPTY).astype(np.uint8)
         needed = entries(patterns) if self.rule.counts else np.zeros(len(block))
-        alive, times, gaps = np.count_nonzero(block, axis=0), np.zeros(block.shape[1:]), np.zeros(len(block))
+        hit, gaps = block != 0, np.zeros(len(block))
+        times: NDArray[Any] = np.zeros(block.shape[1:], np.uint8)
         if lost.any():
             gaps = self.lacking(lost).sum(1, dtype=np.float64)
             if self.broken != "mend":
                 faults[gaps > 0] = BROKEN
-            alive, times = ((block != 0) & ~lost).sum(0), lost.sum(0)
-        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, gaps, spoilt, times, alive]
+            hit, times = hit & ~lost, lost.sum(0, dtype=np.int32)
+        alive = hit.sum(0, dtype=np.int32)
+        return [patterns, faults, digests, totals, negative, whole, needed, gaps, spoilt, times, alive]
 
     def _kept(self, patterns: Float32, needed: Float64) -> NDArray[Any]:
         """Return patterns (n, N_PIX) as they are kept; if any needs more entries than there are, all are read again."""

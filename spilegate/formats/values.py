@@ -190,7 +190,9 @@ def guess(
         eps = precision(values.dtype)
         number = values[values >= 0].astype(np.float64) / photon_unit
         return Rule(codes, broken, photon_unit, negative <= RARE and bool(whole(number, eps).all()))
-    adu = readout.decided(sample, chosen & ~lost, adu_per_photon, negative=negative > RARE, where=where)
+    adu = None
+    if adu_per_photon != "none" and (adu_per_photon != "auto" or negative > RARE):
+        adu = readout.decided(sample, chosen & ~lost, adu_per_photon, where=where)
     if adu is not None:
         return Rule(codes, broken, adu.gain, counts=True, adu=adu)
     return Rule(codes, broken, 1.0 if unit is None else unit, unit is not None)
