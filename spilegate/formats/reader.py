@@ -62,6 +62,7 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
         background = np.where(mask == NEVER, 0.0, masks.bin_background(background, how.binning).ravel())
     if response is not None:
         response = pixels.blocks(response, how.binning).mean((2, 4)).ravel()
+    area = None if patterns.area is None else pixels.blocks(patterns.area, how.binning).mean((2, 4)).ravel()
     return Dataset(
         patterns.found.images,
         pixels.bin_positions(layout.q, how.binning, layout.wavelength).reshape(-1, 3),
@@ -78,7 +79,9 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
         layout.origin,
         None if layout.flat is None else layout.flat.centre,
         how.binning,
-        *patterns.missing,
+        patterns.missing[0],
+        patterns.missing[1],
+        area,
     )
 
 
@@ -92,6 +95,8 @@ def _digest(layout: Layout, patterns: Patterns) -> str:
         digest.update(masks.BACKGROUND.encode() + patterns.background.tobytes())
     if layout.response is not None:
         digest.update(b"response" + layout.response.tobytes())
+    if patterns.area is not None:
+        digest.update(b"area" + patterns.area.tobytes())
     return digest.hexdigest()
 
 
