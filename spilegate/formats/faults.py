@@ -54,6 +54,11 @@ def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np
             f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way, found)}){often}: never used"
         )
         lines.append(text)
+    if way.rule.scatter is not None and way.rule.counts:
+        lines.append(
+            f"values of a pixel scatter by {way.rule.scatter:.2g} of what photons would: if they are ADU on a "
+            "pedestal, take it off, pixel by pixel (the mean of frames without light)"
+        )
     some = np.flatnonzero(found.spoilt)
     if len(some):
         number = f"{found.spoilt.sum():.0f} values in {len(some)} of {len(found.spoilt)} patterns"
