@@ -41,6 +41,7 @@ class Facts:
     positions : (panels, y, x, 3) float64 [m], from the sample: x to the left and y up as the beam sees it, z along it
     levels : (panels, y, x); background : (panels, y, x) [as the values, per pattern]
     response : (panels, y, x), what pixels count of what they would at the beam
+    agipd : whether panels are modules of AGIPD, of which some rows are twice as wide
     modules : which of the detector's modules the panels are, from 0; sense : what values of the mask say, in words
     origin : what they came from; remarks : what was decided that nobody asked for, a line each
     """
@@ -55,6 +56,7 @@ class Facts:
     levels: UInt8 | None = None
     background: Float64 | None = None
     response: Float64 | None = None
+    agipd: bool = False
     modules: tuple[int, ...] | None = None
     origin: Origin = field(default_factory=Origin)
     sense: str = ""

@@ -44,6 +44,7 @@ def read(
             taken for photons
         broken_pixels : never used are pixels without a value in all patterns ("always"; those in some are refused), in
             any ("ever") or in more than half ("mend"; where others lack one, the data set says: to be mended)
+        saturated : whether values in ADU that saturation spoils are none
         dataset : of the patterns; mask_file : in place of the mask beside them
         detector : where the pixels of Dragonfly's photons lie; geometry : where those of others do
         wavelength_angstrom or photon_energy_ev, distance_m, pixel_um, centre : what the file does not say
@@ -78,6 +79,7 @@ def read_layout(layout: Layout, how: Options, workers: Workers | None = None) ->
         background = np.where(mask == NEVER, 0.0, masks.bin_background(background, how.binning).ravel())
     if response is not None:
         response = pixels.blocks(response, how.binning).mean((2, 4)).ravel()
+    area = None if patterns.area is None else pixels.blocks(patterns.area, how.binning).mean((2, 4)).ravel()
     return Dataset(
         patterns.found.images,
         pixels.bin_positions(layout.q, how.binning, layout.wavelength).reshape(-1, 3),
@@ -94,7 +96,9 @@ def read_layout(layout: Layout, how: Options, workers: Workers | None = None) ->
         layout.origin,
         None if layout.flat is None else layout.flat.centre,
         how.binning,
-        *patterns.missing,
+        patterns.missing[0],
+        patterns.missing[1],
+        area,
     )
 
 
@@ -108,6 +112,8 @@ def _digest(layout: Layout, patterns: Patterns) -> str:
         digest.update(masks.BACKGROUND.encode() + patterns.background.tobytes())
     if layout.response is not None:
         digest.update(b"response" + layout.response.tobytes())
+    if patterns.area is not None:
+        digest.update(b"area" + patterns.area.tobytes())
     return digest.hexdigest()
 
 
