@@ -32,8 +32,8 @@ FEWEST_SPECKLES = 1.5
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
 SAMPLE, FEWEST, LEAST = 4000, 100, 0.03
-# Unit of misfits of a model; rounds of another trial with what the best one explains of so many patterns, this likely.
-MODEL_UNIT = 0.02
+# Unit of misfits of a model, and standard deviations of the best ones within which others count; rounds of another trial with what the best one explains of so many patterns, this likely.
+MODEL_UNIT, NEAR = 0.02, 6.0
 ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
@@ -185,10 +185,16 @@ def _again(
 
 
 def by_misfit(misfit: Float64, rng: np.random.Generator) -> Float64:
-    """Return probabilities (n,) of patterns to be of the model that they are off by misfits (n,)."""
+    """Return probabilities (n,) of patterns to be of the model that they are off by misfits (n,).
+
+    The second mixture is of those near the smallest misfits alone: how those far off are spread says nothing there.
+    """
     value = np.arcsinh(misfit / MODEL_UNIT)[:, None]
-    points = trial.parts(np.arange(len(value)), SAMPLE, rng)
-    found = mixture(value[points], rng)
+    points = value[trial.parts(np.arange(len(value)), SAMPLE, rng)]
+    found = mixture(points, rng)
+    first = int(np.argmin(found.mean[:, 0]))
+    near = found.mean[first, 0] + NEAR * np.sqrt(found.covariance[first, 0, 0])
+    found = mixture(points[points[:, 0] < near], rng)
     deviation = np.sqrt(found.covariance[:, 0, 0])
     # The group of the smallest misfits, and those that it runs into.
     order = np.argsort(found.mean[:, 0], kind="stable")
@@ -202,6 +208,7 @@ def by_misfit(misfit: Float64, rng: np.random.Generator) -> Float64:
     result: Float64 = belongs[:, good].sum(axis=1)
     # Less than is usual is no worse.
     result[value[:, 0] < found.mean[order[0], 0]] = 1.0
+    result[value[:, 0] >= near] = 0.0
     return result
 
 
