@@ -32,7 +32,8 @@ FEWEST_SPECKLES = 1.5
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
 SAMPLE, FEWEST, LEAST = 4000, 100, 0.03
-# Unit of misfits of a model, and standard deviations of the best ones within which others count; rounds of another trial with what the best one explains of so many patterns, this likely.
+# Unit of misfits of a model, and standard deviations of the best ones within which others count; rounds of another
+# trial with what the best one explains of so many patterns, this likely.
 MODEL_UNIT, NEAR = 0.02, 6.0
 ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
