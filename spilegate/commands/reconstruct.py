@@ -193,6 +193,11 @@ def _closing(job: Job, summary: dict[str, Any]) -> str:
     background = summary["background"]
     if background["fraction"]:
         parts.append(f"background {background['fraction']:.1%} of the counts ({background['source']})")
+    differ = summary["differ"]
+    if differ["size"]:
+        parts.append(f"sizes differ by {differ['size']:.1%} (standard deviation)")
+    if differ["centre_pixels"]:
+        parts.append(f"the beam moves by {differ['centre_pixels']:.2f} pixels")
     if not summary["converged"]:
         parts.append(f"not converged ({summary['convergence']})")
     parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
