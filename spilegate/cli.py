@@ -18,6 +18,7 @@ from spilegate.commands.arguments import (
     Assembly,
     Assignments,
     BackendOption,
+    BackgroundFrom,
     Config,
     Data,
     Debug,
@@ -143,6 +144,7 @@ def reconstruct(
     diameter_angstrom: Diameter = None,
     symmetry: Symmetry = None,
     half_sets: HalfSets = None,
+    background_from: BackgroundFrom = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in DIR, if there is one.")
     ] = False,
@@ -161,6 +163,7 @@ def reconstruct(
     shorthands = {
         **shorthands_of(lacking),
         "--seed": ("seed", seed),
+        "--background-from": ("prepare.background_from", background_from),
         **particle_shorthands(diameter_angstrom, symmetry, half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)

@@ -92,6 +92,10 @@ class PrepareOptions(_Options):
         "auto",
         description="Background: the file's, or estimated from how patterns differ in brightness; auto: either.",
     )
+    background_from: str | None = Field(
+        None,
+        description="File of the background, as misses show it: HDF5 with `background`, or .npy; counts per pattern.",
+    )
     polarisation: Literal["none", "horizontal", "vertical"] = Field(
         "none", description="Divide by the polarisation factor of a beam polarised this way."
     )

@@ -48,3 +48,7 @@ HalfSets = Annotated[
     bool | None,
     typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
 ]
+BackgroundFrom = Annotated[
+    str | None,
+    typer.Option("--background-from", metavar="FILE", help="The background, as misses show it: HDF5 or .npy."),
+]

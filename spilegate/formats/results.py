@@ -168,7 +168,8 @@ def write_lists(folder: Path, state: State) -> set[str]:
 def write_orientations(path: Path, state: State, origin: Origin | None = None, *, force: bool = False) -> None:
     """Write what is known of every pattern.
 
-    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; and, as NeXus has it, a group of
+    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; `size` (N_IMG,) and `shift`
+    (N_IMG, 2) where patterns differ in these; and, as NeXus has it, a group of
     links to them, of which browsers show the distances. What patterns came from, if that is known, is in `origin`.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
@@ -181,6 +182,9 @@ def write_orientations(path: Path, state: State, origin: Origin | None = None, *
         "distance": "misfit of the slice: 0 is perfect, 1 no better than the mean of all patterns",
         "state": "conformation, from 0",
     }
+    if len(state.size):
+        meaning["size"] = "of the particle, over that of density.mrc: a pattern samples at size R^T (q - shift)"
+        meaning["shift"] = "of the beam, along q_x and q_y, in 1/angstrom"
     with files.replacing_hdf5(Path(path), force=force) as file:
         file.attrs.update(NX_class="NXroot", default="entry", creator="spilegate", creator_version=__version__)
         entry = file.create_group("entry")
@@ -191,7 +195,8 @@ def write_orientations(path: Path, state: State, origin: Origin | None = None, *
         for name, text in meaning.items():
             found = file.create_dataset(name, data=getattr(state, name))
             # All are numbers without a unit, which NeXus says by an empty one.
-            found.attrs.update(meaning=text, long_name=name, units="", target=f"/{name}")
+            unit = "1/angstrom" if name == "shift" else ""
+            found.attrs.update(meaning=text, long_name=name, units=unit, target=f"/{name}")
             patterns[name] = found
         if origin is not None and origin.values:
             origins.write(file.create_group(origins.GROUP), origin)

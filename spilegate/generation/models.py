@@ -16,6 +16,7 @@ from spilegate.backend import array_module
 from spilegate.errors import InputError
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
+from spilegate.geometry.seeing import Seeing
 from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here
 from spilegate.likelihood.sampling import Sampling
@@ -69,6 +70,7 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
             len(start),
             plan.size,
             plan.voxel_angstrom,
+            seeing=Seeing(state.size, state.shift) if len(state.size) else None,
             workers=experiment.workers,
         )
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from spilegate.generation import seen
 from spilegate.generation.models import Figures, slicer
 from spilegate.geometry import orientations, symmetry
 from spilegate.likelihood.sampling import Sampling
@@ -99,6 +100,10 @@ def refine(
     measured there, and what is not measured fits nothing.
     """
     experiment = experiment.at(state)
+    largest_turn = LARGEST_TURN * plan.view_spacing
+    asked = seen.asked(experiment, plan, state, options.refine_iterations, largest_turn)
+    state = seen.freed(experiment, state, asked.spread)
+    experiment = experiment.at(state)
     state, candidates = _comparable(experiment, state, candidates)
     likelihood = experiment.pixels(plan.q_match)
     refined = refining.refine(
@@ -109,10 +114,14 @@ def refine(
         state.voxel_angstrom,
         shortlist(state, candidates, np.degrees(plan.view_spacing), rng),
         iterations=options.refine_iterations,
-        largest_turn=LARGEST_TURN * plan.view_spacing,
+        largest_turn=largest_turn,
         alike=alike(state, likelihood.sampling),
+        seeing=seen.seeing_in(state),
+        spread=seen.spread_in(state),
         workers=experiment.workers,
     )
+    if len(state.size):
+        state = seen.after(state, refined, asked.inflation)
     return settled(
         experiment,
         plan,
@@ -178,7 +187,8 @@ def settled(
         "outliers": float((~good).sum()),
     }
     scale = scale / scale[good].mean()
-    background = experiment.background(scale, weight)
+    # Where sizes differ, brightness does not go with the counts of every ring alike.
+    background = None if state.size_spread else experiment.background(scale, weight)
     merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
     state = replace(
         state,

@@ -30,6 +30,11 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     background = summary["background"]
     if background["fraction"]:
         found.append(("background", f"{background['fraction']:.1%} of the counts ({background['source']})"))
+    differ = summary["differ"]
+    if differ["size"]:
+        found.append(("sizes", f"differ by {differ['size']:.1%} (standard deviation)"))
+    if differ["centre_pixels"]:
+        found.append(("beam", f"moves by {differ['centre_pixels']:.2f} pixels (standard deviation)"))
     found.append(("time, memory", f"{summary['seconds']['total']:.1f} s, {summary['peak_memory_mib']:.0f} MiB"))
     return found
 
