@@ -74,7 +74,7 @@ def read(path: Path, *, workers: Workers | None = None, which: Int64 | None = No
         faults.taken_for(patterns.way),
         patterns.remarks,
         response,
-        layout.origin,
+        layout.origin if which is None else layout.origin.some(which, path.name),
         None if layout.flat is None else layout.flat.centre,
         how.binning,
         *patterns.missing,
