@@ -110,7 +110,6 @@ app = typer.Typer(
     cls=Front,
     name="spilegate",
     help="From single-particle X-ray diffraction patterns at unknown orientations to the particle's 3-D density.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

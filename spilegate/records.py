@@ -79,6 +79,7 @@ class Dataset:
     origin : what every pattern came from
     beam : (row, column) where the beam goes through a flat detector, in pixels of the file; None where every pixel has
         a position of its own; binning : pixels of the file along an edge of one of these
+    area : (N_PIX,) float64, what pixels count of what most do, some being larger; None if all are alike
     missing_pattern, missing_pixel : (n,) int64, values that single patterns lack, by pattern; they are 0 in `images`
     """
 
@@ -99,6 +100,7 @@ class Dataset:
     binning: int = 1
     missing_pattern: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     missing_pixel: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: Float64 | None = None
 
 
 def misshapen(record: object, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, str, str]]:
@@ -211,6 +213,9 @@ class Progress:
 
 class Watcher(Protocol):
     """What hangs on the loop: progress lines, checkpoints, figures. It sees everything and changes nothing."""
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Take note that a stage of a generation, of so many, begins."""
 
     def stage(self, progress: Progress) -> None:
         """Take note that a stage has ended."""

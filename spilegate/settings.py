@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 # The options that a reader of patterns needs.
 READING = (
-    "binning", "q_min", "q_max", "mask", "photon_unit", "adu_per_photon", "broken_pixels", "dataset", "detector",
-    "geometry", "mask_file", "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
+    "binning", "q_min", "q_max", "mask", "photon_unit", "adu_per_photon", "broken_pixels", "saturated", "dataset",
+    "detector", "geometry", "mask_file", "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
 )  # fmt: skip
 
 
@@ -116,6 +116,9 @@ class PrepareOptions(_Options):
             "Pixels never used: those without a value in more than half of the patterns, others get what is expected "
             "(mend); in all, others are refused (always); or in any (ever)."
         ),
+    )
+    saturated: bool = Field(
+        default=True, description="Values in ADU that saturation spoils in single patterns are none: plateaus, streaks."
     )
     dataset: str | None = Field(None, description="Patterns of an HDF5 file that has several datasets of them.")
     detector: str | None = Field(
@@ -267,7 +270,12 @@ class ComputeOptions(_Options):
 
 
 class Settings(_Options):
-    """All options of a reconstruction."""
+    """All options of a reconstruction; `scripts/REFERENCE.md` has them with their meaning and defaults.
+
+    >>> settings = sg.Settings(seed=3, prepare={"diameter_angstrom": 65.0})
+    >>> settings.prepare.diameter_angstrom, settings.matching.method
+    (65.0, 'polar')
+    """
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random number of the run.")
     symmetry: Annotated[str, AfterValidator(symmetry_name)] = Field(

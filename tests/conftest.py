@@ -130,9 +130,13 @@ class Diary:
     """A watcher that remembers."""
 
     def __init__(self) -> None:
+        self.begun: list[str] = []
         self.stages: list[Progress] = []
         self.states: list[State] = []
         self.halves: dict[int, Diary] = {}
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:  # noqa: ARG002 - stages are enough
+        self.begun.append(stage)
 
     def stage(self, progress: Progress) -> None:
         self.stages.append(progress)

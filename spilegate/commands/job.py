@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spilegate import __version__
 from spilegate.commands.choice import ALL, Choice
 from spilegate.records import Dataset
+from spilegate.report import saving
 from spilegate.report.files import CHECKPOINT, FINDINGS
 from spilegate.settings import Settings
 
@@ -38,9 +38,4 @@ class Job:
 
     def attributes(self, dataset: Dataset) -> dict[str, Any]:
         """Return what a checkpoint says about the run it belongs to."""
-        return {
-            "version": __version__,
-            "seed": self.settings.seed,
-            "digest": dataset.digest,
-            "settings": self.settings.model_dump_json(),
-        }
+        return saving.attributes(self.settings, dataset)

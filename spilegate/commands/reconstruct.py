@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.forecast.memory import check_host_memory
 from spilegate.formats import files, record, results
-from spilegate.formats import summary as summaries
 from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
 from spilegate.kernels.workers import Threads
@@ -23,12 +23,12 @@ from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
+from spilegate.report import closing, saving
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import FIGURES, REPORT, SUMMARY, write_curve
-from spilegate.report.methods import METHODS, write_methods
+from spilegate.report.files import FIGURES, REPORT
 from spilegate.report.progress import Monitor
-from spilegate.report.summary import Clock, Run, summarise
+from spilegate.report.summary import Clock, Run
 
 
 def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, log: Path | None) -> None:
@@ -50,9 +50,10 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             # Before a checkpoint is read that another run would go on from, and before the user has waited.
             workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and can_resume(job)
-        dataset = beam.read(job.data, **settings.prepare.reading, workers=workers)
+        dataset = beam.read(job.data, **settings.prepare.reading, workers=workers, told=told(out, "reading patterns"))
         job.choice.check(dataset)
         state, notes = resumed(job, dataset) if resumes else (None, {})
+        out.live.show("looking at the patterns")
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)
         # Where values were mended, the patterns as they were read are not needed any more.
@@ -100,9 +101,10 @@ def _reconstruct(
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
+        out.live.show("writing the results")
         finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
-        summary = _write(job, finished, clock)
-        out.line(_closing(job, summary), "bold green")
+        summary = saving.write(job.folder, finished, clock)
+        out.table("what came out", closing.rows(summary))
         if len(summary["populations"]) > 1:
             out.line(_states(summary["populations"]), "bold")
             for k in (k for k, part in enumerate(summary["populations"]) if not part):
@@ -111,6 +113,7 @@ def _reconstruct(
         for k, group in enumerate(summary["looks"]):
             if group and group["name"] != "C1":
                 out.line(_looks(group, f"state {k}" if len(summary["looks"]) > 1 else "it"))
+        out.line(f"results in {job.folder}", "bold green")
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
@@ -121,7 +124,9 @@ def _reconstruct(
         what = files.unwritten(job.folder, error) if isinstance(error, OSError) else error
         raise InputError(f"{what}; {_how_to_go_on(job, monitor, 'stopped')}") from error
     try:
+        out.live.show("drawing")
         problem = drawing.finish()
+        out.live.clear()
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
@@ -130,41 +135,9 @@ def _reconstruct(
         out.line(f"to look at: {job.folder / REPORT}")
 
 
-def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
-    """Write the last checkpoint, the results and the summary, and return the summary."""
-    record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
-    record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
-    certainty, workers = finished.result.certainty, finished.experiment.workers
-    written = results.write_results(
-        job.folder,
-        finished.result.state,
-        job.data,
-        half_maps=certainty.half_maps,
-        origin=finished.dataset.origin,
-        threads=workers.threads,
-    )
-    for name, curves in (
-        ("half_set", certainty.half_set_fsc),
-        ("half_set_plain", certainty.half_set_fsc_plain),
-        ("prtf", certainty.prtf),
-    ):
-        for state, curve in enumerate(curves):
-            written |= write_curve(job.folder, name, certainty.q, curve, state)
-    clock.lap("write")
-    summary = summarise(finished, clock) | _earlier_evaluation(job)
-    results.write_summary(job.folder / SUMMARY, summary)
-    write_methods(job.folder, summary)
-    results.remove_left_over(job.folder, {*written, METHODS})
-    return summary
-
-
-def _earlier_evaluation(job: Job) -> dict[str, Any]:
-    """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
-    try:
-        known, _ = summaries.read(job.folder / SUMMARY)
-    except InputError:
-        return {}
-    return {} if known.evaluation is None else {"evaluation": known.evaluation}
+def told(out: Output, what: str) -> Callable[[int, int], None]:
+    """Return what shows how many patterns have been read; those that are read a second time begin anew."""
+    return lambda done, total: out.live.count(what, (done - 1) % total + 1, total)
 
 
 def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:
@@ -182,25 +155,6 @@ def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | 
     if hot or mended:
         what += f", {hot} hot pixels left out, {mended} values hot in one pattern mended"
     return what if state is None else f"{what}, resumed after generation {state.generation}"
-
-
-def _closing(job: Job, summary: dict[str, Any]) -> str:
-    """Return the line that says what came out."""
-    merits = summary["figures_of_merit"]
-    parts = [
-        f"{label} {merits[name]:.3g}"
-        for name, label in (("mean_distance", "distance"), ("moved", "moved"), ("phasing_r", "R"))
-        if name in merits
-    ]
-    if summary["outliers"]:
-        parts.append(f"{len(summary['outliers'])} outliers")
-    background = summary["background"]
-    if background["fraction"]:
-        parts.append(f"background {background['fraction']:.1%} of the counts ({background['source']})")
-    if not summary["converged"]:
-        parts.append(f"not converged ({summary['convergence']})")
-    parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
-    return f"results in {job.folder}: {', '.join(parts)}"
 
 
 def _states(populations: list[float]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
+from spilegate.commands.reconstruct import told
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.formats import files, record, results
@@ -36,7 +37,8 @@ def run(data: Path, folder: Path, settings: Settings, *, force: bool, quiet: boo
     with Output(quiet=quiet, log=log, folder=folder) as out, Lock(folder, f"--output {folder}") as lock:
         if force and folder.is_dir():
             lock.take()
-        dataset = beam.read(data, **settings.prepare.reading)
+        dataset = beam.read(data, **settings.prepare.reading, told=told(out, "reading patterns"))
+        out.live.show("looking at the patterns")
         # Patterns that cannot be used are refused here, before --force loses anything.
         experiment = prepare(dataset, settings)
         results.claim_output(folder, lock=lock, force=force, resume=False, leaves=results.SELECTION)
@@ -83,7 +85,7 @@ def change(
     with Output(quiet=quiet, log=log, folder=folder) as out, Lock(folder, f"--output {folder}") as lock:
         lock.take()
         before, attributes = record.load_record(path, Selection)
-        dataset = beam.read(data, **settings.prepare.reading)
+        dataset = beam.read(data, **settings.prepare.reading, told=told(out, "reading patterns"))
         if attributes.get("digest") != dataset.digest:
             raise InputError(
                 f"{path}: a selection of {attributes.get('file')}, and not of the patterns in {data}, or of these read "

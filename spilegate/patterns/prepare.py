@@ -247,6 +247,8 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
                 "prepare.solid_angle besides; leave them out"
             )
         seen = dataset.response
+    elif dataset.area is not None:
+        seen = seen * dataset.area
     return Detector(
         dataset.q,
         dataset.mask == 0,

@@ -11,6 +11,7 @@ import numpy as np
 from spilegate.formats import files
 from spilegate.records import Bool, Float32, Float64, Int64
 from spilegate.report.page import gallery_page, shell
+from spilegate.selection.record import REASONS, Selection
 
 GALLERY = "gallery.html"
 
@@ -23,6 +24,7 @@ class Gallery:
 
     source : the file of the patterns, for messages
     means : (K, P, P) float32 [photons per pixel, or what patterns are in], NaN where nothing is measured
+    logarithms : whether means are logarithms, from 0 to 1
     kinds : (K,) what each class is of, such as "single particles", "several", "empty"
     member : (N,) int64, the class of each pattern, -1 for none
     kept : (N,) bool, what is proposed; reasons : (N,) why a pattern is left out, "" for those kept
@@ -42,6 +44,7 @@ class Gallery:
     photons: Float64
     examples: Float32
     example_of: Int64
+    logarithms: bool = False
 
     @property
     def counts(self) -> Int64:
@@ -62,6 +65,35 @@ class Gallery:
             yield f"example_of: {len(self.example_of)}; expected {len(self.examples)}, one for each example"
         if len(self.example_of) and not (self.example_of.min() >= 0 and self.example_of.max() < count):
             yield f"example_of: up to {self.example_of.max()}; expected numbers of patterns, below {count}"
+
+
+def of_selection(selection: Selection, source: str, examples: Float32, example_of: Int64) -> Gallery:
+    """Return the gallery of a selection; a class is of what most of its patterns are.
+
+    source : the file of the patterns; examples : (n, P, P) some of them, example_of : (n,) int64, their numbers
+    """
+    return Gallery(
+        source=source,
+        means=selection.class_means,
+        kinds=[_kind(selection.reason[selection.label == k]) for k in range(len(selection.class_means))],
+        member=selection.label,
+        kept=selection.kept,
+        reasons=["" if kept else why for kept, why in zip(selection.kept, selection.words(), strict=True)],
+        single=selection.single,
+        diameter_angstrom=np.where(selection.diameter_angstrom > 0, selection.diameter_angstrom, np.nan),
+        photons=selection.photons,
+        examples=examples,
+        example_of=example_of,
+        logarithms=True,
+    )
+
+
+def _kind(reasons: Int64) -> str:
+    """Return what most patterns of a class are, and which part of them."""
+    if not len(reasons):
+        return "no patterns"
+    number = np.bincount(reasons, minlength=len(REASONS))
+    return f"{REASONS[int(number.argmax())]} ({number.max() / len(reasons):.0%})"
 
 
 def write_gallery(path: Path, gallery: Gallery) -> None:

@@ -8,33 +8,18 @@ from spilegate.backend import to_host
 from spilegate.kernels.events import dense
 from spilegate.records import NEVER, Dataset, Float32, Float64, Int64
 from spilegate.report.assembling import assembled
-from spilegate.report.gallery import Gallery
+from spilegate.report.gallery import Gallery, of_selection
 from spilegate.report.page import raster
-from spilegate.selection.record import REASONS, Selection
+from spilegate.selection.record import Selection
 
 # Patterns shown of each class, and pixels along the edge of their pictures.
 EXAMPLES, SIDE = 6, 64
-# Decades of brightness that class means are shown over, which have their own range from 0 to 1.
-DECADES = 3.0
 
 
 def gallery(selection: Selection, dataset: Dataset) -> Gallery:
     """Return the gallery of a selection of a data set."""
-    label, shown, kept = selection.label, selection.shown, selection.kept
-    examples = example_numbers(label, selection.single)
-    return Gallery(
-        source=dataset.source,
-        means=_means(selection.class_means),
-        kinds=[_kind(selection, number) for number in range(len(selection.class_means))],
-        member=label,
-        kept=kept,
-        reasons=["" if own else why for own, why in zip(kept, selection.words(), strict=True)],
-        single=selection.single,
-        diameter_angstrom=np.where(shown, selection.diameter_angstrom, np.nan),
-        photons=selection.photons,
-        examples=_pictures(dataset, examples, selection.class_extent),
-        example_of=examples,
-    )
+    numbers = example_numbers(selection.label, selection.single)
+    return of_selection(selection, dataset.source, _pictures(dataset, numbers, selection.class_extent), numbers)
 
 
 def example_numbers(label: Int64, single: Float64) -> Int64:
@@ -49,20 +34,6 @@ def example_numbers(label: Int64, single: Float64) -> Int64:
         places = np.linspace(0, max(len(members) - 1, 0), min(EXAMPLES, len(members))).round().astype(np.int64)
         chosen.append(members[places])
     return np.concatenate([*chosen, np.zeros(0, np.int64)]).astype(np.int64)
-
-
-def _means(means: Float32) -> Float32:
-    """Return class means (K, P, P) as brightness, without what is beyond their last ring."""
-    middle = (means.shape[-1] - 1) / 2
-    row, column = np.mgrid[: means.shape[-1], : means.shape[-1]] - middle
-    bright = np.where(np.hypot(row, column) <= middle, 10.0 ** (DECADES * (means.astype(np.float64) - 1)), np.nan)
-    return bright.astype(np.float32)
-
-
-def _kind(selection: Selection, number: int) -> str:
-    """Return what most patterns of a class were found to be."""
-    members = selection.reason[selection.label == number]
-    return REASONS[int(np.bincount(members).argmax())] if len(members) else "nothing"
 
 
 def _pictures(dataset: Dataset, numbers: Int64, extent: float) -> Float32:

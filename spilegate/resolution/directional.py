@@ -19,6 +19,7 @@ def cone_correlations(
     voxel_angstrom: float,
     directions: Float64,
     *,
+    q_max: float = np.inf,
     half_angle_deg: float = HALF_ANGLE_DEG,
     threads: int,
 ) -> tuple[Float64, Float64]:
@@ -28,26 +29,28 @@ def cone_correlations(
     its opposite. NaN where a cone has no voxel of a shell, 0 where a volume has no power there.
 
     first, second : (M, M, M) float32 in (x, y, z) index order, laid over each other; directions : (n, 3) float64, unit
+    q_max : of the last shell [1/angstrom], if it is not that of the volumes
     """
     size = first.shape[0]
     shell, count = shells(size)
     a, b = (half_spectrum(volume, threads) for volume in (first, second))
     # Shell 0 has no direction, and the corners beyond Nyquist are not asked for.
-    inside = np.flatnonzero((shell > 0) & (shell < count.size - 1))
+    last = min(count.size - 2, int(min(q_max * size * voxel_angstrom, size) + 1e-6))
+    inside = np.flatnonzero((shell > 0) & (shell <= last))
     shell, a, b = shell[inside], a[inside], b[inside]
     unit = _unit(size, inside)
     products = np.stack([a.real * b.real + a.imag * b.imag, np.abs(a) ** 2, np.abs(b) ** 2]).astype(np.float64)
     # Rounding must not leave out what lies on the cone itself.
     least = np.cos(np.radians(half_angle_deg)) - 1e-6
-    result = np.full((len(directions), count.size - 2), np.nan)
+    result = np.full((len(directions), last), np.nan)
     for row, direction in zip(result, directions, strict=True):
         within = np.abs(unit @ direction.astype(np.float32)) >= least
         index = shell[within]
-        cross, one, other = (np.bincount(index, each[within], count.size)[1:-1] for each in products)
-        known = np.bincount(index, minlength=count.size)[1:-1] > 0
+        cross, one, other = (np.bincount(index, each[within], last + 1)[1:] for each in products)
+        known = np.bincount(index, minlength=last + 1)[1:] > 0
         norm = np.sqrt(one * other)
         row[known] = np.divide(cross, norm, out=np.zeros_like(cross), where=norm > 0)[known]
-    return np.arange(1, count.size - 1) / (size * voxel_angstrom), result
+    return np.arange(1, last + 1) / (size * voxel_angstrom), result
 
 
 def half_sphere(count: int) -> Float64:

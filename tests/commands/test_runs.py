@@ -39,7 +39,7 @@ def test_inspect_says_what_is_there(data: Path, tmp_path: Path) -> None:
 def test_a_finished_run_leaves_everything(finished: Path, data: Path) -> None:
     files = {"density.mrc", "intensity.mrc", "autocorrelation.mrc", "orientations.h5", "checkpoint.h5", "run.log",
              "progress.jsonl", "fsc_reference.csv", "summary.json", "findings.h5", "prtf.csv", "support.mrc",
-             "orientations.star", "selected.txt", "outliers.txt", "methods.md", "figures"}  # fmt: skip
+             "orientations.star", "selected.txt", "outliers.txt", "methods.md", "report.html", "figures"}  # fmt: skip
     # There are no half-sets.
     assert {path.name for path in finished.iterdir()} == files
     # There is no background in these patterns.

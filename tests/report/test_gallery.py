@@ -11,7 +11,8 @@ import pytest
 
 from spilegate.commands.configuration import load_settings
 from spilegate.formats.selection import chosen
-from spilegate.report.gallery import Gallery, write_gallery
+from spilegate.report.gallery import Gallery, of_selection, write_gallery
+from spilegate.selection.record import BLANK, DROPLET, REASONS, SINGLE, Selection
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -139,3 +140,24 @@ def test_a_million_patterns_stay_below_the_limit_and_unknown_sizes_rule_nothing_
     assert len(page) < 12e6
     assert "Diameter from" not in page
     assert "nan" not in page.partition('id="gallery-data"')[0].replace("nanm", "")
+
+
+def test_a_selection_becomes_a_gallery(tmp_path: Path) -> None:
+    values, none = np.linspace(0.1, 0.9, 5), np.zeros(5)
+    reason = np.array([SINGLE, SINGLE, DROPLET, BLANK, SINGLE])
+    selection = Selection(
+        single=values, reason=reason, photons=1000 * values, shown=reason != BLANK, compared=reason == SINGLE,
+        diameter_angstrom=np.where(reason == BLANK, 0.0, 500 + values), aspect=none, brightness=values, misfit=none,
+        structure=none, model_misfit=none, group=reason, label=np.array([0, 0, 0, -1, 1]),
+        class_means=np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype(np.float32), class_extent=0.1,
+        window_angstrom=np.array([400.0, 600.0]), purity=0.9, purity_error=0.1, lost=0.1, said="",
+    )  # fmt: skip
+    examples = np.ones((2, 8, 8), np.float32)
+    gallery = of_selection(selection, "run.h5", examples, np.array([0, 3]))
+    assert gallery.kinds == ["single particle (67%)", "single particle (100%)", "no patterns"]
+    assert gallery.reasons[2:4] == [REASONS[DROPLET], REASONS[BLANK]]
+    assert np.isnan(gallery.diameter_angstrom).tolist() == [False, False, False, True, False]
+    write_gallery(tmp_path / "gallery.html", gallery)
+    page = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    assert "3 of 5 patterns are proposed" in page
+    assert page.count('class="class"') == 3

@@ -254,6 +254,16 @@ def test_the_state_follows_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told["stage"] == {"generation": 2, "generations": 9, "stage": "match"}
     assert abs(float(str(told["changed"])) - time.time()) < 60
     assert state() == told
+    # A run that was killed leaves its lock; of one on another computer nobody here can tell.
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for who, locked in (
+        (f"process {ended.pid} on {socket.gethostname()}", False),
+        (f"process {os.getpid()} on {socket.gethostname()}", True),
+        (f"process {ended.pid} on another", True),
+    ):
+        (tmp_path / "out" / ".spilegate.lock").write_text(f"{who}\n", encoding="ascii")
+        assert state()["locked"] is locked, who
 
 
 def test_bad_addresses_and_folders_end_in_one_line(tmp_path: Path) -> None:

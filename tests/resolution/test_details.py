@@ -48,6 +48,9 @@ def test_a_cone_that_holds_everything_is_the_shell_correlation(q: np.ndarray) ->
     radius, cones = cone_correlations(first, second, VOXEL, AXES, half_angle_deg=90.0, threads=2)
     assert_allclose(radius, curve.q)
     assert_allclose(cones, np.tile(curve.correlation, (3, 1)), atol=1e-5)
+    some, part = cone_correlations(first, second, VOXEL, AXES, q_max=0.1, half_angle_deg=90.0, threads=1)
+    assert_allclose(some, radius[radius <= 0.1])
+    assert_allclose(part, cones[:, : len(some)])
     assert crossings(radius, cones, 0.5)[0] == pytest.approx(resolution_angstrom(curve, 0.5), rel=1e-5)
 
 
@@ -78,19 +81,21 @@ def test_each_place_has_the_resolution_that_it_was_given(q: np.ndarray) -> None:
     halves = [
         common + np.where(left, filtered(rng, length >= 1 / 6), filtered(rng, length >= 1 / 12)) for _ in range(2)
     ]
-    found = local_resolution(*(half.astype(np.float32) for half in halves), VOXEL, 0.25, 2, threads=2)
+    found, other = local_resolution(*(half.astype(np.float32) for half in halves), VOXEL, 0.25, (2, 1), threads=2)
     assert found.shape == (SIZE, SIZE)
     middle = slice(8, -8)
     assert np.nanmedian(found[4:13, middle]) == pytest.approx(6.0, rel=0.1)
     assert np.nanmedian(found[-13:-4, middle]) == pytest.approx(12.0, rel=0.15)
+    # The planes across y and z share x.
+    assert np.nanmedian(other[4:13, middle]) == pytest.approx(6.0, rel=0.1)
 
 
 def test_noise_and_equals_have_the_local_resolution_of_the_ends() -> None:
     rng = np.random.default_rng(3)
     one, other = (rng.standard_normal((SIZE,) * 3).astype(np.float32) for _ in range(2))
-    same = local_resolution(one, one, VOXEL, 0.2, 0, threads=1)
+    (same,) = local_resolution(one, one, VOXEL, 0.2, [0], threads=1)
     assert_allclose(same, 1 / (int(0.2 * SIZE * VOXEL) / (SIZE * VOXEL)), rtol=1e-6)
-    assert np.isnan(local_resolution(one, other, VOXEL, 0.2, 0, threads=1)).mean() > 0.9
+    assert np.isnan(local_resolution(one, other, VOXEL, 0.2, [0], threads=1)).mean() > 0.9
 
 
 def test_intensities_agree_wherever_the_volumes_lie_and_noise_does_not(q: np.ndarray) -> None:

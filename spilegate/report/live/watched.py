@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import threading
 import time
@@ -66,26 +67,42 @@ class Watched:
 
     def _look(self) -> None:
         """Renew the answers if something has changed."""
-        seen = tuple(self._stamp(name) for name in (PAGE, PROGRESS, LOCK, CHECKPOINT))
+        stamps = tuple(self._stamp(name) for name in (PAGE, PROGRESS, LOCK, CHECKPOINT))
+        locked = stamps[2] is not None and self._lives()
+        seen = (*stamps, locked)
         if seen == self._seen and self._answers:
             return
         # By our own clock where we saw it change: that of another host may differ.
-        newest = max((stamp[0] for stamp in seen[:2] if stamp), default=0)
+        newest = max((stamp[0] for stamp in stamps[:2] if stamp), default=0)
         self._changed = time.time() if self._seen else min(time.time(), newest / 1e9) if newest else 0.0
         self._seen = seen
-        if seen[0] != self._page_seen or not self._answers:
-            self._page_seen = seen[0]
+        if stamps[0] != self._page_seen or not self._answers:
+            self._page_seen = stamps[0]
             self._read_page()
         state = {
             "page": self._tag,
             "generation": self._generation,
             "running": self._running,
-            "locked": seen[2] is not None,
-            "checkpoint": seen[3] is not None,
+            "locked": locked,
+            "checkpoint": stamps[3] is not None,
             "changed": round(self._changed, 1),
             "stage": self._last_stage(),
         }
         self._answers["/state.json"] = Answer.of(JSON, json.dumps(state).encode())
+
+    def _lives(self) -> bool:
+        """Tell whether the run that has locked the folder goes on, as far as can be told: of another host it cannot."""
+        found = re.fullmatch(rb"process (\d{1,9}) on (\S+)\s*", self._read(LOCK, last=TAIL) or b"")
+        if found is None or found[2].decode("utf-8", "replace") != socket.gethostname():
+            return True
+        try:
+            os.kill(int(found[1]), 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            # It is somebody else's.
+            return True
+        return True
 
     def _read_page(self) -> None:
         """Renew the answers that come from the page."""

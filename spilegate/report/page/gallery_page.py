@@ -119,7 +119,7 @@ def _card(gallery: Gallery, k: int, kept: int) -> str:
     more = markup.details("Patterns", f'<div class="examples">{examples}</div>') if examples else ""
     return (
         f'<figure class="class" data-class="{k}"><button type="button" class="picture" aria-label="{markup.text(alt)}; '
-        f'keep or drop">{_picture(gallery.means[k], "")}</button>\n<figcaption>{name}: {markup.text(gallery.kinds[k])}'
+        f'keep or drop">{_mean(gallery, k)}</button>\n<figcaption>{name}: {markup.text(gallery.kinds[k])}'
         f'</figcaption><p class="caption">{count} patterns{certain}</p>\n<div class="choice" role="group" '
         f'aria-label="{name}">{buttons}</div>\n{more}</figure>'
     )
@@ -137,6 +137,14 @@ def _example(gallery: Gallery, row: int) -> str:
         f'aria-label="Pattern {index}: {markup.text(said)}" title="Pattern {index}: {markup.text(said)}">'
         f"{_picture(gallery.examples[row], '')}<span>{index}</span></button>"
     )
+
+
+def _mean(gallery: Gallery, k: int) -> str:
+    """Return the picture of a class."""
+    values = gallery.means[k]
+    if gallery.logarithms:
+        return raster.image(values.astype(np.float64), raster.Scale(0.0, 1.0, "magma"), "")
+    return _picture(values, "")
 
 
 def _picture(values: Float32, alt: str) -> str:

@@ -24,6 +24,8 @@ DIRECTIONS = 150
 MAP_ROWS = 90
 # The particle is where the density is above this part of its highest; pictures of it are so many times finer.
 INSIDE, FINER = 0.1, 6
+# Volumes of more voxels along an edge are cut to where the density is above this part of its highest.
+LARGE, FAINT = 96, 0.01
 # What spreads by less than this part of itself is the same everywhere.
 SAME = 0.01
 # Resolutions marked along the top [angstrom].
@@ -64,7 +66,18 @@ def read(content: Content, k: int) -> Halves | None:
         return None
     if not first.shape == second.shape == whole.shape:
         return None
-    return Halves(first, second, whole, voxel, content.material.q_range[1], content.of_state(k))
+    cut = _cut(whole)
+    return Halves(first[cut], second[cut], whole[cut], voxel, content.material.q_range[1], content.of_state(k))
+
+
+def _cut(whole: Float32) -> tuple[slice, slice, slice]:
+    """Return the middle of a large volume, as much of it as the particle takes: more would only cost."""
+    size = len(whole)
+    there = np.argwhere(whole > FAINT * whole.max())
+    reach = int(np.abs(there - size // 2).max(initial=0)) + 2
+    half = min(size // 2, max(reach, LARGE // 2))
+    part = slice(size // 2 - half, size // 2 + half + 1)
+    return part, part, part
 
 
 def over_q(edge: float) -> svg.Axis:
@@ -101,9 +114,9 @@ def intensities(halves: Halves) -> str:
 def directions(halves: Halves) -> list[str]:
     """Return the correlation by direction: its spread, and the resolution on the sphere."""
     around = np.concatenate([np.eye(3), half_sphere(DIRECTIONS)])
-    q, curves = cone_correlations(halves.first, halves.second, halves.voxel_angstrom, around, threads=1)
-    reached = q <= halves.edge * (1 + 1e-6)
-    q, curves = q[reached], curves[:, reached]
+    q, curves = cone_correlations(
+        halves.first, halves.second, halves.voxel_angstrom, around, q_max=halves.edge, threads=1
+    )
     known = np.isfinite(curves).all(axis=0)
     spread = (q[known], curves[:, known].min(axis=0), curves[:, known].max(axis=0))
     found = crossings(q, curves, HALF_SET_THRESHOLD)
@@ -147,10 +160,9 @@ def _on_sphere(around: Float64, found: Float64, of_state: str) -> str:
 def places(halves: Halves) -> str:
     """Return the slices of local resolution."""
     middle, inside = len(halves.whole) // 2, halves.inside
-    slices = []
-    for axis, *_ in PLANES:
-        found = local_resolution(halves.first, halves.second, halves.voxel_angstrom, halves.edge, axis, threads=1)
-        slices.append(np.where(inside.take(middle, axis=axis), found, np.nan))
+    axes = [axis for axis, *_ in PLANES]
+    found = local_resolution(halves.first, halves.second, halves.voxel_angstrom, halves.edge, axes, threads=1)
+    slices = [np.where(inside.take(middle, axis=axis), each, np.nan) for axis, each in zip(axes, found, strict=True)]
     known = np.concatenate([values[np.isfinite(values)] for values in slices])
     if not len(known):
         return markup.paragraph("Local resolution: the half-maps agree nowhere inside the particle.")

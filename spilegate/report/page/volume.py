@@ -78,7 +78,7 @@ def resampled(volume: Float32, factor: float) -> Float32:
     """
     if factor < 1:
         volume = ndimage.gaussian_filter(volume, 0.4 / factor)
-    fine: Float32 = ndimage.zoom(volume, factor, order=3, mode="nearest")
+    fine: Float32 = ndimage.zoom(volume, factor, order=3 if factor > 1 else 1, mode="nearest")
     return fine
 
 
