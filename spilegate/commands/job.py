@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spilegate.commands.choice import ALL, Choice
 from spilegate.records import Dataset
 from spilegate.report import saving
 from spilegate.report.files import CHECKPOINT, FINDINGS
@@ -14,12 +15,16 @@ from spilegate.settings import Settings
 
 @dataclass(frozen=True)
 class Job:
-    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it."""
+    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it.
+
+    choice : what `--select` named; the numbers themselves are in the settings
+    """
 
     data: Path
     folder: Path
     settings: Settings
     again: str = "spilegate reconstruct ... --resume"
+    choice: Choice = ALL
 
     @property
     def checkpoint(self) -> Path:

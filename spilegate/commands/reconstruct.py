@@ -51,6 +51,7 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and can_resume(job)
         dataset = beam.read(job.data, **settings.prepare.reading, workers=workers, told=told(out, "reading patterns"))
+        job.choice.check(dataset)
         state, notes = resumed(job, dataset) if resumes else (None, {})
         out.live.show("looking at the patterns")
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.

@@ -58,7 +58,8 @@ def read(
     with sources.opened(path, how) as layout:
         if which is not None:
             some = Some(layout.stack.dataset, which)
-            layout = replace(layout, stack=replace(layout.stack, dataset=some))
+            origin = layout.origin.some(which, path.name)
+            layout = replace(layout, stack=replace(layout.stack, dataset=some), origin=origin)
         if told is not None:
             layout = replace(layout, stack=replace(layout.stack, dataset=Told(layout.stack.dataset, told)))
         return read_layout(layout, how, workers)

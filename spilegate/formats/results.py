@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ RESULTS = (
     r"(density|intensity|autocorrelation|support|half_[12])(_\d+)?\.mrc|orientations\.(h5|star)|methods\.md"
     r"|(selected(_\d+)?|outliers)\.txt|(fsc_half_set|fsc_half_set_plain|prtf)(_\d+)?\.csv|fsc_half_set(_\d+)?\.xml"
 )
-# The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
     rf"({RESULTS}|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl|report\.html|fsc_reference(_\d+)?\.csv)({PARTIAL})?"
 )
@@ -39,15 +39,36 @@ OWN_FIGURES = re.compile(
     rf"({PARTIAL})?"
 )
 FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """What a command may leave in its folder and in the folder of its pictures: --force removes that and nothing else.
+
+    remedy : what else than another name to give where the folder is not empty
+    """
+
+    files: re.Pattern[str]
+    figures: re.Pattern[str]
+    remedy: str
+
+
+RECONSTRUCTION = Leaves(OWN_FILES, OWN_FIGURES, "--force overwrites earlier results, --resume continues them")
+SELECTION = Leaves(
+    re.compile(rf"(selection\.(h5|csv)|(kept|left_out)\.txt|gallery\.html)({PARTIAL})?"),
+    re.compile(rf"(sizes|classes)\.png({PARTIAL})?"),
+    "--force overwrites an earlier selection, --keep and --drop change it",
+)
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 
 
-def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool) -> None:
+def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool, leaves: Leaves = RECONSTRUCTION) -> None:
     """Make sure that this run alone may write into the folder `path`; make it if it does not exist.
 
     lock : the folder's; it is taken
     force : remove what an earlier run left there, and nothing else; whatever other files there are stay
     resume : leave everything as it is but files that a killed run was writing; the folder must exist
+    leaves : what runs of this kind leave
 
     To be called once all other input has been checked, since `force` loses the earlier results.
     Raises InputError, with nothing changed, if the folder is not empty without `force`, another run has the lock, or it
@@ -65,20 +86,19 @@ def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool) -> None:
         lock.take()
         if not (force or resume) and any(item.name != locks.FILE for item in path.iterdir()):
             raise InputError(
-                f"--output {path}: not empty; expected a new or empty folder; name another one, --force overwrites "
-                "earlier results, --resume continues them"
+                f"--output {path}: not empty; expected a new or empty folder; name another one, {leaves.remedy}"
             )
-        for own in list(_own_files(path)):
+        for own in list(_own_files(path, leaves)):
             if force or own.name.endswith(files.PARTIAL):
                 own.unlink()
     except OSError as error:
         raise InputError(f"--output {path}: cannot be used ({error.strerror}); check its permissions") from error
 
 
-def _own_files(path: Path) -> Iterator[Path]:
+def _own_files(path: Path, leaves: Leaves) -> Iterator[Path]:
     """Yield the files in a folder that an earlier run may have written."""
     figures = path / FIGURES
-    for folder, names in ((path, OWN_FILES), (figures, OWN_FIGURES)):
+    for folder, names in ((path, leaves.files), (figures, leaves.figures)):
         if folder.is_dir() and (folder is path or not folder.is_symlink()):
             yield from (item for item in folder.iterdir() if item.is_file() and names.fullmatch(item.name))
 
@@ -95,7 +115,7 @@ def intensity_volume(autocorrelation: Float32, *, threads: int) -> Float32:
 
 def remove_left_over(folder: Path, written: Collection[str]) -> None:
     """Remove results of an earlier run, half-sets' for one, that have not been written by this one, by names."""
-    for own in list(_own_files(folder)):
+    for own in list(_own_files(folder, RECONSTRUCTION)):
         if re.fullmatch(RESULTS, own.name) and own.name not in written:
             own.unlink()
 
