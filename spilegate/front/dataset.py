@@ -60,7 +60,7 @@ class Dataset(records.Dataset):
         Parameters
         ----------
         images : (N_IMG, y, x), or (N_IMG, panels, y, x), integer or floating point [photons, ADU or any intensity]
-            at least 20; what the values are, they decide, as in a file. NaN: no value
+            at least 6; what the values are, they decide, as in a file. NaN: no value
         q_inverse_angstrom : (panels, y, x, 3), or (y, x, 3) of one panel, [1/angstrom]
             where pixels lie, `|q| = 1/d`, laboratory frame, beam along +z, on the Ewald sphere
         wavelength_angstrom or photon_energy_ev, distance_m, pixel_um, centre

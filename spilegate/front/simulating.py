@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spilegate.errors import InputError
 from spilegate.formats import arrays, reader, spinifel
 from spilegate.formats.reading import Options
@@ -17,7 +19,7 @@ from spilegate.kernels.launch import available_cores
 from spilegate.records import Float64
 from spilegate.settings import Settings
 from spilegate.simulation import experiment
-from spilegate.simulation.conditions import Conditions
+from spilegate.simulation.conditions import IDEAL, Conditions
 from spilegate.simulation.particle import PARTICLES, Particle, built_in_particle, read_particle
 from spilegate.simulation.symmetric import symmetric_particle
 
@@ -123,8 +125,8 @@ def simulate(
     threads
         all cores if left out
     conditions
-        what is not ideal: `mask` ("cross", "beamstop"), `scale_decades`, `background`, `known_background`, `junk`,
-        `populations`, `polarisation`, `solid_angle`, `hot_pixels` (`scripts/REFERENCE.md` defines each)
+        what is not ideal: `mask` ("cross", "beamstop" ...), `scale_decades`, `background`, `known_background`, `junk`,
+        `populations`, `polarisation`, `solid_angle`, `hot_pixels` ... (`scripts/REFERENCE.md` defines each)
 
     Returns
     -------
@@ -145,13 +147,9 @@ def simulate(
     names = [particle] if isinstance(particle, str | Path | Particle) else list(particle)
     if not names:
         raise InputError("particle: found none; expected a name, a path, or several of them")
-    known = {each.name for each in fields(Conditions)}
-    for name in conditions:
-        if name not in known:
-            raise InputError(f"{name}: not a condition of an experiment; expected one of {', '.join(sorted(known))}")
-    for name in ("mask", "populations"):
-        given = conditions.get(name, ())
-        conditions[name] = (given,) if isinstance(given, str) else tuple(given or ())
+    for name, value in (("images", images), ("pixels", pixels), ("seed", seed)):
+        if not isinstance(value, int | np.integer):
+            raise InputError(f"{name}: found {value!r}; expected a whole number")
     first, *others = [symmetric_particle(_particle(each, assembly), symmetry) for each in names]
     made = experiment.simulate(
         first,
@@ -163,9 +161,27 @@ def simulate(
         seed=seed,
         threads=threads or available_cores(),
         others=tuple(others),
-        conditions=Conditions(**conditions),
+        conditions=_conditions(conditions),
     )
     return Simulation(**{each.name: getattr(made, each.name) for each in fields(made)})
+
+
+def _conditions(given: dict[str, Any]) -> Conditions:
+    """Return conditions by their names; raises InputError for what is none, or is of another kind."""
+    usual = {each.name: getattr(IDEAL, each.name) for each in fields(Conditions)}
+    known: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in usual:
+            raise InputError(f"{name}: not a condition of an experiment; expected one of {', '.join(sorted(usual))}")
+        if isinstance(usual[name], tuple):
+            if not isinstance(value, str | Sequence):
+                raise InputError(f"{name}: found {value!r}; expected several of them, or one")
+            known[name] = (value,) if isinstance(value, str) else tuple(value)
+        elif isinstance(usual[name], float) and not isinstance(value, int | float | np.number):
+            raise InputError(f"{name}: found {value!r}; expected a number")
+        else:
+            known[name] = value
+    return Conditions(**known)
 
 
 def _particle(shown: Shown, assembly: str | None) -> Particle:
