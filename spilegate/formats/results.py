@@ -127,6 +127,7 @@ def write_results(
     *,
     half_maps: Float32 | None = None,
     origin: Origin | None = None,
+    place: Int64 | None = None,
     threads: int,
 ) -> set[str]:
     """Write maps, orientations and lists of patterns into a folder that `claim_output` has granted.
@@ -136,7 +137,7 @@ def write_results(
     k > 0 the same with `_k`. `orientations.h5`, `orientations.star` and `outliers.txt` are for all.
 
     source : the file of the patterns; origin : what each of them came from
-    half_maps : (2, K, M, M, M), zeros for a state that a half lacks
+    half_maps : (2, K, M, M, M), zeros for a state that a half lacks; place : see `write_star`
     Returns the names of the files.
     Raises InputError if a file cannot be written.
     """
@@ -160,7 +161,7 @@ def write_results(
             write_map(folder / f"{name}{_of(k)}.mrc", volume, voxel, force=True, label=label)
             written.add(f"{name}{_of(k)}.mrc")
     write_orientations(folder / "orientations.h5", state, origin, force=True)
-    write_star(folder / "orientations.star", state, source, origin, halves=half_maps is not None)
+    write_star(folder / "orientations.star", state, source, origin, halves=half_maps is not None, place=place)
     return written | write_lists(folder, state)
 
 

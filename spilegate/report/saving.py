@@ -9,6 +9,7 @@ from spilegate import __version__
 from spilegate.errors import InputError
 from spilegate.formats import record, results
 from spilegate.formats import summary as summaries
+from spilegate.patterns.spared import places
 from spilegate.records import Dataset
 from spilegate.report.files import CHECKPOINT, FINDINGS, SUMMARY, write_curve
 from spilegate.report.methods import METHODS, write_methods
@@ -41,6 +42,7 @@ def write(folder: Path, finished: Run, clock: Clock) -> dict[str, Any]:
         finished.data,
         half_maps=certainty.half_maps,
         origin=finished.dataset.origin,
+        place=places(finished.experiment.weight),
         threads=workers.threads,
     )
     for name, curves in (

@@ -14,6 +14,7 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.detector import pixel_spacing
+from spilegate.geometry.symmetry import group
 from spilegate.patterns.checks import chosen
 from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.patterns.experiment import Experiment
@@ -131,7 +132,9 @@ def _tried(
         return found
 
     order = np.argsort(-compactness(groups), kind="stable").tolist()
-    many = [k for k in order if (own == k).sum() >= max(FEWEST, LEAST * len(own))][:TRIALS]
+    # Every pattern of a symmetric particle is as good as several.
+    fewest = max(FEWEST / len(group(settings.symmetry).rotations), trial.FEWEST, LEAST * len(own))
+    many = [k for k in order if (own == k).sum() >= fewest][:TRIALS]
     tried = {k: found for k in many if (found := attempted([k])) is not None}
     if not tried:
         return None
