@@ -140,9 +140,10 @@ def _tried(
         return None
     best = min(tried, key=lambda k: tried[k].usual)
     # What is one particle seen from its sides may be several groups.
-    alike = [k for k, found in tried.items() if found.usual <= AS_GOOD * tried[best].usual + AS_GOOD_LEAST]
+    # Photons that a threshold counted scatter less than by chance: misfits may be below 0.
+    alike = [k for k, each in tried.items() if each.usual <= AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST]
     together = attempted(alike) if len(alike) > 1 else None
-    limit = AS_GOOD * max(tried[k].usual for k in alike) + AS_GOOD_LEAST
+    limit = AS_GOOD * max(0.0, *(tried[k].usual for k in alike)) + AS_GOOD_LEAST
     return tried[best] if together is None or together.usual > limit else together
 
 
