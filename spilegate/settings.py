@@ -273,6 +273,15 @@ class ComputeOptions(_Options):
     )
 
 
+class SelectionOptions(_Options):
+    """Which patterns a reconstruction is made of."""
+
+    mode: Literal["auto", "always", "none"] = Field(
+        "auto",
+        description="Single particles are selected first: always, never, or if patterns are of more than one thing.",
+    )
+
+
 class Settings(_Options):
     """All options of a reconstruction; `scripts/REFERENCE.md` has them with their meaning and defaults.
 
@@ -286,6 +295,7 @@ class Settings(_Options):
         "C1", description="Point group of the particle's rotations: C1 (none), C4, D2, T, O, I ..."
     )
     prepare: PrepareOptions = PrepareOptions()
+    selection: SelectionOptions = SelectionOptions()
     start: StartOptions = StartOptions()
     matching: MatchingOptions = MatchingOptions()
     merging: MergingOptions = MergingOptions()

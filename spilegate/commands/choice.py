@@ -62,13 +62,13 @@ def picked(text: str | None, data: Path) -> Choice:
     where = f"--select {text}"
     if re.search(r"[<>=]", text):
         wanted = by_conditions(text, data)
-        return Choice(_listed(wanted, where), where, len(wanted))
+        return Choice(listed(wanted, where), where, len(wanted))
     if not _is_hdf5(Path(text)):
         return Choice(text, where)
     selection, attributes = record.load_record(Path(text), Selection)
     digest = attributes.get("digest")
     return Choice(
-        _listed(selection.kept, where), where, len(selection.single), digest if isinstance(digest, str) else None
+        listed(selection.kept, where), where, len(selection.single), digest if isinstance(digest, str) else None
     )
 
 
@@ -82,7 +82,7 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _listed(wanted: Bool, where: str) -> str:
+def listed(wanted: Bool, where: str) -> str:
     """Return the numbers of patterns (N_IMG,) in as few ranges as there are."""
     if not wanted.any():
         raise InputError(f"{where}: none of {len(wanted)} patterns; expected some; select others")

@@ -11,6 +11,7 @@ from spilegate import mtip
 from spilegate.commands import Interrupted
 from spilegate.commands.job import Job
 from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
+from spilegate.commands.singles import selected_before, singled
 from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.forecast.memory import check_host_memory
@@ -52,6 +53,9 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
         resumes = resume and can_resume(job)
         dataset = beam.read(job.data, **settings.prepare.reading, workers=workers, told=told(out, "reading patterns"))
         job.choice.check(dataset)
+        if resumes:
+            job = selected_before(job, dataset)
+            settings = job.settings
         state, notes = resumed(job, dataset) if resumes else (None, {})
         out.live.show("looking at the patterns")
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
@@ -65,10 +69,13 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             check_state(state, experiment, settings, job.checkpoint)
         again = resume and folder.is_dir()
         workers.once(lambda: results.claim_output(folder, lock=lock, force=force, resume=again))
+        if workers.writer:
+            out.open_log()
+        if state is None:
+            job, experiment = singled(job, dataset, experiment, out, workers=workers)
         if not workers.writer:
-            mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
+            mtip.reconstruct(dataset, job.settings, state=state, experiment=experiment)
             return
-        out.open_log()
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
         out.line(_opening(job, dataset, experiment, state) + afresh)

@@ -16,6 +16,7 @@ from spilegate.commands.stopping import enough
 from spilegate.errors import InputError
 from spilegate.formats import files, record, results
 from spilegate.formats.locks import Lock
+from spilegate.kernels.workers import Workers
 from spilegate.patterns import beam
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, Int64
@@ -27,6 +28,9 @@ from spilegate.selection import by_hand, written
 from spilegate.selection.choosing import select
 from spilegate.selection.record import Selection
 from spilegate.settings import Settings
+
+# The attribute that says which patterns a selection is of.
+DIGEST = "digest"
 
 
 def run(data: Path, folder: Path, settings: Settings, *, force: bool, quiet: bool, log: Path | None) -> None:
@@ -52,9 +56,13 @@ def run(data: Path, folder: Path, settings: Settings, *, force: bool, quiet: boo
                 out.line(note, "yellow")
         try:
             found = select(
-                dataset, settings, lambda numbers: some(dataset, numbers), say=out.line, experiment=experiment
+                dataset,
+                settings,
+                lambda numbers: some(dataset, numbers, experiment.workers),
+                say=out.line,
+                experiment=experiment,
             )
-            _write(folder, found, _attributes(data, dataset, settings), dataset)
+            write_all(folder, found, attributes_of(data, dataset, settings), dataset)
         except KeyboardInterrupt as error:
             enough()
             raise Interrupted(f"interrupted; nothing of it is kept in {folder}; select again") from error
@@ -86,43 +94,43 @@ def change(
         lock.take()
         before, attributes = record.load_record(path, Selection)
         dataset = beam.read(data, **settings.prepare.reading, told=told(out, "reading patterns"))
-        if attributes.get("digest") != dataset.digest:
+        if attributes.get(DIGEST) != dataset.digest:
             raise InputError(
                 f"{path}: a selection of {attributes.get('file')}, and not of the patterns in {data}, or of these read "
                 "with other options; expected the same; give those it was made of"
             )
         after = by_hand.changed(before, *chosen)
         out.open_log()
-        _write(folder, after, attributes, dataset)
+        write_all(folder, after, attributes, dataset)
         for line in by_hand.said(before, after):
             out.line(line)
         _close(out, data, folder)
 
 
-def some(dataset: Dataset, numbers: Int64) -> Dataset:
+def some(dataset: Dataset, numbers: Int64, workers: Workers) -> Dataset:
     """Return some patterns of a data set, by their numbers (n,) ascending."""
     lacking = np.isin(dataset.missing_pattern, numbers)
     return replace(
         dataset,
-        images=dataset.images[numbers],
+        images=workers.some(dataset.images, numbers),
         origin=dataset.origin.some(numbers, dataset.source),
         missing_pattern=np.searchsorted(numbers, dataset.missing_pattern[lacking]).astype(np.int64),
         missing_pixel=dataset.missing_pixel[lacking],
     )
 
 
-def _attributes(data: Path, dataset: Dataset, settings: Settings) -> dict[str, Any]:
+def attributes_of(data: Path, dataset: Dataset, settings: Settings) -> dict[str, Any]:
     """Return what the record says about where it is from."""
     return {
         "version": __version__,
         "seed": settings.seed,
-        "digest": dataset.digest,
+        DIGEST: dataset.digest,
         "file": str(data).encode(errors="backslashreplace").decode(),
         "settings": settings.model_dump_json(),
     }
 
 
-def _write(folder: Path, selection: Selection, attributes: dict[str, Any], dataset: Dataset) -> None:
+def write_all(folder: Path, selection: Selection, attributes: dict[str, Any], dataset: Dataset) -> None:
     """Write everything that a selection comes to."""
     numbers = np.arange(len(dataset.images))
     written.write(folder, selection, attributes, dataset.origin.some(numbers, dataset.source))

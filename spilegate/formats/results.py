@@ -53,11 +53,16 @@ class Leaves:
     remedy: str
 
 
-RECONSTRUCTION = Leaves(OWN_FILES, OWN_FIGURES, "--force overwrites earlier results, --resume continues them")
 SELECTION = Leaves(
     re.compile(rf"(selection\.(h5|csv)|(kept|left_out)\.txt|gallery\.html)({PARTIAL})?"),
     re.compile(rf"(sizes|classes)\.png({PARTIAL})?"),
     "--force overwrites an earlier selection, --keep and --drop change it",
+)
+# A reconstruction may select single particles first.
+RECONSTRUCTION = Leaves(
+    re.compile(f"{OWN_FILES.pattern}|{SELECTION.files.pattern}"),
+    re.compile(f"{OWN_FIGURES.pattern}|{SELECTION.figures.pattern}"),
+    "--force overwrites earlier results, --resume continues them",
 )
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 

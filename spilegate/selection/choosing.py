@@ -27,8 +27,6 @@ from spilegate.selection.record import Selection
 from spilegate.settings import Settings
 from spilegate.streams import Purpose, stream
 
-# The smallest diameter that is looked for, in speckles to the edge.
-FEWEST_SPECKLES = 1.5
 # Unit of misfits: below it they are about linear, above it their logarithms count.
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
@@ -96,7 +94,7 @@ def _looked_at(experiment: Experiment) -> _Seen:
     """Return the features of all patterns that show something."""
     detector, workers = experiment.detector, experiment.workers
     spacing = pixel_spacing(detector.q[detector.matched])
-    smallest, largest = FEWEST_SPECKLES / experiment.q_max, longest(detector)
+    smallest, largest = spheroids.FEWEST_SPECKLES / experiment.q_max, longest(detector)
     profile = experiment.profile
     _, q_fit = spheroids.radius_of_fit(profile.q, profile.mean, smallest, largest)
     inner = experiment.pixels(min(q_fit, experiment.q_max)).sampling

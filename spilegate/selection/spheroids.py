@@ -36,6 +36,8 @@ USUAL_ASPECT = 0.7
 USUAL_CENTRE = 1.0
 # Below this the sphere's form factor is taken from its series.
 SERIES = 0.6
+# The smallest diameter that is looked for, in speckles to the edge.
+FEWEST_SPECKLES = 1.5
 # How far out spheroids are fitted, in speckles: to the second minimum of a sphere.
 SPECKLES = 2.5
 # Level of what no spheroid explains, of the mean level of a pattern, to begin with.
