@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from spilegate.commands.job import Job
 from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
 from spilegate.commands.singles import selected_before, singled
 from spilegate.commands.stopping import enough
+from spilegate.commands.telling import told
 from spilegate.errors import InputError
 from spilegate.forecast.memory import check_host_memory
 from spilegate.formats import files, record, results
@@ -140,11 +140,6 @@ def _reconstruct(
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
     if (job.folder / REPORT).is_file():
         out.line(f"to look at: {job.folder / REPORT}")
-
-
-def told(out: Output, what: str) -> Callable[[int, int], None]:
-    """Return what shows how many patterns have been read; those that are read a second time begin anew."""
-    return lambda done, total: out.live.count(what, (done - 1) % total + 1, total)
 
 
 def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 
 from spilegate import __version__
 from spilegate.commands import Interrupted
-from spilegate.commands.reconstruct import told
 from spilegate.commands.stopping import enough
+from spilegate.commands.telling import told
 from spilegate.errors import InputError
 from spilegate.formats import files, record, results
 from spilegate.formats.locks import Lock

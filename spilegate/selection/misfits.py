@@ -46,7 +46,11 @@ def measure(experiment: Experiment, state: State, q_last: float) -> Misfits:
     columns: list[tuple[Float64, Float64, Float64]] = []
 
     for part in tiles(0, count, step):
-        sliced = to_host(model(orientations.matrices(state.quaternions[part])))
+        rotations = orientations.matrices(state.quaternions[part])
+        # A larger particle samples the model further out.
+        if len(state.size):
+            rotations = rotations * state.size[part, None, None]
+        sliced = to_host(model(rotations))
         own = sliced[state.state[part], np.arange(sliced.shape[1])]
         scale = state.scale[part]
 

@@ -145,6 +145,8 @@ def _anywhere(state: State, brightness: Float64) -> State:
         scale=np.maximum(brightness, DARKEST),
         weight=np.ones(count),
         distance=np.ones(count),
+        size=np.ones(count * bool(len(state.size))),
+        shift=np.zeros((count * bool(len(state.shift)), 2)),
     )
 
 
