@@ -98,7 +98,6 @@ def _reconstruct(
         job.folder,
         save=lambda now: record.save_record(job.checkpoint, now, attributes),
         draw=drawing.begin,
-        tell=drawing.tell,
         done=0 if state is None else state.generation,
         half_sets=job.settings.resolution.half_sets,
     )

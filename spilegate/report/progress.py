@@ -44,7 +44,6 @@ class Monitor:
 
     folder : the output folder; stages are added to its `progress.jsonl`
     save : writes the checkpoint of a generation; draw : starts drawing, told whether this was the last generation
-    tell : lets what shows every generation know of another one
     done : the generation that a resumed run goes on from; half_sets : whether these follow the run
     """
 
@@ -55,13 +54,12 @@ class Monitor:
         *,
         save: Callable[[State], None],
         draw: Callable[[bool], None],
-        tell: Callable[[], None] = lambda: None,
         done: int = 0,
         half_sets: bool = False,
     ) -> None:
         self.records: list[Record] = read_records(folder, done) if done else []
         self.generation_done = done
-        self._path, self._save, self._draw, self._tell, self._output = folder / FILE, save, draw, tell, output
+        self._path, self._save, self._draw, self._output = folder / FILE, save, draw, output
         self._then = ", then half-sets" if half_sets else ""
         self._begin_anew()
         self._display, self._half_sets = Display(output), half_sets
@@ -90,12 +88,10 @@ class Monitor:
         self._display.show(progress, seconds_left(self.records), then=self._then)
 
     def generation(self, state: State, *, last: bool) -> None:
-        """Save the checkpoint and, unless the end is near, let figures be drawn."""
+        """Save the checkpoint and let it be shown."""
         self._save(state)
         self.generation_done = state.generation
-        self._tell()
-        if last or (self.records and state.generation < self.records[-1]["generations"] - 1):
-            self._draw(last)
+        self._draw(last)
         if last and not self._half_sets:
             self._display.doing(STATING)
 

@@ -149,7 +149,7 @@ def test_a_generation_is_seen_in_time_and_what_was_chosen_stays(
                 now = replace(state, generation=generation, history=state.history[: generation - 1])
                 record.save_record(folder / "checkpoint.h5", now, attributes)
                 began = time.perf_counter()
-                drawing.tell()
+                drawing.begin(last=False)
                 page.locator(f"header[data-generation='{generation}']").wait_for(timeout=20_000)
                 took = time.perf_counter() - began
                 # The first one waits for the program that draws to be loaded; in a run that is done before.

@@ -62,10 +62,10 @@ def test_the_monitor_prints_records_saves_and_draws(tmp_path: Path, capsys: pyte
 
 def test_halves_are_shown_and_leave_the_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved: list[int] = []
+    drawn: list[bool] = []
     monitor = Monitor(
-        Output(), tmp_path, save=lambda state: saved.append(state.generation), draw=lambda _: pytest.fail("drawn"),
-        half_sets=True,
-    )  # fmt: skip
+        Output(), tmp_path, save=lambda state: saved.append(state.generation), draw=drawn.append, half_sets=True
+    )
     for number, stage in ((1, "start"), (2, "match"), (3, "match")):
         monitor.stage(Progress(number, 3, stage, 1.0, {}))
     monitor.generation(made_up_state(), last=False)
@@ -76,6 +76,7 @@ def test_halves_are_shown_and_leave_the_run_alone(tmp_path: Path, capsys: pytest
             watcher.stage(Progress(number, 3, stage, 5.0, {}))
             watcher.generation(replace(made_up_state(), generation=number), last=False)
     assert saved == [3]
+    assert drawn == [False]
     assert monitor.generation_done == 3
     assert monitor.records == before == read_records(tmp_path)
     lines = capsys.readouterr().out.splitlines()

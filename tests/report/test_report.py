@@ -17,7 +17,7 @@ from spilegate.formats.results import OWN_FIGURES, OWN_FILES
 from spilegate.patterns.examples import choose
 from spilegate.report import curves, maps, patterns
 from spilegate.report.assembling import assemble
-from spilegate.report.drawing import AT_THE_END, WHILE_RUNNING, Drawing
+from spilegate.report.drawing import AT_THE_END, BEFORE_THE_END, PAGE, Drawing
 from spilegate.report.files import CURVE_FILES, XML_TITLES, curve_path, read_curves, write_curve
 from spilegate.report.pictures import NAMES, draw_fsc
 from spilegate.report.style import UNMEASURED, drawing, save
@@ -242,4 +242,4 @@ def test_every_picture_and_curve_is_known_as_a_run_s_own() -> None:
             path = curve_path(Path(), name, state)
             assert OWN_FILES.fullmatch(path.name), name
             assert bool(OWN_FILES.fullmatch(path.with_suffix(".xml").name)) == (name in XML_TITLES)
-    assert set().union(WHILE_RUNNING, *AT_THE_END) == set(NAMES)
+    assert set().union(BEFORE_THE_END, *AT_THE_END) == {*NAMES, PAGE}

@@ -95,7 +95,7 @@ def _head(content: Content) -> str:
     return (
         f'<header class="verdict {kind}" data-generation="{content.state.generation}">\n'
         f'<p class="what">spilegate &middot; {markup.text(what)}</p>\n<h1>{markup.text(_verdict(content))}</h1>\n'
-        f'<dl class="cards">{cards}</dl>\n<p id="live" class="live" role="status" aria-live="polite"></p>\n</header>'
+        f'<dl class="cards">{cards}</dl>\n{shell.LIVE_LINE}\n</header>'
     )
 
 

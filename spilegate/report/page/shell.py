@@ -14,6 +14,8 @@ STATIC = Path(__file__).parent / "static"
 VIEWER, LICENCE = "3Dmol-min.js", "3Dmol-LICENSE.txt"
 # What the program and the server cut the page at: between them is all that changes while a run goes on.
 BEGIN, END = "<!--content-->", "<!--/content-->"
+# Where it is said how a run is getting on.
+LIVE_LINE = '<p class="live"><span id="live" role="status"></span> <span id="age"></span></p>'
 # A page that is served knows which it is, and asks for newer content; a file on its own has nobody to ask.
 LIVE, ALONE = 'data-live="{}"', 'data-live=""'
 
@@ -63,6 +65,6 @@ def waiting(folder: Path) -> str:
         f"{folder.name}: waiting",
         '<header class="verdict"><h1>Waiting for the first generation</h1>'
         f'<p class="said">Nothing to show yet in {text(folder)}. This page fills itself once a run there has ended its '
-        'blind start.</p><p id="live" class="live" role="status" aria-live="polite"></p></header>\n'
+        "blind start.</p>" + LIVE_LINE + "</header>\n"
         '<main id="main" tabindex="-1"></main>',
     )

@@ -199,19 +199,22 @@
     return seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${(seconds / 3600).toFixed(1)} h ago`;
   }
 
+  // What is said, and how long ago it was: who listens to the page is told the first alone, when it is another.
   function said(state, now) {
-    if (!state.running) return "";
-    const quiet = state.changed ? now - state.changed : 0;
+    if (!state.running) return ["", ""];
     const stage = state.stage;
-    const last = stage ? `generation ${stage.generation} of about ${stage.generations}, ${stage.stage} ended ${ago(quiet)}` : "";
-    if (!stage && !state.checkpoint) return state.locked ? "A run has begun; its blind start goes on." : "No run here yet.";
-    if (!state.locked || quiet > QUIET_SECONDS) {
-      return `No run is writing here${last ? `: ${last}` : ""}. If it was stopped, its command line with --resume goes on.`;
-    }
-    if (stage && state.generation === stage.generation && stage.generation === stage.generations) {
-      return `Live: ${last}; half-sets and phasings follow.`;
-    }
-    return `Live: ${last}.`;
+    if (!stage && !state.checkpoint) return [state.locked ? "A run has begun; its blind start goes on." : "No run here yet.", ""];
+    const last = stage ? `generation ${stage.generation} of about ${stage.generations}, ${stage.stage} ended` : "a checkpoint";
+    const quiet = state.changed ? now - state.changed : 0;
+    if (!state.locked) return [`No run is writing here; the last was ${last}. Its command line with --resume goes on.`, ""];
+    const done = stage && state.generation === stage.generation && stage.generation === stage.generations;
+    const then = done ? "; half-sets and phasings follow" : "";
+    const stopped = quiet > QUIET_SECONDS && !done ? "; it is long, or the run was stopped" : "";
+    return [`Live: ${last}${then}${stopped}.`, state.changed ? `(${ago(quiet)})` : ""];
+  }
+
+  function show(id, words) {
+    if (element(id) && element(id).textContent !== words) element(id).textContent = words;
   }
 
   function newer(html) {
@@ -234,7 +237,6 @@
   async function follow() {
     let shown = document.documentElement.dataset.live;
     for (;;) {
-      const line = element("live");
       let wait = document.hidden ? SELDOM : OFTEN;
       try {
         const answer = await fetch("state.json", { cache: "no-cache" });
@@ -247,14 +249,18 @@
           newer(await content.text());
           shown = state.page;
         }
-        const words = said(state, now);
-        if (element("live") && element("live").textContent !== words) element("live").textContent = words;
+        const [words, age] = said(state, now);
+        show("live", words);
+        show("age", age);
         if (!state.running) wait = SELDOM;
-      } catch (error) {
-        if (line) line.textContent = "The server of this page does not answer; what is shown is the last it had.";
+      } catch {
+        show("live", "The server of this page does not answer; what is shown is the last it had.");
         wait = 3 * OFTEN;
       }
-      await new Promise((go) => setTimeout(go, wait));
+      await new Promise((go) => {
+        setTimeout(go, wait);
+        document.addEventListener("visibilitychange", go, { once: true });
+      });
     }
   }
 
