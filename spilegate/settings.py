@@ -276,7 +276,7 @@ class ComputeOptions(_Options):
 class SelectionOptions(_Options):
     """Which patterns a reconstruction is made of."""
 
-    mode: Literal["auto", "always", "none"] = Field(
+    mode: Literal["auto", "always", "never"] = Field(
         "auto",
         description="Single particles are selected first: always, never, or if patterns are of more than one thing.",
     )

@@ -29,7 +29,7 @@ def singled(
     Every process of a run does this; one of them writes what was found into the folder.
     """
     settings, mode = job.settings, job.settings.selection.mode
-    if mode == "none" or settings.prepare.use is not None:
+    if mode == "never" or settings.prepare.use is not None:
         return job, experiment
     if mode == "auto":
         out.live.show("looking for anything but single particles")
@@ -55,7 +55,7 @@ def singled(
 def selected_before(job: Job, dataset: Dataset) -> Job:
     """Return a job that is resumed, with the patterns that it selected when it was begun, if it did."""
     path = job.folder / written.RECORD
-    if job.settings.selection.mode == "none" or job.settings.prepare.use is not None or not path.is_file():
+    if job.settings.selection.mode == "never" or job.settings.prepare.use is not None or not path.is_file():
         return job
     found, attributes = record.load_record(path, Selection)
     if attributes.get(DIGEST) != dataset.digest:

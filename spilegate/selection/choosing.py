@@ -233,7 +233,7 @@ def _selection(
     if not kept.any():
         raise InputError(
             f"{dataset.source}: no pattern looks like a single particle; expected some alike in size and shape; "
-            "look at them by spilegate inspect --picture, or reconstruct with --set selection.mode=none"
+            "look at them by spilegate inspect --picture, or reconstruct with --set selection.mode=never"
         )
     found = shown.found
     window = np.percentile(found.diameter_angstrom[kept], WINDOW)

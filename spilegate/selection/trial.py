@@ -38,11 +38,13 @@ class Trial:
     """What some patterns came to.
 
     experiment, state : of the patterns tried; misfit : (n,) float64, of each, by `misfits.measure`
+    dispersion : of the counts, see `misfits.dispersion_of`
     """
 
     experiment: Experiment
     state: State
     misfit: Float64
+    dispersion: float
 
     @property
     def usual(self) -> float:
@@ -73,7 +75,8 @@ def attempt(dataset: Dataset, settings: Settings, diameter_angstrom: float, *, r
         state = mtip.run(experiment, settings).state
     except InputError:
         return None
-    return Trial(experiment, state, misfits.measure(experiment, state, experiment.q_max).misfit)
+    found = misfits.measure(experiment, state, experiment.q_max)
+    return Trial(experiment, state, found.with_dispersion(found.dispersion), found.dispersion)
 
 
 def judge(
@@ -95,7 +98,7 @@ def judge(
     candidates, _ = poses.match(own, plan, first, settings.matching, rng)
     there = slice(None) if len(everything.images) == len(among) else among
     found = replace(first, quaternions=candidates.quaternions[:, 0], state=candidates.state[:, 0])
-    misfit = misfits.measure(own, found, own.q_max).misfit[there]
+    misfit = misfits.measure(own, found, own.q_max).with_dispersion(trial.dispersion)[there]
     plausible = np.flatnonzero(misfit <= HOPELESS + MANY * max(trial.usual, 0.0))
     if len(plausible) < FEWEST:
         return misfit
@@ -104,7 +107,7 @@ def judge(
     some = np.arange(len(everything.images))[there][plausible]
     few = Candidates(candidates.quaternions[some], candidates.state[some], candidates.distance[some])
     refined, _ = poses.refine(own, plan, first, few, settings.matching, rng)
-    misfit[plausible] = misfits.measure(own, refined, own.q_max).misfit
+    misfit[plausible] = misfits.measure(own, refined, own.q_max).with_dispersion(trial.dispersion)
     return misfit
 
 
