@@ -38,8 +38,8 @@ ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
 # Most groups that are tried; and those whose misfits are at most so many times the least, and that much, are tried
-# together.
-TRIALS, AS_GOOD, AS_GOOD_LEAST = 5, 2.0, 0.01
+# together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
+TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 5, 2.0, 0.01, 0.5
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
 
@@ -139,7 +139,9 @@ def _tried(
     best = min(tried, key=lambda k: tried[k].usual)
     # What is one particle seen from its sides may be several groups.
     # Photons that a threshold counted scatter less than by chance: misfits may be below 0.
-    alike = [k for k, each in tried.items() if each.usual <= AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST]
+    limit = AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST
+    near = np.abs(groups.mean[:, 0] - groups.mean[best, 0]) <= LIKE_SIZE
+    alike = [k for k, each in tried.items() if each.usual <= limit and near[k]]
     together = attempted(alike) if len(alike) > 1 else None
     limit = AS_GOOD * max(0.0, *(tried[k].usual for k in alike)) + AS_GOOD_LEAST
     return tried[best] if together is None or together.usual > limit else together
