@@ -13,6 +13,7 @@ from spilegate.errors import InputError
 from spilegate.formats import agipd, faults, files, gaps, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
 from spilegate.formats.adu import Given
+from spilegate.formats.dead import left_out
 from spilegate.formats.flat import Flat
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
@@ -176,7 +177,11 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
         way = replace(way, mask=layout.mask(way.rule.broken | dead, options))
         if options.binning > 1:
             # Their blocks are left out whole.
-            found = way.run(workers, keep=keep)
+            if keep and not found.lost.any():
+                found = left_out(way, found, workers)
+            else:
+                del found
+                found = way.run(workers, keep=keep)
     missing = gaps.places(way, found, workers) if keep and problem is None else gaps.none()
     if files.being_written(layout.path):
         remarks.insert(0, "another program has the file open for writing: read as it is now")
