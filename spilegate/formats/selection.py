@@ -41,7 +41,7 @@ def chosen(text: str | None, path: Path, count: int) -> Int64:
 def _by_numbers(text: str, count: int) -> Bool:
     """Return which patterns a list names, or a text file of one."""
     listed = text
-    if Path(text).is_file():
+    if is_file(text):
         try:
             listed = ",".join(Path(text).read_text(encoding="utf-8").replace(",", " ").split())
         except (OSError, UnicodeDecodeError) as error:
@@ -57,6 +57,14 @@ def _by_numbers(text: str, count: int) -> Bool:
             raise InputError(f"--select {text}: pattern {max(last, part.start)}; expected numbers up to {count - 1}")
         wanted[part] = True
     return wanted
+
+
+def is_file(text: str) -> bool:
+    """Tell whether a text is a file's name; a list of many numbers is longer than a name may be."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def by_conditions(text: str, path: Path, count: int | None = None) -> Bool:
