@@ -40,6 +40,8 @@ NOT_EVALUATED: dict[str, Any] = {
     "state_accuracy": None,
     "junk_found": None,
     "good_lost": None,
+    "size_error": None,
+    "centre_error_pixels": None,
 }
 
 
@@ -49,6 +51,8 @@ class Reference:
 
     densities : one (M, M, M) per state, none where not known
     quaternions : (N_IMG, 4) orientations; state : (N_IMG,) state of every pattern, -1 for junk; None where not known
+    size : (N_IMG,), centre : (N_IMG, 2), how patterns see the particle, see `formats.truth.Truth`; None where not known
+    pixel : width of a pixel [1/angstrom]
     notes : what was not taken as it is in the file
     """
 
@@ -56,6 +60,9 @@ class Reference:
     voxel_angstrom: float
     quaternions: Float64 | None = None
     state: Int64 | None = None
+    size: Float64 | None = None
+    centre: Float64 | None = None
+    pixel: float = 1.0
     notes: tuple[str, ...] = ()
 
 
@@ -115,7 +122,7 @@ def _of_patterns(path: Path, truth: Reference, reference: Path, symmetry: str) -
 
     path : the orientations found; raises InputError if they are of other patterns than the truth
     """
-    from spilegate.evaluation.states import orientation_figures, rejection, state_accuracy
+    from spilegate.evaluation.states import orientation_figures, rejection, seen_figures, state_accuracy
 
     figures: dict[str, Any] = {}
     known = truth.quaternions if truth.quaternions is not None else truth.state
@@ -137,6 +144,10 @@ def _of_patterns(path: Path, truth: Reference, reference: Path, symmetry: str) -
         )
     if truth.state is not None and good.any() and (found.max() > 0 or true.max() > 0):
         figures["state_accuracy"] = state_accuracy(found[good], true[good])
+    seen = results.read_seen(path)
+    if seen is not None and good.any():
+        size, centre = (None if each is None else each[good] for each in (truth.size, truth.centre))
+        figures |= seen_figures(seen[0][good], seen[1][good], size, centre, truth.pixel)
     if truth.state is not None and kept is not None:
         figures["junk_found"], figures["good_lost"] = rejection(kept, ~good)
     return figures
@@ -177,7 +188,10 @@ def _beside_patterns(path: Path, voxel_angstrom: float) -> Reference:
     if not densities and truth.volume is not None:
         densities = [truth.volume]
     if truth.voxel_angstrom is not None and densities:
-        return Reference(densities, truth.voxel_angstrom, truth.quaternions, truth.state)
+        pixel = 1.0 if truth.centre is None else spinifel.pixel_width(path)
+        return Reference(
+            densities, truth.voxel_angstrom, truth.quaternions, truth.state, truth.size, truth.centre, pixel
+        )
     if truth.quaternions is None:
         raise InputError(
             f"--reference {path}: no dataset 'orientations', nor 'volume' with 'voxel_angstrom'; expected "
@@ -224,4 +238,9 @@ def _closing(evaluation: dict[str, Any]) -> str:
         )
         if evaluation[name] is not None
     ]
+    if evaluation["size_error"] is not None:
+        size = evaluation["size_error"]
+        parts.append(f"sizes {size['rms']:.1%} off (they differ by {size['spread']:.1%})")
+    if evaluation["centre_error_pixels"] is not None:
+        parts.append(f"beam centres {evaluation['centre_error_pixels']:.3f} pixels off")
     return ", ".join(parts)
