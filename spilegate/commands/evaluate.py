@@ -16,7 +16,7 @@ from spilegate.report.console import Output
 from spilegate.report.files import CHECKPOINT, REPORT, SUMMARY, write_curve
 
 if TYPE_CHECKING:
-    from spilegate.evaluation.figures import Found, Patterns
+    from spilegate.evaluation.figures import Found, Patterns, Seen
 
 
 def run(
@@ -78,4 +78,7 @@ def of_folder(folder: Path, known: summaries.Finished) -> Found:
         path = folder / "orientations.h5"
         return np.asarray(results.read_orientations(path)), *results.read_assignments(path)
 
-    return Found(str(folder), densities, voxel, patterns, known.q_max_inverse_angstrom, known.settings.symmetry)
+    def seen() -> Seen:
+        return results.read_seen(folder / "orientations.h5")
+
+    return Found(str(folder), densities, voxel, patterns, seen, known.q_max_inverse_angstrom, known.settings.symmetry)

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.evaluation.states import Match, match_states, orientation_figures, rejection, state_accuracy
+from spilegate.evaluation.states import (
+    Match,
+    match_states,
+    orientation_figures,
+    rejection,
+    seen_figures,
+    state_accuracy,
+)
 from spilegate.evaluation.truth import Reference
 from spilegate.records import Bool, Float32, Float64, Int64
 
@@ -29,11 +36,15 @@ NOT_EVALUATED: dict[str, Any] = {
     "state_accuracy": None,
     "junk_found": None,
     "good_lost": None,
+    "size_error": None,
+    "centre_error_pixels": None,
 }
 
 
 # Quaternions (N_IMG, 4), state (N_IMG,), and which patterns were kept (N_IMG,), None where that is not known.
 Patterns = tuple[Float64, Int64, Bool | None]
+# Sizes (N_IMG,) and shifts (N_IMG, 2) [1/angstrom] of patterns, None where none were looked for.
+Seen = tuple[Float64, Float64] | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Found:
 
     name : of the reconstruction, for messages
     densities : (M, M, M) float32 of each state, of one voxel [angstrom]
-    patterns : returns what was found of every pattern; asked only where the truth knows of them
+    patterns, seen : return what was found of every pattern; asked only where the truth knows of them
     q_max_inverse_angstrom : the largest |q| used; symmetry : imposed
     """
 
@@ -50,6 +61,7 @@ class Found:
     densities: Sequence[Float32]
     voxel_angstrom: float
     patterns: Callable[[], Patterns]
+    seen: Callable[[], Seen]
     q_max_inverse_angstrom: float
     symmetry: str
 
@@ -113,6 +125,10 @@ def _of_patterns(found: Found, truth: Reference, name: str) -> dict[str, Any]:
         figures["state_accuracy"] = state_accuracy(state[good], true[good])
     if truth.state is not None and kept is not None:
         figures["junk_found"], figures["good_lost"] = rejection(kept, ~good)
+    seen = found.seen()
+    if seen is not None and good.any():
+        size, centre = (None if each is None else each[good] for each in (truth.size, truth.centre))
+        figures |= seen_figures(seen[0][good], seen[1][good], size, centre, truth.pixel)
     return figures
 
 
@@ -154,4 +170,9 @@ def in_words(evaluation: dict[str, Any]) -> str:
         )
         if evaluation[name] is not None
     ]
+    if evaluation["size_error"] is not None:
+        size = evaluation["size_error"]
+        parts.append(f"sizes {size['rms']:.1%} off (they differ by {size['spread']:.1%})")
+    if evaluation["centre_error_pixels"] is not None:
+        parts.append(f"beam centres {evaluation['centre_error_pixels']:.3f} pixels off")
     return ", ".join(parts)

@@ -20,6 +20,8 @@ class Reference:
 
     densities : one (M, M, M) per state, none where not known
     quaternions : (N_IMG, 4) orientations; state : (N_IMG,) state of every pattern, -1 for junk; None where not known
+    size : (N_IMG,), centre : (N_IMG, 2), how patterns see the particle, see `formats.truth.Truth`; None where not known
+    pixel : width of a pixel [1/angstrom]
     notes : what was not taken as it is in the file
     """
 
@@ -27,6 +29,9 @@ class Reference:
     voxel_angstrom: float
     quaternions: Float64 | None = None
     state: Int64 | None = None
+    size: Float64 | None = None
+    centre: Float64 | None = None
+    pixel: float = 1.0
     notes: tuple[str, ...] = ()
 
 
@@ -65,7 +70,10 @@ def _beside_patterns(path: Path, voxel_angstrom: float) -> Reference:
     if not densities and truth.volume is not None:
         densities = [truth.volume]
     if truth.voxel_angstrom is not None and densities:
-        return Reference(densities, truth.voxel_angstrom, truth.quaternions, truth.state)
+        pixel = 1.0 if truth.centre is None else spinifel.pixel_width(path)
+        return Reference(
+            densities, truth.voxel_angstrom, truth.quaternions, truth.state, truth.size, truth.centre, pixel
+        )
     if truth.quaternions is None:
         raise InputError(
             f"--reference {path}: no dataset 'orientations', nor 'volume' with 'voxel_angstrom'; expected "

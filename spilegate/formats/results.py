@@ -258,6 +258,23 @@ def read_assignments(path: Path) -> tuple[Int64, Bool | None]:
     return state.astype(np.int64), None if weight is None else weight > 0
 
 
+def read_seen(path: Path) -> tuple[Float64, Float64] | None:
+    """Return sizes (N_IMG,) and shifts (N_IMG, 2) [1/angstrom] of patterns, None where the file has none.
+
+    Raises InputError if the file is missing, damaged, or another one.
+    """
+    path = Path(path)
+    count = len(read_orientations(path))
+    with files.open_hdf5(path, ORIENTATIONS_EXPECTED) as file:
+        if "size" not in file or "shift" not in file:
+            return None
+        size = _per_pattern(file, path, "size", count)
+        shift = files.dataset(file, "shift", path, ORIENTATIONS_EXPECTED)[()].astype(np.float64)
+    if shift.shape != (count, 2) or not np.isfinite(shift).all() or not (size > 0).all():
+        raise InputError(f"{path}: datasets 'size', 'shift': expected positive sizes, and finite shifts ({count}, 2)")
+    return size, shift
+
+
 def _per_pattern(file: h5py.File, path: Path, name: str, count: int) -> Float64:
     """Return a dataset with one finite number for each pattern."""
     values: Float64 = files.dataset(file, name, path, ORIENTATIONS_EXPECTED)[()].astype(np.float64)

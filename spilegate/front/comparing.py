@@ -129,6 +129,7 @@ def evaluate(
         list(state.density),
         result.voxel_angstrom,
         lambda: (state.quaternions, state.state, state.weight > 0),
+        lambda: (state.size, state.shift) if len(state.size) else None,
         result.q_max_inverse_angstrom,
         str(result.summary["settings"].get("symmetry", "C1")),
     )

@@ -31,6 +31,9 @@ LEAST_SIZE, LEAST_SHIFT, SURE = 0.01, 0.2, 4.0
 # Beyond so many deviations it is not the spread that makes a pattern differ.
 MOST_DEVIATIONS = 3.0
 ROUNDS = 20
+# Where sizes move the outermost speckle by more than that part of its width, patterns are searched for with several:
+# so many deviations from the mean.
+SEARCHED, SEARCHED_AT = 0.2, (-1.25, 0.0, 1.25)
 
 
 def seeing_in(state: State) -> Seeing | None:
@@ -46,6 +49,16 @@ def spread_in(state: State) -> Spread:
 def _seen(state: State, seeing: Seeing, spread: Spread) -> State:
     """Return the state with what patterns have of their own."""
     return replace(state, size=seeing.size, shift=seeing.shift, size_spread=spread.size, shift_spread=spread.shift)
+
+
+def sizes(state: State, speckles: float) -> list[float]:
+    """Return the sizes, over the model's, that patterns are searched for with; one where they hardly differ.
+
+    speckles : radius of the search times the diameter
+    """
+    if state.size_spread * speckles < SEARCHED:
+        return [1.0]
+    return [float(np.exp(deviations * state.size_spread)) for deviations in SEARCHED_AT]
 
 
 @dataclass(frozen=True)

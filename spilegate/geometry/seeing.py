@@ -34,6 +34,10 @@ class Seeing:
         """Return that of some patterns."""
         return Seeing(self.size[index], self.shift[index])
 
+    def sized(self, size: Float64) -> Seeing:
+        """Return it with other sizes (n,)."""
+        return Seeing(size, self.shift)
+
     def times(self, unit: float) -> Seeing:
         """Return it with shifts in another unit of q."""
         return Seeing(self.size, unit * self.shift)

@@ -53,6 +53,7 @@ class Shortlist:
     every pattern has at least one
     lot : (N_IMG, N_CAND) float64, random numbers, by which one is drawn of those that fit alike, if one is to be
     at_hand : (N_IMG,) int64, which of them is the orientation at hand
+    size : (N_IMG, N_CAND) float64, of the particle, that each begins with; the pattern's if left out
     """
 
     quaternions: Float64
@@ -60,6 +61,7 @@ class Shortlist:
     keep: Bool
     lot: Float64 | None = None
     at_hand: Int64 | None = None
+    size: Float64 | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def refine(
         index, column = np.nonzero(shortlist.keep[part])
         start = Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
         if prior is not None:
-            start = start.seen((seeing or Seeing.nominal(len(images)))[part][index].times(unit))
+            seen = (seeing or Seeing.nominal(len(images)))[part][index].times(unit)
+            start = start.seen(seen if shortlist.size is None else seen.sized(shortlist.size[part][index, column]))
         state = shortlist.state[part][index, column]
         score = np.zeros(len(index))
         contested = np.flatnonzero(np.bincount(index)[index] > 1)
