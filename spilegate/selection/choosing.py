@@ -125,7 +125,11 @@ def _tried(
         seen = max(float(np.exp(groups.mean[k, 0] + groups.mean[k, 1] / 2)) for k in together)
         found = trial.attempt(read(members), settings, seen, rough=True)
         sizes = " and ".join(f"{np.exp(groups.mean[k, 0]):.3g}" for k in together)
-        told = "no density" if found is None else f"misfit {found.usual:.3g}"
+        told = "no density"
+        if found is not None:
+            told = f"misfit {found.usual:.3g}"
+            if found.state.size_spread:
+                told += f", sizes differ by {found.state.size_spread:.0%}"
         say(f"{'group' if len(together) == 1 else 'groups'} of {sizes} angstrom, {len(members)} patterns: {told}")
         return found
 
