@@ -121,7 +121,9 @@ class Outline:
                 ((self.matched, plan.q_match), (self.merged, plan.q_merge))]  # fmt: skip
         phasings = 1 + (0 if self.soft else FURTHER_STARTS)
         if last:
-            phasings = options.phasing.starts if self.soft else min(options.phasing.starts, FIRST_STARTS)
+            # Where photons are few no phasing explains the intensities well, and all are made.
+            noisy = self.soft or self.poisson
+            phasings = options.phasing.starts if noisy else min(options.phasing.starts, FIRST_STARTS)
         elif plan.number == 2:
             phasings = min(options.phasing.starts, FIRST_STARTS)
         marching = not last and plan.number > 2
