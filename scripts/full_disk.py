@@ -50,6 +50,9 @@ class Keeper:
     def __init__(self, folder: Path, attributes: dict[str, Any]) -> None:
         self.folder, self.attributes = folder, attributes
 
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Do nothing."""
+
     def stage(self, progress: Progress) -> None:
         """Do nothing."""
 

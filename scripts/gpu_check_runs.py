@@ -97,6 +97,9 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Do nothing."""
+
     def stage(self, progress: Progress) -> None:
         """Take note of a stage."""
         self.seconds[progress.stage] = self.seconds.get(progress.stage, 0.0) + progress.seconds

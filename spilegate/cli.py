@@ -18,6 +18,7 @@ from spilegate.commands.arguments import (
     Assembly,
     Assignments,
     BackendOption,
+    BackgroundFrom,
     Config,
     Data,
     Debug,
@@ -26,10 +27,13 @@ from spilegate.commands.arguments import (
     HalfSets,
     Log,
     Quiet,
+    Seed,
+    Select,
     Symmetry,
 )  # fmt: skip
 from spilegate.commands.departing import Departures, departing
 from spilegate.commands.lacking import particle_shorthands, shorthands_of, what_files_lack
+from spilegate.commands.select import select
 from spilegate.commands.stopping import code_of, enough, heeded
 from spilegate.commands.watch import watch
 from spilegate.errors import InputError
@@ -107,7 +111,6 @@ app = typer.Typer(
     cls=Front,
     name="spilegate",
     help="From single-particle X-ray diffraction patterns at unknown orientations to the particle's 3-D density.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -140,10 +143,12 @@ def reconstruct(
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder for the results.")],
     config: Config = None,
     assignments: Assignments = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")] = None,
+    seed: Seed = None,
     diameter_angstrom: Diameter = None,
     symmetry: Symmetry = None,
     half_sets: HalfSets = None,
+    background_from: BackgroundFrom = None,
+    select: Select = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint in DIR, if there is one.")
     ] = False,
@@ -156,16 +161,20 @@ def reconstruct(
 ) -> None:
     """Reconstruct the density from the patterns alone."""
     from spilegate.commands import reconstruct as command
+    from spilegate.commands.choice import picked
     from spilegate.commands.configuration import load_settings
     from spilegate.commands.job import Job
 
+    choice = picked(select, data)
     shorthands = {
+        "--select": ("prepare.use", choice.listed),
         **shorthands_of(lacking),
         "--seed": ("seed", seed),
+        "--background-from": ("prepare.background_from", background_from),
         **particle_shorthands(diameter_angstrom, symmetry, half_sets),
     }
     settings = load_settings(config, assignments or [], shorthands)
-    job = Job(data, output, settings, launch.resuming(context.obj or []))
+    job = Job(data, output, settings, launch.resuming(context.obj or []), choice)
     command.run(job, backend=backend, resume=resume, force=force, quiet=quiet, log=log)
 
 
@@ -279,10 +288,7 @@ def convert(
         Literal["auto", "spinifel", "cxi", "emc", "dragonfly"],
         typer.Option("--to", help="Format; auto: by the ending of OUT. dragonfly: its HDF5."),
     ] = "auto",
-    select: Annotated[
-        str | None,
-        typer.Option("--select", metavar="LIST", help="Patterns: 3,10:20, a file of numbers, or 'labels == 1'."),
-    ] = None,
+    select: Select = None,
     binning: Annotated[int | None, typer.Option("--bin", min=1, help="Sum blocks of so many pixels squared.")] = None,
     crop: Annotated[
         str | None, typer.Option("--crop", metavar="ROWS,COLUMNS", help="Part of every panel, such as 10:90,0:80.")
@@ -316,6 +322,7 @@ def doctor(quiet: Quiet = False, log: Log = None, debug: Debug = False) -> None:
     command.run(quiet=quiet, log=log)
 
 
+app.command()(select)
 app.command()(watch)
 
 

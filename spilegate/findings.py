@@ -28,6 +28,7 @@ class Findings:
     photons : on the pixels used, mean over the patterns; infinite where patterns are no counts
     said : what the user should know of these patterns before the run, in lines
     filled_pattern, filled_pixel, filled_value : the same of values that single patterns lack
+    amplitude : (N_IMG,) float64, of a background that is no function of |q|, in every pattern, mean 1; empty for others
     mean : (N_PIX,) float64 [counts], mean of the patterns of weight 1 as measured; shown : (n,) int64, patterns that
         pictures show; examples : (n, N_PIX) float32, these. All are of the run's end, and before it empty.
     """
@@ -60,6 +61,7 @@ class Findings:
     filled_pattern: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     filled_pixel: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     filled_value: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    amplitude: Float64 = field(default_factory=lambda: np.zeros(0))
 
     @property
     def notes(self) -> list[str]:
@@ -75,12 +77,14 @@ class Findings:
         shapes |= dict.fromkeys(("mended_pattern", "mended_pixel", "mended_value"), self.mended_value.shape[:1])
         shapes |= dict.fromkeys(("filled_pattern", "filled_pixel", "filled_value"), self.filled_value.shape[:1])
         shapes |= dict.fromkeys(("profile_q", "profile_mean", "profile_variance"), self.profile_q.shape[:1])
+        shapes |= {"amplitude": (count * bool(len(self.amplitude)),)}
         shapes |= {"shown": self.shown.shape[:1], "examples": (*self.shown.shape[:1], pixels)}
         yield from misshapen(self, shapes)
         for name, good, expected in (
             ("weight", (self.weight == 0) | (self.weight == 1), "0 or 1"),
             ("scale", self.scale > 0, "nothing but positive numbers"),
             ("first_scale", self.first_scale > 0, "nothing but positive numbers"),
+            ("amplitude", self.amplitude >= 0, "nothing negative"),
             ("merged", self.merged | ~self.matched, "the pixels for matching among those for merging"),
             ("matched", self.matched.any(), "some pixels"),
             ("mended_pattern", (self.mended_pattern >= 0) & (self.mended_pattern < count), "numbers of patterns"),

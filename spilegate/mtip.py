@@ -16,6 +16,7 @@ from spilegate.generation import models, poses, restarts, soft, start
 from spilegate.patterns.examples import with_examples
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
+from spilegate.patterns.spared import spared
 from spilegate.reconstruction import Reconstruction
 from spilegate.records import Dataset, State, Watcher
 from spilegate.resolution import certainty
@@ -41,7 +42,13 @@ def reconstruct(
     Raises InputError if the patterns cannot be reconstructed (see `patterns.prepare`).
     """
     experiment = experiment or prepare(dataset, settings)
-    result = run(experiment, settings, watcher=watcher, state=state)
+    part = spared(experiment)
+    if part is None:
+        result = run(experiment, settings, watcher=watcher, state=state)
+    else:
+        own = part.of(state) if state else None
+        result = run(part.experiment, settings, watcher=part.watched(watcher), state=own)
+        result = replace(result, state=part.whole(result.state))
     return replace(
         result,
         findings=with_examples(experiment, result.state, poses.OUTLYING, poses.wide_limit(result.state.distance)),

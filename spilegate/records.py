@@ -79,6 +79,7 @@ class Dataset:
     origin : what every pattern came from
     beam : (row, column) where the beam goes through a flat detector, in pixels of the file; None where every pixel has
         a position of its own; binning : pixels of the file along an edge of one of these
+    area : (N_PIX,) float64, what pixels count of what most do, some being larger; None if all are alike
     missing_pattern, missing_pixel : (n,) int64, values that single patterns lack, by pattern; they are 0 in `images`
     """
 
@@ -99,6 +100,7 @@ class Dataset:
     binning: int = 1
     missing_pattern: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
     missing_pixel: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    area: Float64 | None = None
 
 
 def misshapen(record: object, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, str, str]]:
@@ -138,6 +140,9 @@ class State:
     support : (K, M, M, M) bool, where the density may be non-zero
     start : how many times the blind start went on outwards, because nearer to the beam orientations did not show
     started : mean distance that it ended with
+    size : (N_IMG,) float64, the particle's size in each pattern over that of the model; empty where all have the same
+    shift : (N_IMG, 2) float64 [1/angstrom], how far q_x and q_y of its pixels are off; empty where they are not
+    size_spread, shift_spread : standard deviation of the logarithm of sizes, and of each shift [1/angstrom]; 0 for none
     """
 
     generation: int
@@ -154,6 +159,10 @@ class State:
     support: Bool
     start: int = 0
     started: float = 1.0
+    size: Float64 = field(default_factory=lambda: np.zeros(0))
+    shift: Float64 = field(default_factory=lambda: np.zeros((0, 2)))
+    size_spread: float = 0.0
+    shift_spread: float = 0.0
 
     @property
     def members(self) -> Int64:
@@ -170,6 +179,8 @@ class State:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(per_pattern, (count,))
         shapes |= {"quaternions": (count, 4), "history": (max(self.generation - 1, 0), 3)}
         shapes |= {"background": self.background.shape[:1]}
+        own = count * bool(len(self.size))
+        shapes |= {"size": (own,), "shift": (own, 2)}
         states, *_, size = mode(getattr(self, name).shape for name in volumes)
         shapes |= dict.fromkeys(volumes, (states, size, size, size))
         yield from misshapen(self, shapes)
@@ -185,6 +196,9 @@ class State:
             ("state", (self.state >= 0) & (self.state < states), f"conformations, from 0 to {states - 1}"),
             ("weight", (self.weight >= 0) & (self.weight <= 1), "0 to 1"),
             ("scale", not len(kept) or abs(kept.mean() - 1) < ROUNDING, "a mean of 1"),
+            ("size", self.size > 0, "nothing but positive numbers"),
+            ("size_spread", 0 <= self.size_spread < np.inf, "0 or more"),
+            ("shift_spread", 0 <= self.shift_spread < np.inf, "0 or more"),
             ("density", self.density >= 0, "nothing negative"),
             ("density", size % 2 == 1, "an odd number of voxels along an edge"),
         ):
@@ -211,6 +225,9 @@ class Progress:
 
 class Watcher(Protocol):
     """What hangs on the loop: progress lines, checkpoints, figures. It sees everything and changes nothing."""
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Take note that a stage of a generation, of so many, begins."""
 
     def stage(self, progress: Progress) -> None:
         """Take note that a stage has ended."""

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 # The options that a reader of patterns needs.
 READING = (
-    "binning", "q_min", "q_max", "mask", "photon_unit", "adu_per_photon", "broken_pixels", "dataset", "detector",
-    "geometry", "mask_file", "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
+    "binning", "q_min", "q_max", "mask", "photon_unit", "adu_per_photon", "broken_pixels", "saturated", "dataset",
+    "detector", "geometry", "mask_file", "wavelength_angstrom", "photon_energy_ev", "distance_m", "pixel_um", "centre",
 )  # fmt: skip
 
 
@@ -92,6 +92,10 @@ class PrepareOptions(_Options):
         "auto",
         description="Background: the file's, or estimated from how patterns differ in brightness; auto: either.",
     )
+    background_from: str | None = Field(
+        None,
+        description="File of the background, as misses show it: HDF5 with `background`, or .npy; counts per pattern.",
+    )
     polarisation: Literal["none", "horizontal", "vertical"] = Field(
         "none", description="Divide by the polarisation factor of a beam polarised this way."
     )
@@ -116,6 +120,9 @@ class PrepareOptions(_Options):
             "Pixels never used: those without a value in more than half of the patterns, others get what is expected "
             "(mend); in all, others are refused (always); or in any (ever)."
         ),
+    )
+    saturated: bool = Field(
+        default=True, description="Values in ADU that saturation spoils in single patterns are none: plateaus, streaks."
     )
     dataset: str | None = Field(None, description="Patterns of an HDF5 file that has several datasets of them.")
     detector: str | None = Field(
@@ -266,14 +273,29 @@ class ComputeOptions(_Options):
     )
 
 
+class SelectionOptions(_Options):
+    """Which patterns a reconstruction is made of."""
+
+    mode: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Single particles are selected first: always, never, or if patterns are of more than one thing.",
+    )
+
+
 class Settings(_Options):
-    """All options of a reconstruction."""
+    """All options of a reconstruction; `scripts/REFERENCE.md` has them with their meaning and defaults.
+
+    >>> settings = sg.Settings(seed=3, prepare={"diameter_angstrom": 65.0})
+    >>> settings.prepare.diameter_angstrom, settings.matching.method
+    (65.0, 'polar')
+    """
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of every random number of the run.")
     symmetry: Annotated[str, AfterValidator(symmetry_name)] = Field(
         "C1", description="Point group of the particle's rotations: C1 (none), C4, D2, T, O, I ..."
     )
     prepare: PrepareOptions = PrepareOptions()
+    selection: SelectionOptions = SelectionOptions()
     start: StartOptions = StartOptions()
     matching: MatchingOptions = MatchingOptions()
     merging: MergingOptions = MergingOptions()

@@ -39,6 +39,8 @@ class Recorder:
     @contextmanager
     def stage(self, generation: int, name: str) -> Iterator[Note]:
         """Time the block as stage `name`; the figures of what the yielded function is given are the stage's."""
+        if self._watcher is not None:
+            self._watcher.begin(generation, max(generation, self.generations), name)
         begin = perf_counter()
         figures: dict[str, float] = {}
         yield Note(figures)

@@ -21,6 +21,24 @@ QUICK = [
     *("--set", "start.iterations=4", "--set", "phasing.cycles=2", "--set", "phasing.starts=1"),
     *("--set", "resolution.half_sets=false", "--set", "resolution.phasings=2", "--seed", "5"),
 ]
+# Single particles in less than half of the patterns, and what is enough to find them.
+MIXED = [
+    *("--images", "500", "--pixels", "36", "--resolution-angstrom", "12", "--photons", "5000", "--seed", "1"),
+    *("--doublets", "0.15", "--aggregates", "0.15", "--droplets", "0.15", "--blank", "0.1"),
+]
+QUICK_SELECT = [
+    *(
+        "--set",
+        "start.iterations=6",
+        "--set",
+        "start.count=1",
+        "--set",
+        "phasing.cycles=1",
+        "--set",
+        "phasing.starts=1",
+    ),
+    *("--set", "matching.candidates=1", "--set", "merging.iterations=12", "--set", "compute.threads=2"),
+]
 
 
 def run(*arguments: object) -> Result:

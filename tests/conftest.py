@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from command_line import QUICK, SMALL, run
+from command_line import MIXED, QUICK, QUICK_SELECT, SMALL, run
 from volumes import MODULES
 
 from spilegate.backend import from_host
@@ -130,9 +130,13 @@ class Diary:
     """A watcher that remembers."""
 
     def __init__(self) -> None:
+        self.begun: list[str] = []
         self.stages: list[Progress] = []
         self.states: list[State] = []
         self.halves: dict[int, Diary] = {}
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:  # noqa: ARG002 - stages are enough
+        self.begun.append(stage)
 
     def stage(self, progress: Progress) -> None:
         self.stages.append(progress)
@@ -168,6 +172,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("simulate", *SMALL, "--output", path)
     assert result.exit_code == 0, result.output
     return path
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patterns of single particles among many others, of which the truth is known."""
+    path = tmp_path_factory.mktemp("mixed") / "mixed.h5"
+    result = run("simulate", *MIXED, "--output", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="session")
+def selected(tmp_path_factory: pytest.TempPathFactory, mixed: Path) -> Path:
+    """The output folder of a selection among them, made by two threads."""
+    folder = tmp_path_factory.mktemp("selected") / "out"
+    result = run("select", mixed, "--output", folder, *QUICK_SELECT, "--log", folder / "run.log")
+    assert result.exit_code == 0, result.output
+    return folder
 
 
 @pytest.fixture(scope="session")

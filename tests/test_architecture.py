@@ -26,7 +26,7 @@ LAYERS = (
     {"mtip"},
     {"selection"},
     {"report"},
-    {"commands", "cli"},
+    {"commands", "front", "cli"},
     {"main", "__main__", "__init__"},
 )
 DEVICE_WORDS = re.compile(r"\b(gpus?|cupy|cuda|cufinufft|legate|cunumeric|cupynumeric)\b", re.IGNORECASE)

@@ -9,7 +9,9 @@ from typing import Any
 
 
 def taking(added: Iterable[tuple[str, Any, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command parameters (name, annotation, default) beside its own."""
+    """Return a decorator that gives commands parameters (name, annotation, default) beside their own."""
+    # More than one command may take them.
+    added = tuple(added)
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)

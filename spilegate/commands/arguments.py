@@ -40,6 +40,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")
 Diameter = Annotated[
     float | None, typer.Option("--diameter-angstrom", help="Largest diameter of the particle; estimated if left out.")
 ]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.  [default: 0]")]
 Symmetry = Annotated[
     str | None,
     typer.Option("--symmetry", metavar="NAME", help="Point group imposed: C4, D2, T, O, I ...  [default: C1]"),
@@ -47,4 +48,16 @@ Symmetry = Annotated[
 HalfSets = Annotated[
     bool | None,
     typer.Option("--half-sets/--no-half-sets", help="Reconstruct two halves as well to state the resolution."),
+]
+BackgroundFrom = Annotated[
+    str | None,
+    typer.Option("--background-from", metavar="FILE", help="The background, as misses show it: HDF5 or .npy."),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="LIST",
+        help="Patterns: 3,10:20, a file of numbers, a selection.h5 of spilegate select, or 'labels == 1'.",
+    ),
 ]

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from spilegate.errors import InputError
+from spilegate.formats.selection import is_file
 from spilegate.settings import Settings
 
 # Longer ones are cut in messages.
@@ -111,7 +112,7 @@ def _numbers(value: str, where: str) -> str:
     The list and not the file's name belongs to the run: a checkpoint is to know it, whatever becomes of the file.
     """
     path = Path(value)
-    if not re.search(r"[^0-9:,\s]", value) and not path.is_file():
+    if not re.search(r"[^0-9:,\s]", value) and not is_file(value):
         return value
     try:
         words = path.read_text(encoding="utf-8").replace(",", " ").split()

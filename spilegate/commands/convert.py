@@ -7,12 +7,14 @@ import shlex
 from pathlib import Path
 from typing import Literal
 
+from spilegate.commands.choice import picked
 from spilegate.errors import InputError
 from spilegate.formats import dragonfly_writer, files, writers
 from spilegate.formats.outgoing import Crop, Outgoing, outgoing
 from spilegate.formats.reading import Options
 from spilegate.formats.selection import chosen
 from spilegate.patterns.beam import settled
+from spilegate.records import Int64
 from spilegate.report.console import Output
 from spilegate.settings import Settings
 
@@ -36,11 +38,17 @@ def run(
         raise InputError(f"{output}: the file that is to be converted; expected another name; choose one")
     for path in (output, *([dragonfly_writer.detector_path(output)] if lists else [])):
         files.check_target(path, force=force)
+    choice = picked(select, data)
     reading, found = settled(data, settings.prepare.reading)
     options = Options(**reading)
+
+    def choose(count: int) -> Int64:
+        choice.check_count(count)
+        return chosen(choice.listed, data, count)
+
     with (
         Output(quiet=quiet, log=log) as out,
-        outgoing(data, options, choose=lambda count: chosen(select, data, count), crop=part) as patterns,
+        outgoing(data, options, choose=choose, crop=part) as patterns,
     ):
         for remark in (*patterns.remarks, *([found] if found else [])):
             out.line(remark, "yellow")

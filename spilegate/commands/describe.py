@@ -9,6 +9,7 @@ from typing import Any
 from spilegate.commands.advice import Advice, binning, command_line
 from spilegate.errors import InputError
 from spilegate.formats import files
+from spilegate.kernels import host_memory
 from spilegate.report.console import Output
 from spilegate.settings import Settings
 
@@ -21,6 +22,7 @@ def run(
 
     words : of the command line, as the user gave them
     """
+    host_memory.lean()
     if picture is not None:
         files.check_target(picture, force=force)
     with Output(quiet=quiet, product=True, log=log) as out:

@@ -6,20 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spilegate import __version__
+from spilegate.commands.choice import ALL, Choice
 from spilegate.records import Dataset
+from spilegate.report import saving
 from spilegate.report.files import CHECKPOINT, FINDINGS
 from spilegate.settings import Settings
 
 
 @dataclass(frozen=True)
 class Job:
-    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it."""
+    """A reconstruction asked for: where from, where to, and how; `again` is the command line that resumes it.
+
+    choice : what `--select` named; the numbers themselves are in the settings
+    """
 
     data: Path
     folder: Path
     settings: Settings
     again: str = "spilegate reconstruct ... --resume"
+    choice: Choice = ALL
 
     @property
     def checkpoint(self) -> Path:
@@ -33,9 +38,4 @@ class Job:
 
     def attributes(self, dataset: Dataset) -> dict[str, Any]:
         """Return what a checkpoint says about the run it belongs to."""
-        return {
-            "version": __version__,
-            "seed": self.settings.seed,
-            "digest": dataset.digest,
-            "settings": self.settings.model_dump_json(),
-        }
+        return saving.attributes(self.settings, dataset)

@@ -10,11 +10,12 @@ from spilegate import mtip
 from spilegate.commands import Interrupted
 from spilegate.commands.job import Job
 from spilegate.commands.resuming import can_resume, check_state, known, other_version, resumed
+from spilegate.commands.singles import selected_before, singled
 from spilegate.commands.stopping import enough
+from spilegate.commands.telling import told
 from spilegate.errors import InputError
 from spilegate.forecast.memory import check_host_memory
 from spilegate.formats import files, record, results
-from spilegate.formats import summary as summaries
 from spilegate.formats.locks import Lock
 from spilegate.kernels.launch import Backend, start
 from spilegate.kernels.workers import Threads
@@ -23,12 +24,12 @@ from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.memory import check_memory
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset, State
+from spilegate.report import closing, saving
 from spilegate.report.console import Output
 from spilegate.report.drawing import Drawing
-from spilegate.report.files import FIGURES, REPORT, SUMMARY, write_curve
-from spilegate.report.methods import METHODS, write_methods
+from spilegate.report.files import FIGURES, REPORT
 from spilegate.report.progress import Monitor
-from spilegate.report.summary import Clock, Run, summarise
+from spilegate.report.summary import Clock, Run
 
 
 def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, log: Path | None) -> None:
@@ -50,8 +51,13 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             # Before a checkpoint is read that another run would go on from, and before the user has waited.
             workers.once(lambda: lock.take() if folder.is_dir() else None)
         resumes = resume and can_resume(job)
-        dataset = beam.read(job.data, **settings.prepare.reading, workers=workers)
+        dataset = beam.read(job.data, **settings.prepare.reading, workers=workers, told=told(out, "reading patterns"))
+        job.choice.check(dataset)
+        if resumes:
+            job = selected_before(job, dataset)
+            settings = job.settings
         state, notes = resumed(job, dataset) if resumes else (None, {})
+        out.live.show("looking at the patterns")
         # Patterns that cannot be reconstructed are refused here, before --force loses anything.
         experiment = prepare(dataset, settings, workers, findings=known(job, dataset) if state else None)
         # Where values were mended, the patterns as they were read are not needed any more.
@@ -63,10 +69,13 @@ def run(job: Job, *, backend: Backend, resume: bool, force: bool, quiet: bool, l
             check_state(state, experiment, settings, job.checkpoint)
         again = resume and folder.is_dir()
         workers.once(lambda: results.claim_output(folder, lock=lock, force=force, resume=again))
+        if workers.writer:
+            out.open_log()
+        if state is None:
+            job, experiment = singled(job, dataset, experiment, out, workers=workers)
         if not workers.writer:
-            mtip.reconstruct(dataset, settings, state=state, experiment=experiment)
+            mtip.reconstruct(dataset, job.settings, state=state, experiment=experiment)
             return
-        out.open_log()
         clock.lap("read")
         afresh = f", no checkpoint in {folder} yet: started afresh" if resume and not resumes else ""
         out.line(_opening(job, dataset, experiment, state) + afresh)
@@ -98,9 +107,10 @@ def _reconstruct(
         with monitor:
             result = mtip.reconstruct(dataset, job.settings, watcher=monitor, state=state, experiment=experiment)
         clock.lap("reconstruct")
+        out.live.show("writing the results")
         finished = Run(job.data, job.settings, dataset, experiment, result, monitor.records)
-        summary = _write(job, finished, clock)
-        out.line(_closing(job, summary), "bold green")
+        summary = saving.write(job.folder, finished, clock)
+        out.table("what came out", closing.rows(summary))
         if len(summary["populations"]) > 1:
             out.line(_states(summary["populations"]), "bold")
             for k in (k for k, part in enumerate(summary["populations"]) if not part):
@@ -109,6 +119,7 @@ def _reconstruct(
         for k, group in enumerate(summary["looks"]):
             if group and group["name"] != "C1":
                 out.line(_looks(group, f"state {k}" if len(summary["looks"]) > 1 else "it"))
+        out.line(f"results in {job.folder}", "bold green")
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(_how_to_go_on(job, monitor)) from error
@@ -119,50 +130,15 @@ def _reconstruct(
         what = files.unwritten(job.folder, error) if isinstance(error, OSError) else error
         raise InputError(f"{what}; {_how_to_go_on(job, monitor, 'stopped')}") from error
     try:
+        out.live.show("drawing")
         problem = drawing.finish()
+        out.live.clear()
     except KeyboardInterrupt as error:
         enough()
         raise Interrupted(f"interrupted while drawing; the results in {job.folder} are complete") from error
     out.line(f"pictures in {job.folder / FIGURES}" if not problem else f"not all pictures could be drawn: {problem}")
     if (job.folder / REPORT).is_file():
         out.line(f"to look at: {job.folder / REPORT}")
-
-
-def _write(job: Job, finished: Run, clock: Clock) -> dict[str, Any]:
-    """Write the last checkpoint, the results and the summary, and return the summary."""
-    record.save_record(job.checkpoint, finished.result.state, job.attributes(finished.dataset))
-    record.save_record(job.findings, finished.result.findings, job.attributes(finished.dataset))
-    certainty, workers = finished.result.certainty, finished.experiment.workers
-    written = results.write_results(
-        job.folder,
-        finished.result.state,
-        job.data,
-        half_maps=certainty.half_maps,
-        origin=finished.dataset.origin,
-        threads=workers.threads,
-    )
-    for name, curves in (
-        ("half_set", certainty.half_set_fsc),
-        ("half_set_plain", certainty.half_set_fsc_plain),
-        ("prtf", certainty.prtf),
-    ):
-        for state, curve in enumerate(curves):
-            written |= write_curve(job.folder, name, certainty.q, curve, state)
-    clock.lap("write")
-    summary = summarise(finished, clock) | _earlier_evaluation(job)
-    results.write_summary(job.folder / SUMMARY, summary)
-    write_methods(job.folder, summary)
-    results.remove_left_over(job.folder, {*written, METHODS})
-    return summary
-
-
-def _earlier_evaluation(job: Job) -> dict[str, Any]:
-    """Return what the summary has from `evaluate`: a finished run that is resumed comes to the same result again."""
-    try:
-        known, _ = summaries.read(job.folder / SUMMARY)
-    except InputError:
-        return {}
-    return {} if known.evaluation is None else {"evaluation": known.evaluation}
 
 
 def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | None) -> str:
@@ -180,25 +156,6 @@ def _opening(job: Job, dataset: Dataset, experiment: Experiment, state: State | 
     if hot or mended:
         what += f", {hot} hot pixels left out, {mended} values hot in one pattern mended"
     return what if state is None else f"{what}, resumed after generation {state.generation}"
-
-
-def _closing(job: Job, summary: dict[str, Any]) -> str:
-    """Return the line that says what came out."""
-    merits = summary["figures_of_merit"]
-    parts = [
-        f"{label} {merits[name]:.3g}"
-        for name, label in (("mean_distance", "distance"), ("moved", "moved"), ("phasing_r", "R"))
-        if name in merits
-    ]
-    if summary["outliers"]:
-        parts.append(f"{len(summary['outliers'])} outliers")
-    background = summary["background"]
-    if background["fraction"]:
-        parts.append(f"background {background['fraction']:.1%} of the counts ({background['source']})")
-    if not summary["converged"]:
-        parts.append(f"not converged ({summary['convergence']})")
-    parts += [f"{summary['seconds']['total']:.1f} s", f"{summary['peak_memory_mib']:.0f} MiB"]
-    return f"results in {job.folder}: {', '.join(parts)}"
 
 
 def _states(populations: list[float]) -> str:

@@ -121,6 +121,7 @@ def run(
             symmetric_particle(atoms, experiment.symmetry)
             for atoms in read or [particle.built_in_particle(shown.particle or particle.DEFAULT_PARTICLE)]
         ]
+        out.live.show("simulating patterns")
         result = simulation.simulate(
             first,
             images=experiment.images,
@@ -134,7 +135,9 @@ def run(
             conditions=conditions,
             picture=masks.read_picture(picture, (1, pixels, pixels))[0] if isinstance(picture, Path) else None,
         )
+        out.live.show("writing them")
         spinifel.write(output, result, force=force)
+        out.live.clear()
         out.line(
             f"{output}: {result.particle}, {experiment.images} patterns of "
             f"{experiment.pixels}x{experiment.pixels} pixels, in {time.perf_counter() - begin:.1f} s"

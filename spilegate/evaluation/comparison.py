@@ -93,10 +93,19 @@ def compare(
     above a tenth of its maximum. The Fourier shell correlation takes the whole box, unmasked, up to q_max.
 
     density : (M, M, M) float32, padded to an odd size if M is even; q_max [1/angstrom]
+    voxel_angstrom, reference_voxel_angstrom : edges of their voxels [angstrom]
     reference : (A, B, C) float32, centre at (A // 2, B // 2, C // 2)
     quaternions, true_quaternions : (N, 4), found and true orientations, in the order of the patterns
     symmetry : point group about the density's axes; orientations that it makes equal count as equal
     Raises InputError if either map cannot be aligned, or much of the reference lies outside the density's box.
+
+    Examples
+    --------
+    >>> found, curve = sg.compare(
+    ...     result.density, result.voxel_angstrom, simulation.volume, simulation.voxel_angstrom, q_max=0.05, threads=2
+    ... )
+    >>> found.correlation > 0.9, curve.q.shape == curve.correlation.shape
+    (True, True)
     """
     size = density.shape[0] | 1
     _check_reference(reference, size * voxel_angstrom / reference_voxel_angstrom)

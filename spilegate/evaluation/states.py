@@ -108,3 +108,23 @@ def orientation_figures(
         "half_turned": float(np.mean(turned[1] < turned[0])),
         "median_up_to_half_turn": float(np.median(turned.min(axis=0))),
     }
+
+
+def seen_figures(
+    size: Float64, shift: Float64, true_size: Float64 | None, true_centre: Float64 | None, pixel: float
+) -> dict[str, dict[str, float] | float | None]:
+    """Return how well sizes and beams of patterns were found.
+
+    size, true_size : (n,); shift : (n, 2) [1/angstrom], along q_x and q_y
+    true_centre : (n, 2) [pixels], row and column; pixel : [1/angstrom]
+    `size_error`: of the logarithm of size, `spread` of the true one and `rms` of the difference, but for the means;
+    `centre_error_pixels`: root mean square along each axis. None for what is not known.
+    """
+    figures: dict[str, dict[str, float] | float | None] = {"size_error": None, "centre_error_pixels": None}
+    if true_size is not None:
+        apart = np.log(size / true_size)
+        figures["size_error"] = {"spread": float(np.log(true_size).std()), "rms": float(apart.std())}
+    if true_centre is not None:
+        apart = shift[:, ::-1] / pixel - true_centre
+        figures["centre_error_pixels"] = float(np.sqrt((apart**2).mean()))
+    return figures

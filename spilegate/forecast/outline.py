@@ -27,17 +27,19 @@ from spilegate.schedule import COLD_SPACING, WARM_SPACING, Plan, again, schedule
 from spilegate.schedule import plan as plan_of
 from spilegate.settings import Settings
 
-# Where patterns show fewer speckles than these from the beam to the edge, so many candidates of each have to be refined
-# to choose among them; elsewhere so many, and beyond the second number, where particles are mostly complexes that look
-# alike from several sides, again more.
-AMBIGUOUS, FEW_SPECKLES, CONTESTED = 2.0, 5.0, 0.2
-MANY_SPECKLES, OF_COMPLEXES = 10.0, 1.2
-# Conjugate gradients stop after about so many iterations.
-ITERATIONS = 25
+# Where patterns show fewer speckles than these from the beam to the edge; and where more: particles are mostly
+# complexes or long ones then, that look alike from several sides.
+FEW_SPECKLES, MANY_SPECKLES = 5.0, 10.0
+# How many candidates of a pattern are refined by a step to choose among them, and how many steps then: with few
+# speckles, with more, and with many, where one that fits alike is refined as well. (Counted: 2 to 3.5 candidates and 3
+# to 4 steps with few speckles, 0.1 to 0.9 and 2 to 3 in demo, 2 to 4 and 4 to 5 in complexes.)
+REFINED = (2.0, 3.5), (0.5, 2.5), (3.0, 5.0)
+# Conjugate gradients stop after about so many iterations; with many speckles after more.
+ITERATIONS, ITERATIONS_OF_MANY = 25, 32
 # Blind starts are repeated until two agree: mostly the first two do; a half compares its first with that of all.
 STARTS = 2
 # At the full radius it takes two generations to see that nothing changes; softly more until that is so.
-SOFT_GENERATIONS = 6
+FEWEST_GENERATIONS, SOFT_GENERATIONS = 2, 6
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Outline:
     def plans(self) -> list[Plan]:
         """Return the plans of all generations after the start, as many at the full radius as it usually takes."""
         plans = schedule(self.diameter, self.q_max, self.q_first, soft=self.soft)[1:]
-        fewest = min(SOFT_GENERATIONS, self.settings.convergence.most_generations) if self.soft else 2
+        usual = SOFT_GENERATIONS if self.soft else FEWEST_GENERATIONS
+        fewest = min(usual, self.settings.convergence.most_generations)
         while sum(plan.q_match >= self.q_max for plan in plans) < fewest:
             number = len(plans) + 2
             plans.append(replace(plans[-1], number=number) if self.soft else again(self.diameter, plans[-1], number))
@@ -122,24 +125,20 @@ class Outline:
         elif plan.number == 2:
             phasings = min(options.phasing.starts, FIRST_STARTS)
         marching = not last and plan.number > 2
+        contested, steps = REFINED[int(speckles >= FEW_SPECKLES) + int(speckles > MANY_SPECKLES)]
+        cg = ITERATIONS_OF_MANY if self.q_max * self.diameter > MANY_SPECKLES else ITERATIONS
         return Load(
             self.patterns, self.n_pixel, max(1, used[0]), max(1, used[1]), replace(plan, n_views=views),
             max(2, math.ceil((plan.q_match - first) / spacing) + 1),
             states=options.matching.states,
             candidates=options.matching.candidates,
-            contested=_contested(speckles),
-            cg=min(ITERATIONS, options.merging.iterations),
+            contested=contested / plan.search_every,
+            gradients=steps,
+            cg=min(cg, options.merging.iterations),
             cycles=math.ceil(MARCHING * options.phasing.cycles) if marching else options.phasing.cycles,
             phasings=phasings,
             split_voxels=options.compute.split_voxels,
         )  # fmt: skip
-
-
-def _contested(speckles: float) -> float:
-    """Return how many candidates of a pattern are refined to choose among them."""
-    if speckles < FEW_SPECKLES:
-        return AMBIGUOUS
-    return OF_COMPLEXES if speckles > MANY_SPECKLES else CONTESTED
 
 
 def of_experiment(experiment: Experiment, settings: Settings) -> Outline:

@@ -15,6 +15,7 @@ import scipy.fft
 
 from spilegate.forecast.counts import LM_TILE, ROUNDING_BYTES, Load, fft_operations, merged_elements
 from spilegate.geometry import orientations
+from spilegate.geometry.pose import Pose, steps
 from spilegate.kernels import nufft
 from spilegate.kernels.polar import Correlator
 from spilegate.kernels.workers import libraries
@@ -147,10 +148,10 @@ def step_seconds() -> float:
     quaternions = orientations.random_quaternions(LM_TILE, np.random.default_rng(0))
     hessian = np.broadcast_to(np.eye(4), (LM_TILE, 4, 4)).copy()
     gradient, damping = np.ones((LM_TILE, 4)), np.ones(LM_TILE)
-    pose = refining.Pose(quaternions, np.ones(LM_TILE))
+    pose = Pose(quaternions, np.ones(LM_TILE))
 
     def work() -> None:
         for _ in range(20):
-            orientations.matrices(pose.moved(refining.steps(hessian, gradient, damping, 0.1)).quaternions)
+            orientations.matrices(pose.moved(steps(hessian, gradient, damping, 0.1)).quaternions)
 
     return seconds(work) / 20 / LM_TILE

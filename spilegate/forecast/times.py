@@ -23,8 +23,8 @@ ITERATION_SECONDS = 0.04
 # Python's and the libraries' start, and the last pictures; what is done besides the stages for every pattern and pixel:
 # read, sorted, looked at for hot pixels and the diameter [seconds].
 FIXED_SECONDS, VALUE_SECONDS = 4.0, 3e-7
-# The point group, and laying the halves over each other: transforms of the last grid.
-GROUP_TRANSFORMS, HALVES_TRANSFORMS = 60.0, 150.0
+# The point group, and laying the halves over each other: transforms of the last grid. The search for axes [seconds].
+GROUP_TRANSFORMS, HALVES_TRANSFORMS, GROUP_SECONDS = 60.0, 150.0, 2.0
 # Part of the time in which threads work side by side.
 SHARED = 0.85
 
@@ -56,7 +56,7 @@ def of_run(run: Outline, rates: Rates, threads: int) -> Times:
     if options.phasings > 1:
         parts["prtf"] = options.phasings * _phasing(last, rates)
     if run.group.trivial:
-        parts["group"] = GROUP_TRANSFORMS * run.settings.matching.states * transform
+        parts["group"] = run.settings.matching.states * (GROUP_SECONDS + GROUP_TRANSFORMS * transform)
     if options.half_sets and run.patterns >= 2 * FEWEST_PATTERNS:
         parts["halves"] = 2 * sum(_reconstruction(run.half(), rates).values()) + HALVES_TRANSFORMS * transform
     parts["prepare"] = VALUE_SECONDS * run.patterns * run.n_pixel

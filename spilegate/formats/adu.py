@@ -76,15 +76,12 @@ def photons(block: NDArray[Any], adu: Adu) -> Float32:
     return result
 
 
-def decided(sample: NDArray[Any], used: Bool, given: Given, *, negative: bool, where: str) -> Adu | None:
-    """Return how some patterns (n, panels, y, x) in ADU become photons, None if they are to be taken otherwise.
+def decided(sample: NDArray[Any], used: Bool, given: float | Literal["auto"], *, where: str) -> Adu | None:
+    """Return how some patterns (n, panels, y, x) in ADU become photons, None if no gain can be told.
 
-    used : (n, panels, y, x), values that may be used; negative : whether more of them are than by accident
-    given : the gain, if known; where : the patterns are, for messages
+    used : (n, panels, y, x), values that may be used; given : the gain, if known; where : the patterns are, for errors
     Raises InputError if the gain is given and all values are above half a photon: they are on a pedestal.
     """
-    if given == "none" or (given == "auto" and not negative):
-        return None
     if given == "auto":
         return found(sample, used)
     values = sample[used]

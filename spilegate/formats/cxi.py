@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import cxi_detector, cxi_masks, cxi_modules, files
+from spilegate.formats import agipd, cxi_detector, cxi_masks, cxi_modules, files
 from spilegate.formats.facts import DISTANCES, PIXELS, Facts, Metadata, Some
 from spilegate.formats.masks import Means
 from spilegate.formats.origin import of_entry
@@ -27,6 +27,7 @@ EXPECTED = "patterns in CXI"
 PLACES = (
     "{}/data_1/data", "{}/instrument_1/detector_1/data", "{}/detector_1/data", "{}/image_1/data", "{}/data_1",
 )  # fmt: skip
+EUROPEAN_XFEL = "European XFEL"
 # How many of the patterns were ever written.
 WRITTEN = "numEvents"
 
@@ -78,6 +79,7 @@ def read(file: h5py.File, path: Path, means: Means, name: str | None) -> Facts:
         background=cxi_detector.background(detector, panels, metadata),
         origin=origin,
         response=read_response(file, path, f"{detector}/{RESPONSE}", panels),
+        agipd=writer.startswith(EUROPEAN_XFEL) and panels[1:] == agipd.MODULE,
         modules=modules.numbers(f"{name.rpartition('/')[0]}/{cxi_modules.NUMBERS}", panels[0]),
         sense=meaning.words,
         remarks=tuple(metadata.remarks),
@@ -120,7 +122,7 @@ def _writer(file: h5py.File, entry: str) -> tuple[str, int]:
         return "Cheetah", cxi_masks.CHEETAH_BAD
     if f"{entry}/trainId" in file:
         hits = f"{entry}/instrument_1/detector_1/xyz_map" in file
-        return ("European XFEL's hits" if hits else "European XFEL"), cxi_masks.ANY
+        return (f"{EUROPEAN_XFEL}'s hits" if hits else EUROPEAN_XFEL), cxi_masks.ANY
     if "particles" in file or ("source/wavelength" in file and "detector/cx" in file):
         return "Condor", cxi_masks.BAD
     definition: Any = file.get(f"{entry}/definition")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class Facts:
     positions : (panels, y, x, 3) float64 [m], from the sample: x to the left and y up as the beam sees it, z along it
     levels : (panels, y, x); background : (panels, y, x) [as the values, per pattern]
     response : (panels, y, x), what pixels count of what they would at the beam
+    agipd : whether panels are modules of AGIPD, of which some rows are twice as wide
     modules : which of the detector's modules the panels are, from 0; sense : what values of the mask say, in words
     origin : what they came from; remarks : what was decided that nobody asked for, a line each
     """
@@ -54,6 +56,7 @@ class Facts:
     levels: UInt8 | None = None
     background: Float64 | None = None
     response: Float64 | None = None
+    agipd: bool = False
     modules: tuple[int, ...] | None = None
     origin: Origin = field(default_factory=Origin)
     sense: str = ""
@@ -194,6 +197,22 @@ class Some:
         runs = np.split(which, np.flatnonzero(np.diff(which) != 1) + 1)
         read = [np.asarray(self._values[slice(int(run[0]), int(run[-1]) + 1)]) for run in runs if len(run)]
         return np.concatenate(read) if read else np.zeros((0, *self.shape[1:]), self.dtype)
+
+
+class Told:
+    """Patterns of a stack; whoever waits for them is told how many were read. told : called with that, and with all."""
+
+    def __init__(self, values: Values, told: Callable[[int, int], None]) -> None:
+        self._values, self._told, self._read, self._lock = values, told, 0, threading.Lock()
+        self.shape, self.dtype, self.chunks = values.shape, values.dtype, values.chunks
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        """Return some of them."""
+        block = np.asarray(self._values[part])
+        with self._lock:
+            self._read += len(block)
+            self._told(self._read, self.shape[0])
+        return block
 
 
 def bad_to_levels(bad: Bool) -> UInt8:

@@ -26,7 +26,7 @@ def problem_of(way: Pass, found: Found) -> str | None:
             remedy = "--set prepare.broken_pixels=ever leaves these pixels out, =mend puts what is expected there"
             if pixels.sum() > used.sum() / 2:
                 remedy = "--set prepare.broken_pixels=mend puts what is expected there"
-            text = text.format(codes=_codes(way), pixels=some, remedy=remedy)
+            text = text.format(codes=_codes(way, found), pixels=some, remedy=remedy)
             return f"{len(which)} of the patterns (the first: number {which[0]}, from 0) {text}"
     return None
 
@@ -50,8 +50,19 @@ def remarks(way: Pass, found: Found, masked: NDArray[np.bool_], dead: NDArray[np
     broken = way.rule.broken & ~masked
     if broken.any():
         often = " in more than half of the patterns" if way.broken == "mend" else ""
-        text = f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way)}){often}: never used"
+        text = (
+            f"{int(broken.sum())} pixels ({_percent(broken)}) without values ({_codes(way, found)}){often}: never used"
+        )
         lines.append(text)
+    if way.rule.scatter is not None and way.rule.counts:
+        lines.append(
+            f"values of a pixel scatter by {way.rule.scatter:.2g} of what photons would: if they are ADU on a "
+            "pedestal, take it off, pixel by pixel (the mean of frames without light)"
+        )
+    some = np.flatnonzero(found.spoilt)
+    if len(some):
+        number = f"{found.spoilt.sum():.0f} values in {len(some)} of {len(found.spoilt)} patterns"
+        lines.append(f"{number} (the first: number {some[0]}, from 0) are spoilt by saturation: taken for none")
     lines += _gaps(way, found)
     dead = dead & ~masked & ~broken
     if dead.any():
@@ -70,16 +81,18 @@ def _gaps(way: Pass, found: Found) -> list[str]:
     some, of = (found.lacking > 0) & ~empty, len(empty)
     if way.broken == "mend" and some.any():
         number = f"{found.lacking[some].sum():.0f} values in {int(some.sum())} of {of} patterns"
-        lines.append(f"{number} are none ({_codes(way)}): what is expected is put there")
+        lines.append(f"{number} are none ({_codes(way, found)}): what is expected is put there")
     if way.broken == "mend" and empty.any():
         number = f"{int(empty.sum())} of {of} patterns (the first: number {int(np.argmax(empty))}, from 0)"
         lines.append(f"{number} lack more than half of the pixels used: taken for empty")
     return lines
 
 
-def _codes(way: Pass) -> str:
+def _codes(way: Pass, found: Found) -> str:
     """Return what stands for no value."""
     dtype, codes = way.stack.dataset.dtype, [f"{code:.0f}" for code in way.rule.codes]
+    if found.spoilt.any():
+        codes.append("saturated")
     if dtype.kind == "f":
         return ", ".join(["not finite", *codes])
     return ", ".join(dict.fromkeys([*codes, f"{np.iinfo(dtype).max}"]))

@@ -288,7 +288,9 @@ def _open(path: Path, expected: str) -> h5py.File:
 
 
 def being_written(path: Path) -> bool:
-    """Tell whether another program has locked a file to write it, as HDF5 does."""
+    """Tell whether another program has locked a file to write it, as HDF5 does; what is no file is not."""
+    if not path.exists():
+        return False
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from spilegate.formats import values as kinds
 from spilegate.formats.patterns import Found, Pass
 from spilegate.kernels.exact import Output, Rows
 from spilegate.kernels.workers import Here, Workers
@@ -41,7 +40,7 @@ def places(way: Pass, found: Found, workers: Workers) -> Int64:
                 block = way.stack.block(part)
             except (OSError, RuntimeError):
                 return rows, ~bad
-            lacking: Bool = way.lacking(kinds.missing(block, way.rule.codes)) & wanted[part, None]
+            lacking: Bool = way.lacking(way.lost(block)[0]) & wanted[part, None]
             if packed:
                 rows[:] = np.packbits(lacking, axis=1)
             else:

@@ -25,11 +25,17 @@ def write_map(
 ) -> None:
     """Write a volume (M, M, M) float32 in (x, y, z) index order; the file appears whole or not at all.
 
+    path : the file; volume : centre voxel at M // 2, any unit; force : replace a file that is there
     voxel_angstrom : edge of a voxel, in whatever unit the map has; MRC calls it angstrom
     label : what the map is, in ASCII; the header takes 80 letters
     The header puts the centre voxel M // 2 at 0, by its origin and by its start indices; programs read either.
+    The format: A. Cheng et al., J. Struct. Biol. 192:146 (2015), MRC2014.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
+
+    Examples
+    --------
+    >>> sg.write_map(folder / "mine.mrc", result.density, result.voxel_angstrom, force=True)
     """
     path = Path(path)
     centre = volume.shape[0] // 2
@@ -50,8 +56,15 @@ def write_map(
 def read_map(path: Path) -> tuple[Float32, float]:
     """Read a map; return it as (M, M, M) float32 in (x, y, z) index order and the edge of its voxels [angstrom].
 
-    Any order of axes and any real mode, compressed or not.
+    path : the file, of any order of axes and any real mode, compressed or not.
     Raises InputError for a missing or damaged file, another format, a map or voxels that are not cubic.
+
+    Examples
+    --------
+    >>> sg.write_map(folder / "density.mrc", result.density, result.voxel_angstrom, force=True)
+    >>> density, voxel_angstrom = sg.read_map(folder / "density.mrc")
+    >>> bool((density == result.density).all()), round(voxel_angstrom, 1)
+    (True, 8.3)
     """
     path = Path(path)
     if not path.is_file():

@@ -101,7 +101,7 @@ def outgoing(path: Path, options: Options, *, choose: Choice, crop: Crop | None)
         patterns = read_patterns(layout, options, Threads(1), keep=False)
         if patterns.problem:
             raise InputError(f"{path}: {layout.stack.name}: {patterns.problem}")
-        background, response = patterns.background, layout.response
+        background, response = patterns.background, patterns.response(layout)
         yield Outgoing(
             way=patterns.way,
             counts=patterns.way.rule.counts,

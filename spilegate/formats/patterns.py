@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spilegate.formats import adu, files
+from spilegate.formats import adu, files, saturated
 from spilegate.formats import values as kinds
 from spilegate.formats.pixels import blocks
 from spilegate.formats.values import BROKEN, EMPTY, Broken, Rule
@@ -27,8 +27,8 @@ BLOCK_BYTES = 8 << 20
 # Patterns are held as lists of photons where these are shorter than the patterns by this factor.
 SPARSE_GAIN = 2
 # What values are is told by so many patterns from so many places, fewer if they are large, and checked by all.
-SAMPLE, FEWEST_SAMPLED, FEWEST_PLACES = 64, 16, 4
-SAMPLE_BYTES = 64 << 20
+SAMPLE, FEWEST_SAMPLED, FEWEST_PLACES = 64, 12, 4
+SAMPLE_BYTES = 48 << 20
 # Lists are longer than those of the sample by this factor, so that patterns are hardly ever read again.
 SPARE = 1.25
 # The sample may be wrong about broken pixels, about the unit, and about the length.
@@ -119,11 +119,12 @@ class Found:
     """What a pass over all patterns found.
 
     images : patterns, spread over the workers; None if they were not to be kept
-    faults, digests : (N_IMG,) and (N_IMG, 32) uint8
+    faults, digests : (N_IMG,) and (N_IMG, 32) uint8; digests are 0 where patterns are not kept
     totals : (N_IMG,) [photons or intensity units], on the pixels used
     negative : (N_IMG,) values below 0 on the pixels used; whole : (N_IMG,) bool, whether the others are whole numbers
     length : (N_IMG,) entries of the list of photons
     lacking : (N_IMG,) pixels used, after binning, without a value
+    spoilt : (N_IMG,) values of the file that saturation spoils
     lost, alive : (panels, y, x), in how many patterns a pixel has no value, or one that is not 0
     """
 
@@ -135,6 +136,7 @@ class Found:
     whole: Bool
     length: Float64
     lacking: Float64
+    spoilt: Float64
     lost: Float64
     alive: Float64
 
@@ -145,6 +147,7 @@ class Pass:
 
     binning : blocks of pixels that are summed into one; mask : (N_PIX,) levels after binning
     broken : which pixels are never used that lack values; if others are mended, patterns may lack values
+    judged : (panels, y, x), pixels that are looked at for what saturation spoils; None for none
     """
 
     stack: Stack
@@ -152,6 +155,7 @@ class Pass:
     binning: int
     mask: UInt8
     broken: Broken = "always"
+    judged: Bool | None = None
 
     @property
     def used(self) -> Bool:
@@ -166,22 +170,30 @@ class Pass:
         sparse = self.rule.counts and self.mask.size < LONGEST and needed * SPARSE_GAIN <= self.mask.size
         return max(1, int(needed)) if sparse else None
 
-    def numbers(self, block: NDArray[Any]) -> tuple[Float32, Bool, Bool, Float64]:
+    def lost(self, block: NDArray[Any]) -> tuple[Bool, Float64]:
+        """Return which values (n, panels, y, x) are none, and how many of each pattern (n,) saturation spoils."""
+        lost = kinds.missing(block, self.rule.codes)
+        if self.rule.adu is None or self.judged is None:
+            return lost, np.zeros(len(block))
+        spoilt = saturated.bad(block, self.judged & ~lost, self.rule.adu)
+        return lost | spoilt, np.count_nonzero(spoilt, axis=(1, 2, 3)).astype(np.float64)
+
+    def numbers(self, block: NDArray[Any]) -> tuple[Float32, Bool, Bool, Float64, Float64]:
         """Return patterns in photons or intensity units, and what their values in the file were.
 
         block : (n, panels, y, x) as in the file; the first result is (n, N_PIX), pixels not used are 0
         So are values that are missing, with all of their block, and patterns that lack more than half of those used.
         The others: which values are missing (n, panels, y, x); of those used and not negative, whether all are whole
-        numbers of photons (n,), for values taken for photons; how many are negative (n,). In ADU all are as they
-        should be.
+        numbers of photons (n,), for values taken for photons; how many are negative (n,); how many saturation spoils
+        (n,). In ADU the others are as they should be.
         """
         rule, used = self.rule, self.used
-        lost = kinds.missing(block, rule.codes)
+        lost, spoilt = self.lost(block)
         if not used.all() or lost.any():
             block = np.where(lost | ~used, block.dtype.type(0), block)
         if rule.adu is not None:
             nothing = np.zeros(len(block))
-            return self._binned(adu.photons(block, rule.adu), lost), lost, nothing == 0, nothing
+            return self._binned(adu.photons(block, rule.adu), lost), lost, nothing == 0, nothing, spoilt
         signed = block.dtype.kind != "u"
         negative = np.count_nonzero(block < 0, axis=(1, 2, 3)) if signed else np.zeros(len(block))
         eps, whole = kinds.precision(block.dtype), np.ones(block.shape, np.bool_)
@@ -194,7 +206,7 @@ class Pass:
         if rule.counts and signed:
             block = np.maximum(block, 0)
         every = np.asarray(whole.all((1, 2, 3)))
-        return self._binned(block, lost), lost, every, np.asarray(negative, np.float64)
+        return self._binned(block, lost), lost, every, np.asarray(negative, np.float64), spoilt
 
     def lacking(self, lost: Bool) -> Bool:
         """Return which pixels used, after binning, lack a value (n, N_PIX), of those of the file (n, panels, y, x).
@@ -212,7 +224,9 @@ class Pass:
         """Return the sums over blocks of pixels (n, N_PIX) of patterns (n, panels, y, x), 0 where values are lost."""
         result: Float32 = block.astype(np.float32, copy=False).reshape(-1, *block.shape[2:])
         if self.binning > 1:
-            result = blocks(result, self.binning).sum((2, 4))
+            # One axis after the other is several times as fast.
+            result = result.reshape(len(result), -1, self.binning, result.shape[2]).sum(2)
+            result = result.reshape(*result.shape[:2], -1, self.binning).sum(3)
         result = result.reshape(len(block), -1)
         if self.broken == "mend" and lost.any():
             gaps = self.lacking(lost)
@@ -228,7 +242,7 @@ class Pass:
         (count, *pixel), length = self.stack.shape, self.rule.length
         one, times = Rows((), np.float64), Total(tuple(pixel), 2.0 * count)
         outputs: list[Output] = [Rows((), np.uint8), Rows((32,), np.uint8), one, one, Rows((), np.bool_), one, one]
-        outputs += [times, times, Rows((), np.bool_)]
+        outputs += [one, times, times, Rows((), np.bool_)]
         if keep:
             size, dtype = (self.mask.size, np.float32) if length is None else (length, np.int32)
             outputs.append(Rows((size,), dtype, split=True))
@@ -240,31 +254,36 @@ class Pass:
             except (OSError, RuntimeError):
                 rows = [o.shape if isinstance(o, Total) else (number, *o.shape) for o in outputs]
                 nothing = [np.zeros(shape, getattr(o, "dtype", float)) for shape, o in zip(rows, outputs, strict=True)]
-                nothing[9][:] = True
-                return (*nothing[:10], *(here.array(patterns) for patterns in nothing[10:]))
-            patterns, *seen = self._look(block)
+                nothing[10][:] = True
+                return (*nothing[:11], *(here.array(patterns) for patterns in nothing[11:]))
+            patterns, *seen = self._look(block, digested=keep)
             seen.append(np.zeros(number, np.bool_))
             return (*seen, here.array(self._kept(patterns, seen[5]))) if keep else tuple(seen)
 
-        *seen, unreadable = (found := workers.run(read_tile, count, outputs, tile=self.stack.tile, on_host=True))[:10]
+        *seen, unreadable = (found := workers.run(read_tile, count, outputs, tile=self.stack.tile, on_host=True))[:11]
         if unreadable.any():
             self.stack.refuse(int(np.argmax(unreadable)))
-        return Found(found[10] if keep else None, *seen)
+        return Found(found[11] if keep else None, *seen)
 
-    def _look(self, block: NDArray[Any]) -> list[NDArray[Any]]:
+    def _look(self, block: NDArray[Any], *, digested: bool) -> list[NDArray[Any]]:
         """Return patterns (n, N_PIX) and what else `Found` tells of them, in its order."""
-        digests = [np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8) for pattern in block]
-        patterns, lost, whole, negative = self.numbers(block)
+        digests = np.zeros((len(block), 32), np.uint8)
+        if digested:
+            for row, pattern in zip(digests, block, strict=True):
+                row[:] = np.frombuffer(hashlib.sha256(pattern.data).digest(), np.uint8)
+        patterns, lost, whole, negative, spoilt = self.numbers(block)
         totals = patterns.sum(1, dtype=np.float64)
         faults = np.where(totals > 0, 0, EMPTY).astype(np.uint8)
         needed = entries(patterns) if self.rule.counts else np.zeros(len(block))
-        alive, times, gaps = np.count_nonzero(block, axis=0), np.zeros(block.shape[1:]), np.zeros(len(block))
+        hit, gaps = block != 0, np.zeros(len(block))
+        times: NDArray[Any] = np.zeros(block.shape[1:], np.uint8)
         if lost.any():
             gaps = self.lacking(lost).sum(1, dtype=np.float64)
             if self.broken != "mend":
                 faults[gaps > 0] = BROKEN
-            alive, times = ((block != 0) & ~lost).sum(0), lost.sum(0)
-        return [patterns, faults, np.stack(digests), totals, negative, whole, needed, gaps, times, alive]
+            hit, times = hit & ~lost, lost.sum(0, dtype=np.int32)
+        alive = hit.sum(0, dtype=np.int32)
+        return [patterns, faults, digests, totals, negative, whole, needed, gaps, spoilt, times, alive]
 
     def _kept(self, patterns: Float32, needed: Float64) -> NDArray[Any]:
         """Return patterns (n, N_PIX) as they are kept; if any needs more entries than there are, all are read again."""

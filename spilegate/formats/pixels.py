@@ -43,21 +43,35 @@ def read_positions(file: h5py.File, path: Path, panel_shape: tuple[int, int, int
     found = files.dataset(file, POSITION, path, expected)
     values = _components_last(found, panel_shape, 3, path, expected).astype(np.float64) / ANGSTROM_PER_METRE
     where = f"{path}: dataset {POSITION!r}"
-    if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values).all(-1)).sum())
-        raise InputError(f"{where}: {bad} pixels with a position that is not finite; expected {expected}")
-    largest = float(np.linalg.norm(values, axis=-1).max())
-    if not PLAUSIBLE_Q[0] <= largest <= PLAUSIBLE_Q[1]:
-        raise InputError(
-            f"{where}: largest |q| {largest * ANGSTROM_PER_METRE:.3g} 1/m; expected {PLAUSIBLE_Q[0] * 1e10:g} to "
-            f"{PLAUSIBLE_Q[1] * 1e10:g} 1/m; check the unit, it is 1/metre without 2 pi"
-        )
-    wavelength = _checked_wavelength(values, where)
+    values, wavelength = checked_positions(values, where, ANGSTROM_PER_METRE)
     known = file.attrs.get(WAVELENGTH)
     _compare(wavelength, known, where)
     if SAME_BITS in found.attrs and isinstance(known, float) and abs(known / wavelength - 1) < EWALD_TOLERANCE:
         return same_bits(values, float(known)), float(known)
     return values, wavelength
+
+
+def checked_positions(values: Float64, where: str, per_angstrom: float = 1.0) -> tuple[Float64, float]:
+    """Return positions (panels, y, x, 3) [1/angstrom] as they are, and the wavelength [angstrom] of their Ewald sphere.
+
+    where : they are, and per_angstrom : how many of the unit that they were given in are 1/angstrom, for messages
+    Raises InputError for non-finite or implausible values, or pixels off the Ewald sphere.
+    """
+    unit = "1/m" if per_angstrom != 1 else "1/angstrom"
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values).all(-1)).sum())
+        raise InputError(
+            f"{where}: {bad} pixels with a position that is not finite; expected positions of the pixels [{unit}], "
+            f"shape {values.shape}"
+        )
+    largest = float(np.linalg.norm(values, axis=-1).max())
+    if not PLAUSIBLE_Q[0] <= largest <= PLAUSIBLE_Q[1]:
+        raise InputError(
+            f"{where}: largest |q| {largest * per_angstrom:.3g} {unit}; expected {PLAUSIBLE_Q[0] * per_angstrom:g} to "
+            f"{PLAUSIBLE_Q[1] * per_angstrom:g} {unit}; check the unit, it is {'1/metre' if unit == '1/m' else unit} "
+            "without 2 pi"
+        )
+    return values, _checked_wavelength(values, where)
 
 
 def _compare(found: float, known: Any, where: str) -> None:

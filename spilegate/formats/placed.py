@@ -71,6 +71,7 @@ def layout(facts: Facts, path: Path, options: Options, geometry: Geometry | None
         origin=facts.origin,
         remarks=tuple(placing.remarks),
         sense=facts.sense if options.mask_file is None else masks.sense(options.mask, masks.SENSE["bad"]),
+        agipd=facts.agipd,
         flat=None if placing.flat is None else replace(placing.flat, wavelength=wavelength),
     )
 

@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.formats import faults, files, gaps, masks, origin, pixels, truth
+from spilegate.formats import agipd, faults, files, gaps, masks, origin, pixels, truth
 from spilegate.formats import values as kinds
 from spilegate.formats.adu import Given
+from spilegate.formats.dead import left_out
 from spilegate.formats.flat import Flat
 from spilegate.formats.patterns import SPARE, Found, Pass, Stack, passed
 from spilegate.kernels import memory
@@ -37,6 +38,7 @@ class Options:
     photon_unit: float | None = None
     adu_per_photon: Given = "auto"
     broken_pixels: kinds.Broken = "always"
+    saturated: bool = True
     dataset: str | None = None
     detector: str | None = None
     geometry: str | None = None
@@ -59,6 +61,7 @@ class Layout:
     format : of the file, and truth : what it knows of the truth, in words
     origin : what patterns came from; remarks : what was decided, a line each
     sense : what values of its mask say, in words
+    agipd : whether panels are modules of AGIPD, of which some rows are twice as wide
     flat : a detector without positions of its own, None where every pixel has one
     """
 
@@ -75,6 +78,7 @@ class Layout:
     origin: Origin = field(default_factory=Origin)
     remarks: tuple[str, ...] = ()
     sense: str = ""
+    agipd: bool = False
     flat: Flat | None = None
 
     def mask(self, broken: Bool, options: Options) -> UInt8:
@@ -95,6 +99,7 @@ class Patterns:
     problem : why they cannot be used, None if they can; remarks : what was done that nobody asked for
     missing : where values are missing, (2, n): numbers of patterns, ascending, and of pixels; none if patterns were not
         kept
+    area : (panels, y, x), what pixels count of what most do, being larger; None if all are alike
     """
 
     way: Pass
@@ -103,6 +108,11 @@ class Patterns:
     problem: str | None
     remarks: tuple[str, ...]
     missing: Int64
+    area: Float64 | None = None
+
+    def response(self, layout: Layout) -> Float64 | None:
+        """Return what pixels (panels, y, x) count of what they would at the beam, as far as files say it."""
+        return self.area if layout.response is None else layout.response
 
 
 def stack_of(file: h5py.File, path: Path) -> Stack:
@@ -143,7 +153,7 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
     """
     stack = layout.stack
     allowed = np.ones(stack.shape[1:], np.bool_) if layout.levels is None else layout.levels < NEVER
-    first = _first(layout, options, allowed)
+    first, larger = _first(layout, options, allowed)
     with files.reading(layout.path, stack.expected):
         levels = np.where(allowed & ~first.rule.broken, 0, NEVER).astype(np.uint8)
         background = layout.background(levels)
@@ -161,21 +171,31 @@ def read_patterns(layout: Layout, options: Options, workers: Workers, *, keep: b
     problem = None if layout.levels is None else masks.exchanged(layout.levels, found.alive, options.mask)
     problem = problem or faults.problem_of(way, found)
     remarks = [*layout.remarks, *faults.remarks(way, found, ~allowed, dead)]
+    if larger is not None:
+        remarks.append(f"AGIPD's rows of double width count {larger[1]:.2f} times as much as others: taken for twice")
     if dead.any() and problem is None:
         way = replace(way, mask=layout.mask(way.rule.broken | dead, options))
         if options.binning > 1:
             # Their blocks are left out whole.
-            found = way.run(workers, keep=keep)
+            if keep and not found.lost.any():
+                found = left_out(way, found, workers)
+            else:
+                del found
+                found = way.run(workers, keep=keep)
     missing = gaps.places(way, found, workers) if keep and problem is None else gaps.none()
     if files.being_written(layout.path):
         remarks.insert(0, "another program has the file open for writing: read as it is now")
-    return Patterns(
-        way, found, None if background is None else background / way.rule.unit, problem, tuple(remarks), missing
-    )
+    if background is not None:
+        background = background / way.rule.unit
+    area = None if larger is None else larger[0]
+    return Patterns(way, found, background, problem, tuple(remarks), missing, area)
 
 
-def _first(layout: Layout, options: Options, allowed: Bool) -> Pass:
-    """Return how patterns are to be gone through, by a sample of them. allowed : (panels, y, x), not masked."""
+def _first(layout: Layout, options: Options, allowed: Bool) -> tuple[Pass, tuple[Float64, float] | None]:
+    """Return how patterns are to be gone through, by a sample of them, and what `agipd.areas` finds in it.
+
+    allowed : (panels, y, x), not masked
+    """
     sample = layout.stack.sample()
     given = options.adu_per_photon
     if options.photon_unit is not None and not isinstance(given, str):
@@ -191,11 +211,16 @@ def _first(layout: Layout, options: Options, allowed: Bool) -> Pass:
         adu_per_photon=given,
         where=f"{layout.path}: {layout.stack.name}",
     )
-    first = Pass(layout.stack, rule, options.binning, layout.mask(rule.broken, options), options.broken_pixels)
+    judged = allowed & ~rule.broken if options.saturated else None
+    mask = layout.mask(rule.broken, options)
+    first = Pass(layout.stack, rule, options.binning, mask, options.broken_pixels, judged)
+    larger = None
+    if layout.agipd and layout.response is None:
+        larger = agipd.areas(sample, kinds.missing(sample, rule.codes), allowed & ~rule.broken)
     if not rule.counts:
-        return first
+        return first, larger
     spare = SPARE if len(sample) < layout.stack.shape[0] else 1.0
-    return replace(first, rule=replace(rule, length=first.listed(np.ceil(spare * first.longest(sample)))))
+    return replace(first, rule=replace(rule, length=first.listed(np.ceil(spare * first.longest(sample))))), larger
 
 
 def _check_memory(way: Pass, path: Path, workers: Workers) -> None:

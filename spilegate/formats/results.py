@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ RESULTS = (
     r"(density|intensity|autocorrelation|support|half_[12])(_\d+)?\.mrc|orientations\.(h5|star)|methods\.md"
     r"|(selected(_\d+)?|outliers)\.txt|(fsc_half_set|fsc_half_set_plain|prtf)(_\d+)?\.csv|fsc_half_set(_\d+)?\.xml"
 )
-# The files a run may leave in its folder and in the folder of its pictures; --force removes these and no others.
 OWN_FILES = re.compile(
     rf"({RESULTS}|(checkpoint|findings)\.h5|summary\.json|progress\.jsonl|report\.html|fsc_reference(_\d+)?\.csv)({PARTIAL})?"
 )
@@ -39,15 +39,41 @@ OWN_FIGURES = re.compile(
     rf"({PARTIAL})?"
 )
 FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """What a command may leave in its folder and in the folder of its pictures: --force removes that and nothing else.
+
+    remedy : what else than another name to give where the folder is not empty
+    """
+
+    files: re.Pattern[str]
+    figures: re.Pattern[str]
+    remedy: str
+
+
+SELECTION = Leaves(
+    re.compile(rf"(selection\.(h5|csv)|(kept|left_out)\.txt|gallery\.html)({PARTIAL})?"),
+    re.compile(rf"(sizes|classes)\.png({PARTIAL})?"),
+    "--force overwrites an earlier selection, --keep and --drop change it",
+)
+# A reconstruction may select single particles first.
+RECONSTRUCTION = Leaves(
+    re.compile(f"{OWN_FILES.pattern}|{SELECTION.files.pattern}"),
+    re.compile(f"{OWN_FIGURES.pattern}|{SELECTION.figures.pattern}"),
+    "--force overwrites earlier results, --resume continues them",
+)
 ORIENTATIONS_EXPECTED = "orientations written by spilegate reconstruct"
 
 
-def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool) -> None:
+def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool, leaves: Leaves = RECONSTRUCTION) -> None:
     """Make sure that this run alone may write into the folder `path`; make it if it does not exist.
 
     lock : the folder's; it is taken
     force : remove what an earlier run left there, and nothing else; whatever other files there are stay
     resume : leave everything as it is but files that a killed run was writing; the folder must exist
+    leaves : what runs of this kind leave
 
     To be called once all other input has been checked, since `force` loses the earlier results.
     Raises InputError, with nothing changed, if the folder is not empty without `force`, another run has the lock, or it
@@ -65,20 +91,19 @@ def claim_output(path: Path, *, lock: Lock, force: bool, resume: bool) -> None:
         lock.take()
         if not (force or resume) and any(item.name != locks.FILE for item in path.iterdir()):
             raise InputError(
-                f"--output {path}: not empty; expected a new or empty folder; name another one, --force overwrites "
-                "earlier results, --resume continues them"
+                f"--output {path}: not empty; expected a new or empty folder; name another one, {leaves.remedy}"
             )
-        for own in list(_own_files(path)):
+        for own in list(_own_files(path, leaves)):
             if force or own.name.endswith(files.PARTIAL):
                 own.unlink()
     except OSError as error:
         raise InputError(f"--output {path}: cannot be used ({error.strerror}); check its permissions") from error
 
 
-def _own_files(path: Path) -> Iterator[Path]:
+def _own_files(path: Path, leaves: Leaves) -> Iterator[Path]:
     """Yield the files in a folder that an earlier run may have written."""
     figures = path / FIGURES
-    for folder, names in ((path, OWN_FILES), (figures, OWN_FIGURES)):
+    for folder, names in ((path, leaves.files), (figures, leaves.figures)):
         if folder.is_dir() and (folder is path or not folder.is_symlink()):
             yield from (item for item in folder.iterdir() if item.is_file() and names.fullmatch(item.name))
 
@@ -95,7 +120,7 @@ def intensity_volume(autocorrelation: Float32, *, threads: int) -> Float32:
 
 def remove_left_over(folder: Path, written: Collection[str]) -> None:
     """Remove results of an earlier run, half-sets' for one, that have not been written by this one, by names."""
-    for own in list(_own_files(folder)):
+    for own in list(_own_files(folder, RECONSTRUCTION)):
         if re.fullmatch(RESULTS, own.name) and own.name not in written:
             own.unlink()
 
@@ -107,6 +132,7 @@ def write_results(
     *,
     half_maps: Float32 | None = None,
     origin: Origin | None = None,
+    place: Int64 | None = None,
     threads: int,
 ) -> set[str]:
     """Write maps, orientations and lists of patterns into a folder that `claim_output` has granted.
@@ -116,7 +142,7 @@ def write_results(
     k > 0 the same with `_k`. `orientations.h5`, `orientations.star` and `outliers.txt` are for all.
 
     source : the file of the patterns; origin : what each of them came from
-    half_maps : (2, K, M, M, M), zeros for a state that a half lacks
+    half_maps : (2, K, M, M, M), zeros for a state that a half lacks; place : see `write_star`
     Returns the names of the files.
     Raises InputError if a file cannot be written.
     """
@@ -140,7 +166,7 @@ def write_results(
             write_map(folder / f"{name}{_of(k)}.mrc", volume, voxel, force=True, label=label)
             written.add(f"{name}{_of(k)}.mrc")
     write_orientations(folder / "orientations.h5", state, origin, force=True)
-    write_star(folder / "orientations.star", state, source, origin, halves=half_maps is not None)
+    write_star(folder / "orientations.star", state, source, origin, halves=half_maps is not None, place=place)
     return written | write_lists(folder, state)
 
 
@@ -168,7 +194,8 @@ def write_lists(folder: Path, state: State) -> set[str]:
 def write_orientations(path: Path, state: State, origin: Origin | None = None, *, force: bool = False) -> None:
     """Write what is known of every pattern.
 
-    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; and, as NeXus has it, a group of
+    `quaternions` (N_IMG, 4), `scale`, `weight`, `distance` and `state`, (N_IMG,) each; `size` (N_IMG,) and `shift`
+    (N_IMG, 2) where patterns differ in these; and, as NeXus has it, a group of
     links to them, of which browsers show the distances. What patterns came from, if that is known, is in `origin`.
 
     Raises InputError if the file exists and `force` is not set, or cannot be written.
@@ -181,6 +208,9 @@ def write_orientations(path: Path, state: State, origin: Origin | None = None, *
         "distance": "misfit of the slice: 0 is perfect, 1 no better than the mean of all patterns",
         "state": "conformation, from 0",
     }
+    if len(state.size):
+        meaning["size"] = "of the particle, over that of density.mrc: a pattern samples at size R^T (q - shift)"
+        meaning["shift"] = "of the beam, along q_x and q_y, in 1/angstrom"
     with files.replacing_hdf5(Path(path), force=force) as file:
         file.attrs.update(NX_class="NXroot", default="entry", creator="spilegate", creator_version=__version__)
         entry = file.create_group("entry")
@@ -191,7 +221,8 @@ def write_orientations(path: Path, state: State, origin: Origin | None = None, *
         for name, text in meaning.items():
             found = file.create_dataset(name, data=getattr(state, name))
             # All are numbers without a unit, which NeXus says by an empty one.
-            found.attrs.update(meaning=text, long_name=name, units="", target=f"/{name}")
+            unit = "1/angstrom" if name == "shift" else ""
+            found.attrs.update(meaning=text, long_name=name, units=unit, target=f"/{name}")
             patterns[name] = found
         if origin is not None and origin.values:
             origins.write(file.create_group(origins.GROUP), origin)
@@ -225,6 +256,23 @@ def read_assignments(path: Path) -> tuple[Int64, Bool | None]:
     if (state < 0).any():
         raise InputError(f"{path}: dataset 'state': {state.min():g}; expected conformations, from 0")
     return state.astype(np.int64), None if weight is None else weight > 0
+
+
+def read_seen(path: Path) -> tuple[Float64, Float64] | None:
+    """Return sizes (N_IMG,) and shifts (N_IMG, 2) [1/angstrom] of patterns, None where the file has none.
+
+    Raises InputError if the file is missing, damaged, or another one.
+    """
+    path = Path(path)
+    count = len(read_orientations(path))
+    with files.open_hdf5(path, ORIENTATIONS_EXPECTED) as file:
+        if "size" not in file or "shift" not in file:
+            return None
+        size = _per_pattern(file, path, "size", count)
+        shift = files.dataset(file, "shift", path, ORIENTATIONS_EXPECTED)[()].astype(np.float64)
+    if shift.shape != (count, 2) or not np.isfinite(shift).all() or not (size > 0).all():
+        raise InputError(f"{path}: datasets 'size', 'shift': expected positive sizes, and finite shifts ({count}, 2)")
+    return size, shift
 
 
 def _per_pattern(file: h5py.File, path: Path, name: str, count: int) -> Float64:

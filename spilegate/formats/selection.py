@@ -32,7 +32,7 @@ def chosen(text: str | None, path: Path, count: int) -> Int64:
     """
     if text is None:
         return np.arange(count)
-    wanted = _by_conditions(text, path, count) if re.search(r"[<>=]", text) else _by_numbers(text, count)
+    wanted = by_conditions(text, path, count) if re.search(r"[<>=]", text) else _by_numbers(text, count)
     if not wanted.any():
         raise InputError(f"--select {text}: none of {count} patterns; expected some; select others")
     return np.flatnonzero(wanted)
@@ -41,7 +41,7 @@ def chosen(text: str | None, path: Path, count: int) -> Int64:
 def _by_numbers(text: str, count: int) -> Bool:
     """Return which patterns a list names, or a text file of one."""
     listed = text
-    if Path(text).is_file():
+    if is_file(text):
         try:
             listed = ",".join(Path(text).read_text(encoding="utf-8").replace(",", " ").split())
         except (OSError, UnicodeDecodeError) as error:
@@ -59,9 +59,21 @@ def _by_numbers(text: str, count: int) -> Bool:
     return wanted
 
 
-def _by_conditions(text: str, path: Path, count: int) -> Bool:
-    """Return which patterns meet all of some conditions."""
-    wanted = np.ones(count, np.bool_)
+def is_file(text: str) -> bool:
+    """Tell whether a text is a file's name; a list of many numbers is longer than a name may be."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def by_conditions(text: str, path: Path, count: int | None = None) -> Bool:
+    """Return which patterns meet all of some conditions, as `chosen` takes them, (n,).
+
+    count : how many there are; as many as the first dataset has numbers if that is not known
+    Raises InputError for conditions that cannot be told.
+    """
+    wanted: Bool | None = None
     if not h5py.is_hdf5(path):
         raise InputError(f"--select {text}: {path} is no HDF5 file, which would say more than photons; give a list")
     with files.open_hdf5(path, "HDF5") as file:
@@ -73,10 +85,13 @@ def _by_conditions(text: str, path: Path, count: int) -> Bool:
                 number = np.nan
             if found is None or not np.isfinite(number):
                 raise InputError(f"--select {text}: found {part.strip()!r}; expected {EXPECTED}")
-            dataset = files.dataset(file, found[1], path, f"a number for each of {count} patterns", kinds="iufb")
+            each = "each pattern" if count is None else f"each of {count} patterns"
+            dataset = files.dataset(file, found[1], path, f"a number for {each}", kinds="iufb")
+            count = len(dataset) if count is None and dataset.ndim else count
             if dataset.shape not in ((count,), (count, 1)):
                 raise InputError(
                     f"{path}: dataset {found[1]!r}: shape {dataset.shape}; expected ({count},), one for each pattern"
                 )
-            wanted &= np.asarray(COMPARISONS[found[2]](dataset[()].reshape(count), number))
-    return wanted
+            meets = np.asarray(COMPARISONS[found[2]](dataset[()].reshape(count), number))
+            wanted = meets if wanted is None else wanted & meets
+    return np.zeros(0, np.bool_) if wanted is None else wanted

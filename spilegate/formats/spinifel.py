@@ -21,6 +21,18 @@ from spilegate.formats.truth import Truth
 from spilegate.records import Float32, Float64, Int64, UInt8
 
 
+def pixel_width(path: Path) -> float:
+    """Return the distance of neighbouring pixels in the middle of a simulated file's detector [1/angstrom].
+
+    Raises InputError if the file cannot be read.
+    """
+    with files.open_hdf5(path, EXPECTED) as file:
+        *_, rows, columns = stack_of(file, path).shape
+        position = files.dataset(file, pixels.POSITION, path, EXPECTED)[()].reshape(-1, rows, columns, 3)
+    row, column = rows // 2, columns // 2
+    return float(np.linalg.norm(position[0, row, column] - position[0, row, column - 1])) / pixels.ANGSTROM_PER_METRE
+
+
 class Measured(Protocol):
     """What `write` needs of a simulation; see `spilegate.simulation.experiment.Simulation` for shapes and units."""
 

@@ -8,7 +8,7 @@ import gemmi
 
 from spilegate.formats import files
 from spilegate.geometry.orientations import euler_angles
-from spilegate.records import Origin, State
+from spilegate.records import Int64, Origin, State
 
 # RELION's labels, then, where it has none, names of our own, which it passes over.
 COLUMNS = (
@@ -26,11 +26,14 @@ loop_
 """
 
 
-def write_star(path: Path, state: State, source: Path, origin: Origin | None = None, *, halves: bool) -> None:
+def write_star(
+    path: Path, state: State, source: Path, origin: Origin | None = None, *, halves: bool, place: Int64 | None = None
+) -> None:
     """Write the orientation of every pattern, and what else is known of it, replacing an older file.
 
     source : the file of the patterns; origin : what each came from: where they are of several files, it names these
-    halves : whether each pattern was in one of two half-sets
+    halves : whether each pattern was in one of two half-sets; place : (N_IMG,), the number of each among those that
+        were used, the even ones being the first half; their own number if left out
 
     `_rlnClassNumber` is the conformation from 1, `_spilegateState` from 0; `_rlnRandomSubset` the half, 1 or 2.
     Angles have six decimals, which is a hundred-millionth of a radian.
@@ -41,7 +44,7 @@ def write_star(path: Path, state: State, source: Path, origin: Origin | None = N
     for number, (conformation, weight, scale, distance) in enumerate(
         zip(state.state.tolist(), state.weight.tolist(), state.scale.tolist(), state.distance.tolist(), strict=True)
     ):
-        half = f"{number % 2 + 1} " if halves else ""
+        half = f"{(number if place is None else int(place[number])) % 2 + 1} " if halves else ""
         rows.append(
             f"{gemmi.cif.quote(images[number])} {rot[number]:11.6f} {tilt[number]:10.6f} "
             f"{psi[number]:11.6f} {conformation + 1} {half}{number} {conformation} {weight:g} {scale:.6g} "

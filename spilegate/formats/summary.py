@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
@@ -29,14 +29,54 @@ class Finished(BaseModel):
     evaluation: dict[str, Any] | None = None
 
 
+class _Resolution(BaseModel):
+    """How far a reconstruction can be trusted."""
+
+    verdict: str
+    resolution_angstrom: Annotated[float, Field(gt=0)] | None
+
+
+class _Input(BaseModel):
+    """What was reconstructed."""
+
+    patterns: Annotated[int, Field(gt=0)]
+
+
+class Told(Finished):
+    """What a program that loads a finished run says of it."""
+
+    resolution: _Resolution
+    input: _Input
+    voxel_angstrom: Annotated[float, Field(gt=0)]
+    diameter_angstrom: Annotated[float, Field(gt=0)]
+    diameter_estimated: bool
+    size: int
+    generations: int
+    converged: bool
+    convergence: str
+    populations: list[float]
+    left_out: dict[str, int]
+    seconds: dict[str, Any]
+    seed: int
+    version: str
+
+
+Model = TypeVar("Model", bound=Finished)
+
+
 def read(path: Path) -> tuple[Finished, dict[str, Any]]:
-    """Return what a summary says that the program needs, and all of it.
+    """Return what a summary says that an evaluation needs, and all of it.
 
     Raises InputError if the file is missing, not JSON, or not the summary of a finished reconstruction.
     """
+    return held_against(path, Finished)
+
+
+def held_against(path: Path, model: type[Model]) -> tuple[Model, dict[str, Any]]:
+    """Return a summary as a model has it, and all of it; raises InputError as `read` does."""
     whole = results.read_summary(path)
     try:
-        return Finished.model_validate(whole), whole
+        return model.model_validate(whole), whole
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

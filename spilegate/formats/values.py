@@ -22,6 +22,9 @@ MOST_VALUES = 2_000_000
 ROUNDINGS = 16
 # Where rounding is this part of a unit, multiples of it cannot be told from other numbers; nor whole ones from halves.
 TOLD, HALF = 0.05, 0.5
+# Where most pixels have so many photons or more, whose variance is this part of their number or less, they are none;
+# so many values tell.
+MANY_PHOTONS, EVEN, FEW_VALUES = 10.0, 0.1, 200_000
 # Negative values up to this part of all are accidents, and values without them photons.
 RARE = 1e-3
 # Numbers that stand for no value where a pixel has one and the same in all patterns, beside negative whole numbers.
@@ -42,6 +45,7 @@ class Rule:
     counts : whether the values are whole numbers of that unit; others are intensities
     length : of the lists of photons; None for patterns as they are
     adu : how values with readout noise become photons, `unit` each; None if they are taken as they are
+    scatter : of the values of a pixel over patterns, as a part of what photons would, where that is too little
     """
 
     codes: tuple[float, ...]
@@ -50,6 +54,7 @@ class Rule:
     counts: bool
     length: int | None = None
     adu: Adu | None = None
+    scatter: float | None = None
 
 
 def missing(block: NDArray[Any], codes: tuple[float, ...]) -> Bool:
@@ -190,7 +195,29 @@ def guess(
         eps = precision(values.dtype)
         number = values[values >= 0].astype(np.float64) / photon_unit
         return Rule(codes, broken, photon_unit, negative <= RARE and bool(whole(number, eps).all()))
-    adu = readout.decided(sample, chosen & ~lost, adu_per_photon, negative=negative > RARE, where=where)
+    adu = None
+    if adu_per_photon != "none" and (adu_per_photon != "auto" or negative > RARE):
+        adu = readout.decided(sample, chosen & ~lost, adu_per_photon, where=where)
     if adu is not None:
         return Rule(codes, broken, adu.gain, counts=True, adu=adu)
-    return Rule(codes, broken, 1.0 if unit is None else unit, unit is not None)
+    scatter = None if unit is None else _too_even(sample, lost, index, unit)
+    return Rule(codes, broken, 1.0 if unit is None else unit, unit is not None, scatter=scatter)
+
+
+def _too_even(sample: NDArray[Any], lost: Bool, index: NDArray[np.intp], unit: float) -> float | None:
+    """Return by which part of photon noise the values of pixels scatter, None if that may be photons.
+
+    sample, lost : (n, panels, y, x); index : the pixels to look at; unit : what a photon would be
+    The variance of photons is their mean, that of unlike patterns more. On a pedestal it is far less, at most pixels.
+    """
+    if len(sample) < FEWEST_ALIKE:
+        return None
+    index = index[:: 1 + len(index) * len(sample) // FEW_VALUES]
+    values = sample.reshape(len(sample), -1)[:, index].astype(np.float64) / unit
+    whole = ~lost.reshape(len(sample), -1)[:, index].any(0)
+    mean = values[:, whole].mean(0)
+    many = mean >= MANY_PHOTONS
+    if not many.any() or 2 * many.sum() <= len(mean):
+        return None
+    part = float(np.median(values[:, whole][:, many].var(0, ddof=1) / mean[many]))
+    return part if part < EVEN else None

@@ -16,6 +16,7 @@ from spilegate.backend import array_module
 from spilegate.errors import InputError
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
+from spilegate.geometry.seeing import Seeing
 from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here
 from spilegate.likelihood.sampling import Sampling
@@ -69,6 +70,7 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
             len(start),
             plan.size,
             plan.voxel_angstrom,
+            seeing=Seeing(state.size, state.shift) if len(state.size) else None,
             workers=experiment.workers,
         )
 
@@ -195,15 +197,15 @@ def regridded(volumes: Float32, size: int, threads: int) -> Float32:
     return resized * np.float32((volumes.shape[-1] / size) ** 3)
 
 
-def slicer(experiment: Experiment, state: State, sampling: Sampling) -> Callable[[Float64], Float32]:
-    """Return the function that slices all states at rotations (N, 3, 3): (K, N, ...)."""
+def slicer(experiment: Experiment, state: State, sampling: Sampling, size: float = 1.0) -> Callable[[Float64], Float32]:
+    """Return the function that slices all states, made `size` times as large, at rotations (N, 3, 3): (K, N, ...)."""
     workers = experiment.workers
     transforms = [slicing.transform(volume, workers=workers) for volume in state.autocorrelation]
+    q = sampling.q if size == 1 else size * sampling.q
 
     def slicer(rotations: Float64) -> Float32:
         sliced = [
-            slicing.slices(transform, state.voxel_angstrom, rotations, sampling.q, workers=workers)
-            for transform in transforms
+            slicing.slices(transform, state.voxel_angstrom, rotations, q, workers=workers) for transform in transforms
         ]
         stacked: Float32 = sliced[0][None] if len(sliced) == 1 else array_module(sliced[0]).stack(sliced)
         return stacked

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from spilegate.generation import seen
 from spilegate.generation.models import Figures, slicer
 from spilegate.geometry import orientations, symmetry
 from spilegate.likelihood.sampling import Sampling
@@ -56,21 +57,38 @@ def match(
     experiment = experiment.at(state).every(every, turn)
     likelihood = experiment.rings(plan) if options.method == "polar" else experiment.pixels(plan.q_match)
     views = symmetry.asymmetric_unit(orientations.view_grid(plan.n_views, rng), experiment.symmetry.rotations)
-    candidates = matcher(
-        experiment.images,
-        likelihood,
-        slicer(experiment, state, likelihood.sampling),
-        views,
-        plan.n_phi,
-        n_candidates=options.candidates,
-        highest=plan.highest,
-        workers=experiment.workers,
-    )
+    sizes = seen.sizes(state, plan.q_match * experiment.diameter_angstrom)
+    of_sizes = [
+        matcher(
+            experiment.images,
+            likelihood,
+            slicer(experiment, state, likelihood.sampling, size),
+            views,
+            plan.n_phi,
+            n_candidates=options.candidates,
+            highest=plan.highest,
+            workers=experiment.workers,
+        )
+        for size in sizes
+    ]
+    candidates = _best_size(of_sizes, sizes)
     distance = float(candidates.distance[:, 0].mean())
     figures = {"grid_distance": distance, "q_max": plan.q_match, "views": len(views), "shifts": plan.n_phi}
     if every > 1:
         candidates = _with_others(candidates, state, slice(turn, None, every))
     return candidates, figures | {"searched": 1 / every}
+
+
+def _best_size(found: list[Candidates], sizes: list[float]) -> Candidates:
+    """Return the candidates of every pattern for the size at which its best one fits best."""
+    if len(found) == 1:
+        return found[0]
+    best = np.argmin([each.distance[:, 0] for each in found], axis=0)
+    row = np.arange(len(best))
+    quaternions, state, distance = (
+        np.stack([getattr(each, name) for each in found])[best, row] for name in ("quaternions", "state", "distance")
+    )
+    return Candidates(quaternions, state, distance, size=np.array(sizes)[best])
 
 
 def _with_others(found: Candidates, state: State, searched: slice) -> Candidates:
@@ -81,7 +99,11 @@ def _with_others(found: Candidates, state: State, searched: slice) -> Candidates
     distance = np.repeat(state.distance[:, None].astype(np.float32), most, axis=1)
     quaternions[searched], labels[searched] = found.quaternions, found.state
     distance[searched] = found.distance
-    return Candidates(quaternions, labels, distance, searched)
+    size = found.size
+    if len(size):
+        size = state.size.copy()
+        size[searched] = found.size
+    return Candidates(quaternions, labels, distance, searched, size)
 
 
 def refine(
@@ -99,6 +121,10 @@ def refine(
     measured there, and what is not measured fits nothing.
     """
     experiment = experiment.at(state)
+    largest_turn = LARGEST_TURN * plan.view_spacing
+    asked = seen.asked(experiment, plan, state, options.refine_iterations, largest_turn)
+    state = seen.freed(experiment, state, asked.spread)
+    experiment = experiment.at(state)
     state, candidates = _comparable(experiment, state, candidates)
     likelihood = experiment.pixels(plan.q_match)
     refined = refining.refine(
@@ -109,10 +135,14 @@ def refine(
         state.voxel_angstrom,
         shortlist(state, candidates, np.degrees(plan.view_spacing), rng),
         iterations=options.refine_iterations,
-        largest_turn=LARGEST_TURN * plan.view_spacing,
+        largest_turn=largest_turn,
         alike=alike(state, likelihood.sampling),
+        seeing=seen.seeing_in(state),
+        spread=seen.spread_in(state),
         workers=experiment.workers,
     )
+    if len(state.size):
+        state = seen.after(state, refined, asked.inflation)
     return settled(
         experiment,
         plan,
@@ -178,7 +208,8 @@ def settled(
         "outliers": float((~good).sum()),
     }
     scale = scale / scale[good].mean()
-    background = experiment.background(scale, weight)
+    # Where sizes differ, brightness does not go with the counts of every ring alike.
+    background = None if state.size_spread else experiment.background(scale, weight)
     merits = [plan.q_match, figures["mean_distance"], figures["moved"]]
     state = replace(
         state,
@@ -211,17 +242,21 @@ def shortlist(state: State, candidates: Candidates, spacing_deg: float, rng: np.
     keep = far | (labels != labels[:, :1])
     keep &= 1 - candidates.distance >= WORTH_REFINING * (1 - candidates.distance[:, :1])
     keep[:, 0] = True
+    size = np.repeat(candidates.size[:, None], most, axis=1) if len(candidates.size) and len(state.size) else None
     if state.generation == 1:
         return Shortlist(quaternions, labels, keep, lot[:, :most])
     near: Bool = orientations.angle_between(quaternions, state.quaternions[:, None]) < SAME_BASIN * spacing_deg
     near &= keep & (labels == state.state[:, None])
     quaternions = np.where(near[..., None], state.quaternions[:, None], quaternions)
+    if size is not None:
+        size = np.concatenate([np.where(near, state.size[:, None], size), state.size[:, None]], axis=1)
     return Shortlist(
         np.concatenate([quaternions, state.quaternions[:, None]], axis=1),
         np.concatenate([labels, state.state[:, None]], axis=1),
         np.concatenate([keep, ~near.any(axis=1, keepdims=True)], axis=1),
         lot,
         np.where(near.any(axis=1), near.argmax(axis=1), most),
+        size,
     )
 
 

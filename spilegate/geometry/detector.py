@@ -29,6 +29,7 @@ class Detector:
     matched, merged : (N_PIX,) bool, used to find orientations, and to merge at them
     response : (N_PIX,) float64, counts for each unit of intensity, 1 at the beam: polarisation and solid angle
     background : (N_PIX,) float64 [counts], the same in every pattern
+    trust : (N_PIX,) float64, what a pixel says by its noise, over others at its |q|; None where all say as much
     """
 
     q: Float64
@@ -36,6 +37,7 @@ class Detector:
     merged: Bool
     response: Float64
     background: Float64
+    trust: Float64 | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from spilegate.kernels.cg import solver_name
 from spilegate.kernels.exact import Output, Total
 from spilegate.kernels.remedies import cuda_of_distributions, remedies
 from spilegate.kernels.workers import Body, Here, Threads
+from spilegate.records import Int64
 
 # What fills the cache of a core, so many times, fills a device; its own cache still holds it.
 WIDTH = 64
@@ -141,6 +142,10 @@ class Device:
     def take(self, array: Any, first: int, step: int) -> Any:
         """Return every step-th row, where the array is."""
         return (np if isinstance(array, np.ndarray) else self.xp).ascontiguousarray(array[first::step])
+
+    def some(self, array: Any, index: Int64) -> Any:
+        """Return these rows, copied, where the array is."""
+        return array[index if isinstance(array, np.ndarray) else self.xp.asarray(index)]
 
     @property
     def writer(self) -> bool:

@@ -49,6 +49,9 @@ class Total:
         """Return a part of the sum, an array of any module, rounded so that adding parts is exact."""
         step = math.ldexp(1.0, math.frexp(self.bound)[1] - BITS) if self.bound > 0 else 1.0
         xp = array_module(part)
+        if step <= 1 and getattr(part.dtype, "kind", "") in ("i", "u"):
+            # Whole numbers are multiples already.
+            return xp.asarray(part, dtype=xp.float64)
         if not hasattr(xp, "rint"):
             xp, part = np, to_host(part)
         return xp.rint(xp.asarray(part, dtype=xp.float64) / step) * step

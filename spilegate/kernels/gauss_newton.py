@@ -57,7 +57,9 @@ extern "C" __global__ void normal_matrices(
 """
 
 
-def normal_matrices(points: Any, spectra: Any, factor: Any, root: Any, residual: Any) -> tuple[Float64, Float64]:
+def normal_matrices(
+    points: Any, spectra: Any, factor: Any, root: Any, residual: Any, lateral: Any = None
+) -> tuple[Float64, Float64]:
     """Return normal matrices (n, 4, 4) and right-hand sides (n, 4) of n patterns, on the host.
 
     A turn of the particle by `delta` changes the intensity by `-(p x grad I(p)) . delta`; the fourth unknown is the
@@ -66,17 +68,22 @@ def normal_matrices(points: Any, spectra: Any, factor: Any, root: Any, residual:
     points : (3, n, N_PIX) float32, rotated, radians per voxel
     spectra : (2, n, N_PIX) complex64, `I + i dI/dx` and `dI/dy + i dI/dz`
     factor : (n,) float32; root, residual : (n, N_PIX) float32, see `Likelihood.residuals`
+    lateral : (n, 2, 3) float32, directions in the particle's frame that points move in when the pattern's shift grows;
+        with them there are three unknowns more, (n, 7, 7): the logarithm of the size, by which points move outwards,
+        and the shift
     """
     xp = array_module(points)
-    if xp.__name__ == "cupy":
+    if xp.__name__ == "cupy" and lateral is None:
         return _by_kernel(xp, points, spectra, factor, root, residual)
     px, py, pz = (points[axis, ...] for axis in range(3))
     # One copy out of the complex arrays, so that the products below run over contiguous memory.
     stacked = xp.stack([xp.imag(spectra[0, ...]), xp.real(spectra[1, ...]), xp.imag(spectra[1, ...])])
     gx, gy, gz = (stacked[axis, ...] for axis in range(3))
-    jacobian = xp.stack(
-        [pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy, xp.real(spectra[0, ...]) / factor[:, None]], axis=1
-    )
+    columns = [pz * gy - py * gz, px * gz - pz * gx, py * gx - px * gy, xp.real(spectra[0, ...]) / factor[:, None]]
+    if lateral is not None:
+        columns.append(px * gx + py * gy + pz * gz)
+        columns += [sum(lateral[:, k, axis, None] * stacked[axis, ...] for axis in range(3)) for k in range(2)]
+    jacobian = xp.stack(columns, axis=1)
     jacobian *= root[:, None, :]
     matrices = to_host(xp.matmul(jacobian, xp.permute_dims(jacobian, (0, 2, 1))))
     return matrices, to_host(xp.matmul(jacobian, residual[..., None])[..., 0])

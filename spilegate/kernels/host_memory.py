@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 SYSTEM, MEMBERSHIP, GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # The rest is left to results, and to others.
 PART = 0.5
+# From what size on glibc asks the system for each array by itself, as its malloc.h numbers it.
+MMAP_THRESHOLD = -3
 
 
 def at_once(threads: int, tile_bytes: float) -> int:
@@ -38,6 +41,17 @@ def available_bytes() -> float:
         if limit.isdigit() and used.isdigit():
             free = min(free, max(0.0, float(limit) - float(used) + float(next(kept, 0))))
     return free
+
+
+def lean() -> None:
+    """Have arrays from a mebibyte on given back to the system as soon as they are freed, where it has glibc.
+
+    Otherwise it keeps what it was given once, in pieces. It takes a little longer, as new memory is zeroed.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 20)
+    except (OSError, AttributeError):
+        return
 
 
 def _lines(path: Path) -> list[str]:

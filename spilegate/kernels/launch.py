@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from spilegate.errors import InputError
 from spilegate.kernels.cores import quota_cores
@@ -37,6 +37,8 @@ def start(backend: Backend, threads: int | None, split_voxels: int) -> Workers:
     """
     from spilegate.kernels.workers import Threads, libraries
 
+    if backend not in get_args(Backend):
+        raise InputError(f"backend: found {backend!r}; expected one of {', '.join(get_args(Backend))}")
     # BLAS adds up in an order of its own by several threads, of which no two computers have equally many.
     libraries().limit(limits=1, user_api="blas")
     if backend == "numpy" or (backend == "auto" and LAUNCHED not in os.environ):

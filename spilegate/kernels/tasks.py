@@ -34,6 +34,7 @@ from spilegate.kernels.packing import Pack
 from spilegate.kernels.priorities import share_cores
 from spilegate.kernels.tiling import Taking, processor_rows
 from spilegate.kernels.workers import Body, Here, Threads, libraries, peak_memory_mib
+from spilegate.records import Int64
 
 TYPES = {
     np.dtype(name): getattr(legate_types, name)
@@ -206,6 +207,10 @@ class LegateWorkers:
         taken = _new((taking.taken, *array.shape[1:]), array.dtype)
         _submit(launched, taking.launches, [(stores.store_of(array), taking.rows)], [(taken, taking.taken_rows)], 1)
         return cupynumeric.asarray(taken)
+
+    def some(self, array: Any, index: Int64) -> Any:
+        """Return these rows of a split array as a split array; they move to where that has them."""
+        return array[cupynumeric.asarray(index)]
 
     def _rows(self, shape: tuple[int, ...]) -> int:
         """Return how many rows of a split array of that shape a processor holds."""

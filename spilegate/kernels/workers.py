@@ -24,6 +24,7 @@ from spilegate.kernels import host_memory
 from spilegate.kernels.blocks import SCRATCH, tiles
 from spilegate.kernels.cg import solver_name
 from spilegate.kernels.exact import Output, Total, sums_of
+from spilegate.records import Int64
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,9 @@ class Workers(Protocol):
         step : a divisor of GROUP. Write to neither: they may share their memory.
         """
 
+    def some(self, array: Any, index: Int64) -> Any:
+        """Return the rows of these numbers (n,), ascending, of an array that may be spread over many processors."""
+
     @property
     def writer(self) -> bool:
         """Whether this process writes the files and talks to the user: exactly one process of a run does."""
@@ -210,6 +214,10 @@ class Threads:
     def take(self, array: Any, first: int, step: int) -> Any:
         """Return every step-th row, where it lies."""
         return array[first::step]
+
+    def some(self, array: Any, index: Int64) -> Any:
+        """Return these rows, copied."""
+        return array[index]
 
     @property
     def writer(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from spilegate.records import Float32, Float64
 
 # Near the beam all patterns are alike, and their variance falls below what a model gets right: this part of the mean.
 MODEL_ERROR = 0.05
+# A background that differs on rings by less than this part of it differs by how it was interpolated.
+EVEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class Sampling:
     n_pixel : pixels of a whole pattern
     pixels : (n,) int64, the pixels used; None for rings
     rings : the rings; None for pixels
+    uneven : of rings, what the background has there more than on the ring's mean, which `background` is then; None
+        where it is no more than rounding
+    trust : of pixels, their weight over that of others at their |q|; None where it is the same
     """
 
     q: Float64
@@ -58,12 +63,18 @@ class Sampling:
     n_pixel: int
     pixels: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
     rings: Rings | None = None
+    uneven: Float32 | None = None
+    trust: Float32 | None = None
 
     def counts(self, images: Any) -> Any:
-        """Return patterns, or lists of their photons, at the points: (N, ...) float32 as they were measured."""
+        """Return patterns, or lists of their photons, at the points: (N, ...) float32 as they were measured.
+
+        On rings their background is what it is on the mean over a ring: a slice that turns in the plane knows no other.
+        """
         images = dense(images, self.n_pixel)
         if self.rings is not None:
-            return self.rings.patterns(images)
+            patterns = self.rings.patterns(images)
+            return patterns if self.uneven is None else patterns - from_host(self.uneven, patterns)
         return array_module(images).take(images, from_host(self.pixels, images), axis=1)
 
     def normalised(self, counts: Any, scale: Any) -> Any:
@@ -115,6 +126,7 @@ def on_pixels(detector: Detector, profile: Profile, *, q_first: float, q_last: f
         coverage=one,
         n_pixel=len(detector.q),
         pixels=pixels,
+        trust=None if detector.trust is None else detector.trust[pixels].astype(np.float32),
     )
 
 
@@ -124,7 +136,7 @@ def on_rings(rings: Rings, detector: Detector, profile: Profile) -> Sampling:
     response, background = (
         rings.patterns(values[None].astype(np.float32))[0] for values in (detector.response, detector.background)
     )
-    return Sampling(
+    sampling = Sampling(
         q=rings.q,
         mean=mean.astype(np.float32),
         variance=variance.astype(np.float32),
@@ -135,3 +147,8 @@ def on_rings(rings: Rings, detector: Detector, profile: Profile) -> Sampling:
         n_pixel=len(detector.q),
         rings=rings,
     )
+    even = sampling.in_plane_mean(sampling.background)
+    uneven = (sampling.background - even) * sampling.coverage
+    if np.abs(uneven).mean() <= EVEN * np.abs(even * sampling.coverage).mean():
+        return sampling
+    return replace(sampling, background=even, uneven=uneven)

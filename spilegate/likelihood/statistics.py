@@ -47,7 +47,12 @@ class Observed:
 
 
 class Likelihood(Protocol):
-    """Statistics of a pattern on the points of a sampling; all methods take and return arrays of any module."""
+    """Statistics of a pattern on the points of a sampling; all methods take and return arrays of any module.
+
+    noise : what a point costs at least where nothing but noise is left
+    """
+
+    noise: float
 
     @property
     def sampling(self) -> Sampling:
@@ -114,6 +119,7 @@ class Gaussian:
     """Weighted squared distances, the weight of a point the inverse variance of all patterns at its |q|."""
 
     sampling: Sampling
+    noise = 0.0
 
     def observed(self, counts: Any) -> Observed:
         """Return weighed patterns scaled to norm 1."""
@@ -170,6 +176,7 @@ class Poisson:
     """Photon statistics. The background enters at the scale 1, of which the patterns' scales are multiples."""
 
     sampling: Sampling
+    noise = 1.0
 
     def observed(self, counts: Any) -> Observed:
         """Return photons on every point's cell, scaled to the sum 1."""
@@ -182,7 +189,8 @@ class Poisson:
         mean = cell * response * self.sampling.level(self.sampling.mean)
         relative = values / from_host(np.maximum(mean, TINY).astype(np.float32), counts)
         values /= xp.reshape(amount, (-1, *(1,) * len(axes)))
-        saturated = xp.sum(values * xp.log(xp.maximum(relative, 1e-6)), axis=axes) - xp.log(amount)
+        # What is left where a background was taken off may be less than nothing.
+        saturated = xp.sum(values * xp.log(xp.maximum(xp.abs(relative), 1e-6)), axis=axes) - xp.log(amount)
         of_mean = self.loss(xp.full_like(amount, -float(np.log(mean.sum()))), amount)
         return Observed(values, amount, xp.minimum(self.loss(saturated, amount), of_mean), of_mean)
 
@@ -217,7 +225,7 @@ class Poisson:
         xp = array_module(values)
         level = xp.maximum(intensity, 0.0) * factor[:, None] + ground
         root = xp.sqrt(unit / level)
-        deviance = level - values + values * xp.log(xp.maximum(values, TINY) / level)
+        deviance = level - values + values * xp.log(xp.maximum(xp.abs(values), TINY) / level)
         return root * (values - level), root * factor[:, None], 2.0 * xp.sum(unit * deviance, axis=1)
 
     def mean_cost(self, target: tuple[Any, ...]) -> Any:

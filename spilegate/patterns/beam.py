@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,15 @@ DIGITS = 2
 PIXELS_PER_SPECKLE = 2.0
 
 
-def read(path: Path, *, workers: Workers | None = None, **options: Any) -> Dataset:
+def read(
+    path: Path, *, workers: Workers | None = None, told: Callable[[int, int], None] | None = None, **options: Any
+) -> Dataset:
     """Read patterns as `formats.reader.read` does, the beam's centre being found first where it is to be.
 
     Raises InputError as that does, or if no centre is found.
     """
     reading, said = settled(path, options)
-    dataset = reader.read(path, workers=workers, **reading)
+    dataset = reader.read(path, workers=workers, told=told, **reading)
     return dataset if not said else replace(dataset, remarks=(*dataset.remarks, said))
 
 

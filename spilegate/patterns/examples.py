@@ -48,9 +48,13 @@ def examples(fits: Fits) -> tuple[int | None, Int64]:
     return middle, order[places]
 
 
-def choose(distance: Float64) -> list[tuple[str, int, float]]:
-    """Return the patterns of the smallest, the median and the largest distance: (name, index, distance)."""
+def choose(distance: Float64, used: Bool) -> list[tuple[str, int, float]]:
+    """Return the patterns of the smallest, the median and the largest distance: (name, index, distance).
+
+    distance, used : (N_IMG,), those that the run has worked on
+    """
     order = np.argsort(distance, kind="stable")
+    order = order[used[order]]
     places = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
     return [(name, int(order[place]), float(distance[order[place]])) for name, place in places.items()]
 
@@ -70,7 +74,7 @@ def with_examples(experiment: Experiment, state: State, limit: float, wide: floa
     limit, wide : from which on a pattern counts as an outlier, as `inliers` takes them
     """
     middle, outlying = examples(fits(state, experiment.brightness, limit, wide))
-    named = [index for _, index, _ in choose(state.distance)]
+    named = [index for _, index, _ in choose(state.distance, experiment.weight > 0)]
     shown = np.unique([*named, *outlying, *([] if middle is None else [middle])]).astype(np.int64)
     images, n_pixel = experiment.images, len(experiment.detector.q)
     patterns = [dense(to_host(images[index : index + 1]), n_pixel)[0] for index in shown]

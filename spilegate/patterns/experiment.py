@@ -16,7 +16,7 @@ from spilegate.patterns.background import background_of
 from spilegate.patterns.brightness import FEW_PHOTONS
 from spilegate.patterns.diameter.pair_distances import centre_seen
 from spilegate.patterns.statistics import Sums
-from spilegate.records import Float64, State
+from spilegate.records import Float64, Int64, State
 from spilegate.schedule import Plan, again, schedule
 
 # Rings finer than 1 / (2.2 diameter) add no information: the autocorrelation spans two diameters.
@@ -107,14 +107,21 @@ class Experiment:
         started = Started(whole.start, whole.started)
         return replace(part, scale=part.scale / part.scale[part.weight > 0].mean(), started=started)
 
+    def some(self, index: Int64) -> Experiment:
+        """Return it with the patterns of these numbers (n,), ascending."""
+        return self._with(self.workers.some(self.images, index), index)
+
     def _part(self, first: int, step: int) -> Experiment:
+        return self._with(self.workers.take(self.images, first, step), slice(first, None, step))
+
+    def _with(self, images: Any, which: Int64 | slice) -> Experiment:
         return replace(
             self,
-            images=self.workers.take(self.images, first, step),
-            scale=self.scale[first::step],
-            brightness=self.brightness[first::step],
-            weight=self.weight[first::step],
-            sums=None if self.sums is None else self.sums.every(first, step),
+            images=images,
+            scale=self.scale[which],
+            brightness=self.brightness[which],
+            weight=self.weight[which],
+            sums=None if self.sums is None else self.sums.some(which),
         )
 
     def background(self, scale: Float64, weight: Float64) -> Float64 | None:

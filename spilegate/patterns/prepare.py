@@ -7,6 +7,7 @@ resumes a run, reconstructs its halves or draws its pictures reads it instead of
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from spilegate.kernels.launch import workers_for
 from spilegate.kernels.workers import Workers
 from spilegate.likelihood.sampling import Profile
 from spilegate.patterns import missing, zingers
+from spilegate.patterns import shade as shades
 from spilegate.patterns.centre import differ, doubts
 from spilegate.patterns.checks import check_diameter, check_pixels, chosen, inscribed_radius
 from spilegate.patterns.diameter.estimate import estimate_diameter
@@ -29,7 +31,8 @@ from spilegate.patterns.forward import first_scales
 from spilegate.patterns.frames import Frames, sorted_out
 from spilegate.patterns.hot_pixels import hot_pixels
 from spilegate.patterns.places import Places
-from spilegate.patterns.statistics import Sums, Weighing, moments, radial_profile, shell_sums, shells
+from spilegate.patterns.shade import Shade, background_in
+from spilegate.patterns.statistics import Moments, Sums, Weighing, moments, radial_profile, shell_sums, shells
 from spilegate.patterns.zingers import Zingers
 from spilegate.records import Bool, Dataset, Float64
 from spilegate.schedule import schedule
@@ -52,14 +55,19 @@ def prepare(
     if statistics == "auto":
         statistics = "poisson" if dataset.counts and photons < BRIGHT_PHOTONS else "gaussian"
     soft = assignment == "soft" or (assignment == "auto" and photons < SOFT_PHOTONS)
+    detector = replace(search.detector(found), background=found.background)
+    profile = Profile(found.profile_q, found.profile_mean, found.profile_variance)
+    if len(found.amplitude):
+        signal = profile.at(np.linalg.norm(detector.q, axis=-1))[0] * detector.response
+        detector = replace(detector, trust=shades.trust(found.background, detector, signal))
     return Experiment(
         images=images,
-        detector=replace(search.detector(found), background=found.background),
+        detector=detector,
         scale=found.first_scale,
         brightness=found.scale,
         weight=found.weight,
         statistics=statistics,
-        profile=Profile(found.profile_q, found.profile_mean, found.profile_variance),
+        profile=profile,
         q_min=found.q_min,
         q_first=search.q_first,
         q_max=found.q_max,
@@ -94,14 +102,18 @@ class _Search:
             float(max(options.q_min, 0.999 * self._q_length[pixels].min())) for pixels in (given.merged, given.matched)
         )
         self._wanted = chosen(dataset, options)
-        if options.background == "file" and dataset.background is None:
+        # Patterns with their background at one amplitude, as soon as that is known to vary.
+        self._images: Any = dataset.images
+        self._least: Any = None
+        self._looks = options.background != "none"
+        if options.background == "file" and dataset.background is None and options.background_from is None:
             raise InputError(
                 f"prepare.background: found 'file', but {dataset.source} has no dataset 'background'; expected one; "
                 "set it to estimate, auto or none"
             )
-        self.estimate = options.background == "estimate" or (
-            options.background == "auto" and dataset.background is None
-        )
+        known = known_background(dataset, options)
+        self._known = None if known is None else np.where(given.merged, known, 0.0)
+        self.estimate = known is None and options.background in ("estimate", "auto")
 
     def detector(self, findings: Findings) -> Detector:
         """Return the pixels used, the background being the file's."""
@@ -109,16 +121,21 @@ class _Search:
 
     def known(self, findings: Findings) -> tuple[Any, Findings, Sums | None]:
         """Return the patterns as the run works on them, what is known, and the sums over shells if they are needed."""
+        if len(findings.amplitude):
+            self._even(Shade(findings.background, findings.amplitude, np.zeros(0, np.bool_)))
         places = (findings.mended_pattern, findings.mended_pixel, findings.mended_value)
         images = self._mended(Zingers(*places, broken=~findings.merged))
         gaps = findings.filled_pattern, findings.filled_pixel, findings.filled_value
         images = self._filled(images, Zingers(*gaps, broken=~findings.merged))
         return images, findings, self._sums(images, self.detector(findings)) if self.estimate else None
 
-    def anew(self) -> tuple[Any, Findings, Sums | None]:
-        """Go through the patterns, and return what `known` does."""
+    def anew(self, shade: Shade | None = None) -> tuple[Any, Findings, Sums | None]:
+        """Go through the patterns, and return what `known` does.
+
+        shade : their background, if it is known to be no function of |q|
+        """
         detector, added = self._given, None
-        images, gaps, sums, frames = self._seen(self._data.images, detector)
+        images, gaps, sums, frames = self._seen(self._images, detector)
         hot = Zingers.none(len(self._q_length))
         if self._options.hot_pixels:
             weighing = Weighing(frames.scale, frames.weight, sums.most)
@@ -139,6 +156,13 @@ class _Search:
         count = 1 / float((scale * weight).sum()) if self._data.counts else None
         broken = hot_pixels(of_all.mean, detector.q, detector.merged, count)
         detector = without(detector, broken)
+        if shade is None and self._shaded(of_all, detector, scale, weight):
+            shade = shades.find(self._mended(hot), detector, weight, known=self._known, workers=self._workers)
+            self._least = sums.least
+            self._even(shade)
+            matched = self._given.matched & ~shade.drowned
+            self._given = replace(self._given, background=shade.background, matched=matched)
+            return self.anew(shade)
         if self.estimate and broken.any():
             sums = self._sums(images, detector)
         profile = radial_profile(of_all, detector, pixel_spacing(detector.q[detector.matched]))
@@ -149,7 +173,8 @@ class _Search:
         if diameter is None:
             diameter = estimate_diameter(
                 images, detector, scale, weight, of_all, profile,
-                q_max=self._q_max, noisy=photons < SOFT_PHOTONS, workers=self._workers,
+                q_max=self._q_max, noisy=photons < SOFT_PHOTONS, ground=shades.ERROR if shade else 0.0,
+                workers=self._workers,
             )  # fmt: skip
             # Finer digits mean nothing, and would let rounding in the transforms change every grid of the run.
             diameter = round(diameter, 1)
@@ -171,7 +196,7 @@ class _Search:
             matched=detector.matched,
             merged=detector.merged,
             background=detector.background,
-            background_estimated=self.estimate,
+            background_estimated=self._known is None and self._looks,
             scale=scale,
             first_scale=pulses,
             weight=weight,
@@ -193,8 +218,23 @@ class _Search:
             filled_pattern=gaps.pattern,
             filled_pixel=gaps.pixel,
             filled_value=gaps.value,
+            amplitude=np.zeros(0) if shade is None else shade.amplitude,
         )
         return images, findings, sums if self.estimate else None
+
+    def _shaded(self, of_all: Moments, detector: Detector, scale: Float64, weight: Float64) -> bool:
+        """Tell whether the moments of patterns show a background that is no function of |q|."""
+        if not self._looks:
+            return False
+        response, count = detector.response, float((scale * weight).sum())
+        variance = (of_all.square - of_all.mean**2) * response**2
+        mean = of_all.mean * response + (0.0 if self._known is None else self._known)
+        return shades.shows(mean, variance, detector, count, known=self._known)
+
+    def _even(self, shade: Shade) -> None:
+        """Go on with patterns whose background has one amplitude, which is known."""
+        self._images = shades.evened(self._data.images, shade, len(self._q_length), workers=self._workers)
+        self.estimate = False
 
     def _seen(self, images: Any, detector: Detector) -> tuple[Any, Zingers, Sums, Frames]:
         """Return patterns with what is expected where they lack values, what that is, and what they show then."""
@@ -218,12 +258,14 @@ class _Search:
         return missing.filled(images, gaps, len(self._q_length), workers=self._workers)
 
     def _mended(self, found: Zingers) -> Any:
-        return zingers.mended(self._data.images, found, len(self._q_length), workers=self._workers)
+        return zingers.mended(self._images, found, len(self._q_length), workers=self._workers)
 
     def _sums(self, images: Any, detector: Detector) -> Sums:
         spacing = pixel_spacing(detector.q[detector.merged])
         beyond = zingers.innermost(detector, self._options.hot_beyond, spacing)
-        return shell_sums(images, shells(detector, spacing, q_max=self._q_max, beyond=beyond), workers=self._workers)
+        found = shell_sums(images, shells(detector, spacing, q_max=self._q_max, beyond=beyond), workers=self._workers)
+        # What is left of a count when a background is evened out is no photon.
+        return found if self._least is None else replace(found, least=self._least)
 
     def _frames(self, sums: Sums, detector: Detector) -> Frames:
         """Return which patterns are used, their brightness and their background."""
@@ -247,6 +289,8 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
                 "prepare.solid_angle besides; leave them out"
             )
         seen = dataset.response
+    elif dataset.area is not None:
+        seen = seen * dataset.area
     return Detector(
         dataset.q,
         dataset.mask == 0,
@@ -257,7 +301,12 @@ def detector_of(dataset: Dataset, options: PrepareOptions) -> Detector:
 
 
 def known_background(dataset: Dataset, options: PrepareOptions) -> Float64 | None:
-    """Return the file's background (N_PIX,) [counts], None if there is none or it is not to be used."""
+    """Return the file's background (N_PIX,) [counts], None if there is none or it is not to be used.
+
+    A file of its own comes before that beside the patterns. Raises InputError if it is none of these patterns.
+    """
+    if options.background_from is not None:
+        return background_in(Path(options.background_from), dataset)
     return dataset.background if options.background in ("auto", "file") else None
 
 

@@ -120,7 +120,11 @@ class Sums:
 
     def every(self, first: int, step: int) -> Sums:
         """Return those of every step-th pattern."""
-        some = {name: getattr(self, name)[first::step] for name in ("values", "squares", "most", "least", "lead")}
+        return self.some(slice(first, None, step))
+
+    def some(self, which: Int64 | slice) -> Sums:
+        """Return those of some patterns."""
+        some = {name: getattr(self, name)[which] for name in ("values", "squares", "most", "least", "lead")}
         return replace(self, **some)
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from spilegate.records import Bool, Float64
 from spilegate.report.measured import EDGE, background_figures, radial_mean
-from spilegate.report.style import BLUE, GREEN, GREY, VERMILION, colours, plain_logarithmic
+from spilegate.report.style import BLUE, GREEN, GREY, VERMILION, colours, legend_below, plain_logarithmic
 
 # A background that is so many times brighter somewhere than on half of its pixels is shown on a logarithmic scale.
 STEEP = 10.0
@@ -24,7 +24,7 @@ def background_figure(
     spacing : of the pixels [1/angstrom]; picture : (rows, columns), the background assembled, NaN where masked
     """
     found = background_figures(mean, background, q_length, used)
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(13, 6.0), layout="constrained")
     figure.suptitle(
         f"{title}: {found['counts_per_pixel']:.3g} counts per pixel, {found['fraction']:.1%} of the mean pattern"
     )
@@ -42,7 +42,7 @@ def background_figure(
     plain_logarithmic(curves.yaxis)
     curves.set_xlim(left=0)
     curves.grid(alpha=0.25)
-    curves.legend(fontsize=8, loc="upper right")
+    legend_below(curves)
     _show(place, picture)
     return figure
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TextIO, cast
 
+from rich.box import ROUNDED
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from spilegate.errors import InputError
 from spilegate.kernels import launch
+from spilegate.report.live_line import LiveLine
 from spilegate.report.terminal import Stream, complain, printable
 
 
@@ -36,6 +40,7 @@ class Output:
         self._stream = Stream(sys.stdout)
         file = cast("IO[str]", self._stream)
         self.console = Console(file=file, quiet=quiet, highlight=False, soft_wrap=True, force_terminal=terminal)
+        self.live = LiveLine(self.console)
         self._product = product
         self._said: set[str] = set()
         self._path = log
@@ -63,6 +68,7 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Note the error, if any, in the log and close it."""
+        self.live.clear()
         if error is not None:
             self._to_log(f"error: {' '.join(str(error).split()) or type(error).__name__}")
         self.open_log()
@@ -84,6 +90,21 @@ class Output:
             self.warn("standard output", failed)
         elif failed.errno != errno.EPIPE:
             raise InputError(f"standard output: cannot be written ({failed.strerror}); give it another place")
+
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Write rows of names and values: as a table on a terminal, else a line each."""
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [f"{name:{width}s}  {value}" for name, value in rows]
+        if not self.console.is_terminal:
+            for text in (title, *lines):
+                self.line(text)
+            return
+        table = Table(title=Text(printable(title), style="bold"), box=ROUNDED, show_header=False, title_justify="left")
+        for name, value in rows:
+            table.add_row(Text(printable(name)), Text(printable(value)))
+        self.console.print(table)
+        for text in (title, *lines):
+            self._to_log(text)
 
     def warn(self, what: str, error: OSError | InputError) -> None:
         """Say once that something beside the results cannot be written."""

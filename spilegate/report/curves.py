@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from spilegate.evaluation.fsc import FscCurve, resolution_angstrom
 from spilegate.records import Float64
 from spilegate.report.progress import Record
-from spilegate.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from spilegate.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, legend_below, plain_logarithmic
 from spilegate.resolution.verdict import HALF_SET_THRESHOLD, PRTF_THRESHOLD
 
 # (name of the figure of merit, title, axis label, logarithmic)
@@ -26,6 +26,7 @@ MERITS = (
 )
 STAGE_COLOURS = {"start": SKY, "slice": GREEN, "match": BLUE, "refine": PURPLE, "merge": ORANGE, "phase": VERMILION}
 # Name of a curve, what it is called, its threshold if it has one, how that is written, and its colour.
+MARKS = {"reference": "s", "half_set": "o", "prtf": "^"}
 CURVES: dict[str, tuple[str, float | None, str, str]] = {
     "reference": ("FSC against the reference", 0.5, "0.5", BLUE),
     "half_set": ("FSC between half-sets", HALF_SET_THRESHOLD, f"{HALF_SET_THRESHOLD:g}", VERMILION),
@@ -36,7 +37,7 @@ CURVES: dict[str, tuple[str, float | None, str, str]] = {
 
 def convergence_figure(records: Sequence[Record], title: str) -> Figure:
     """Draw the figures of merit, the radius used and the time of every generation."""
-    figure = Figure(figsize=(10.5, 6), layout="constrained")
+    figure = Figure(figsize=(12.5, 7.2), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(2, 3).ravel()
     for ax, (name, heading, label, logarithmic), colour in zip(
@@ -73,6 +74,7 @@ def _merit(ax: Axes, generations: list[int], values: list[float], colour: str, *
     ax.plot(generations, values, marker="o", markersize=4, color=colour)
     if logarithmic and min(values) > 0:
         ax.set_yscale("log")
+        plain_logarithmic(ax.yaxis)
     else:
         ax.set_ylim(0, 1.08 * max(*values, 1e-12))
     ax.grid(axis="y", alpha=0.3)
@@ -92,8 +94,9 @@ def _times(ax: Axes, records: Sequence[Record]) -> None:
             bottom += seconds
     ax.set(title="Time by stage", ylabel="seconds")
     if bottom.any():
-        ax.set_ylim(0, 1.35 * bottom.max())
-        ax.legend(ncols=3, fontsize=7.5, loc="upper center")
+        # Room for the legend above the highest.
+        ax.set_ylim(0, 1.45 * bottom.max())
+        ax.legend(ncols=3, loc="upper center", handlelength=1.0, columnspacing=1.0)
 
 
 def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | None, title: str) -> Figure:
@@ -101,7 +104,7 @@ def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | No
 
     curves : some of CURVES, each (q [1/angstrom], correlation or transfer); q_edge : the largest q measured
     """
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    figure = Figure(figsize=(8.2, 6.4), layout="constrained")
     figure.suptitle(title)
     ax = figure.subplots()
     for name, (q, values) in curves.items():
@@ -116,19 +119,20 @@ def fsc_figure(curves: Mapping[str, tuple[Float64, Float64]], q_edge: float | No
             reached = f"above {written} as far as it goes, {resolution:.2f} Å"
         else:
             reached = f"{resolution:.2f} Å at {written}"
-        ax.plot(q, values, color=colour, label=f"{label}: {reached}")
+        ax.plot(q, values, color=colour, marker=MARKS[name], markersize=4.5, label=f"{label}: {reached}")
         ax.axhline(threshold, color=colour, linestyle="--", linewidth=0.9)
         ax.annotate(written, (1.0, threshold), xycoords=("axes fraction", "data"), xytext=(3, 0),
-                    textcoords="offset points", color=colour, va="center", fontsize=8)  # fmt: skip
+                    textcoords="offset points", color=colour, va="center", fontsize=10)  # fmt: skip
         if resolution is not None and values.min() < threshold:
-            ax.plot([1 / resolution], [threshold], marker="o", color=colour, markersize=6)
+            ax.plot([1 / resolution], [threshold], marker="o", markersize=10, markerfacecolor="none",
+                    markeredgecolor=colour, markeredgewidth=2)  # fmt: skip
     if q_edge is not None:
         ax.axvline(q_edge, color=GREY, linestyle=":", linewidth=1.2, label=f"edge of the data used: {1 / q_edge:.2f} Å")
     top = 1.02 * max(*(float(q[-1]) for q, _ in curves.values()), q_edge or 0.0)
     ax.set(xlim=(0, top), ylim=(min(-0.05, *(float(c.min()) for _, c in curves.values())), 1.08))
     ax.set(xlabel="q = 1/d [1/Å]", ylabel="Fourier shell correlation, PRTF")
     ax.grid(alpha=0.25)
-    ax.legend(loc="lower left", fontsize=8)
+    legend_below(ax, 1)
     _resolution_axis(ax, top)
     return figure
 

@@ -11,7 +11,7 @@ import numpy as np
 from spilegate.formats import files
 from spilegate.records import Bool, Float32, Float64, Int64
 from spilegate.report.page import gallery_page, shell
-from spilegate.selection.record import REASONS, SINGLE, Selection
+from spilegate.selection.record import REASONS, Selection
 
 GALLERY = "gallery.html"
 
@@ -78,7 +78,7 @@ def of_selection(selection: Selection, source: str, examples: Float32, example_o
         kinds=[_kind(selection.reason[selection.label == k]) for k in range(len(selection.class_means))],
         member=selection.label,
         kept=selection.kept,
-        reasons=["" if reason == SINGLE else REASONS[reason] for reason in selection.reason],
+        reasons=["" if kept else why for kept, why in zip(selection.kept, selection.words(), strict=True)],
         single=selection.single,
         diameter_angstrom=np.where(selection.diameter_angstrom > 0, selection.diameter_angstrom, np.nan),
         photons=selection.photons,

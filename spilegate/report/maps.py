@@ -20,13 +20,13 @@ def density_figure(density: Float32, voxel_angstrom: float, title: str) -> Figur
 
     density : (M, M, M) float32, centre at M // 2
     """
-    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    figure = Figure(figsize=(11.5, 7.4), layout="compressed")
     figure.suptitle(title)
     rows = figure.subplots(2, 3)
     size = len(density)
     half = voxel_angstrom * size / 2
     extent = (-half, half, -half, half)
-    reach = _reach(density) * voxel_angstrom
+    edge = reach(density) * voxel_angstrom
     pictures = [[density.take(size // 2, axis=axis), density.sum(axis=axis) * voxel_angstrom] for axis, *_ in PLANES]
     units = ("density [arbitrary]", "density along the line [arbitrary x Å]")
     for row, (axes, unit) in enumerate(zip(rows, units, strict=True)):
@@ -38,7 +38,7 @@ def density_figure(density: Float32, voxel_angstrom: float, title: str) -> Figur
                 interpolation="bicubic",
             )  # fmt: skip
             kind = f"slice at {'xyz'[axis]} = 0" if row == 0 else f"projection along {'xyz'[axis]}"
-            ax.set(title=kind, xlabel=f"{across} [Å]", ylabel=f"{up} [Å]", xlim=(-reach, reach), ylim=(-reach, reach))
+            ax.set(title=kind, xlabel=f"{across} [Å]", ylabel=f"{up} [Å]", xlim=(-edge, edge), ylim=(-edge, edge))
         figure.colorbar(image, ax=list(axes), label=unit, shrink=0.9)
     return figure
 
@@ -51,7 +51,7 @@ def intensity_figure(
     autocorrelation : (M, M, M) float32, centre at M // 2
     q_first, q_last : |q| of the pixels nearest to and furthest from the beam that are used [1/angstrom]
     """
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.9), layout="compressed")
     figure.suptitle(f"{title}; grey: no pixel there, |q| < {q_first:.2g} or > {q_last:.3g} 1/Å")
     axes = figure.subplots(1, 3)
     slices = [central_slice(autocorrelation, voxel_angstrom, axis) for axis, *_ in PLANES]
@@ -94,10 +94,10 @@ def _measured(values: Float64, q: Float64, q_first: float, q_last: float) -> Flo
     return np.where((length >= q_first) & (length <= q_last), values, np.nan)
 
 
-def _reach(density: Float32) -> float:
-    """Return how far from the centre the picture has to reach [voxels]: the density with a margin."""
+def reach(density: Float32, level: float = 0.01) -> float:
+    """Return how far from the centre a picture has to reach [voxels]: what is above a part of the maximum, and more."""
     size = len(density)
-    where = np.argwhere(density > 0.01 * density.max()) if density.max() > 0 else np.empty((0, 3))
+    where = np.argwhere(density > level * density.max()) if density.max() > 0 else np.empty((0, 3))
     if not len(where):
         return size / 2
     return min(float(np.abs(where - size // 2).max()) * 1.15 + 1.5, size / 2)

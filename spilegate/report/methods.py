@@ -101,9 +101,25 @@ def _data(summary: Summary) -> str:
         said.append("No background was taken off.")
     else:
         origin = {"file": "as given with the data", "estimated": "found from how patterns differ in brightness"}
+        amplitude = ""
+        if summary["differ"]["background"]:
+            origin["estimated"] = "found from what of the mean pattern is no function of |q|"
+            amplitude = (
+                f", with an amplitude of its own in every pattern ({summary['differ']['background']:.0%} apart),"
+            )
         said.append(
-            f"A background common to all patterns, {origin[background['source']]}, makes "
+            f"A background common to all patterns, {origin[background['source']]}{amplitude or ','} makes "
             f"{background['fraction']:.1%} of the counts of the mean pattern."
+        )
+    if summary["differ"]["size"]:
+        said.append(
+            f"The particle's size differs between patterns, by {summary['differ']['size']:.1%} (standard deviation of "
+            "its logarithm); every pattern's was refined with its orientation."
+        )
+    if summary["differ"]["centre_pixels"]:
+        said.append(
+            f"The beam's place differs between patterns, by {summary['differ']['centre_pixels']:.2f} pixels (standard "
+            "deviation, each axis); every pattern's was refined with its orientation."
         )
     if remarks := [*given["remarks"], *summary["notes"]]:
         said.append(f"Remarks of the program on these data: {printable('; '.join(remarks))}.")

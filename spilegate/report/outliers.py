@@ -12,7 +12,7 @@ from spilegate.patterns.examples import Fits
 from spilegate.records import Float64
 from spilegate.report.assembling import log_range
 from spilegate.report.measured import scale_figures
-from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, plain_logarithmic
+from spilegate.report.style import BLUE, GREY, VERMILION, colours, few_labels, legend_below, plain_logarithmic
 
 BINS = 40
 # Distances that span less than this factor would leave a logarithmic axis with next to no labels.
@@ -25,7 +25,7 @@ def outliers_figure(fits: Fits, shown: list[tuple[str, Float64]], when: str) -> 
     shown : name and assembled picture (rows, columns) [counts] of each example, NaN where masked
     """
     count, total = int((~fits.kept).sum()), len(fits.kept)
-    figure = Figure(figsize=(11, 8.6 if shown else 5.6), layout="constrained")
+    figure = Figure(figsize=(12, 10.6 if shown else 7.0), layout="constrained")
     said = f"{count} outlier{'' if count == 1 else 's'} among {total} patterns" if count else (
         f"No outliers among {total} patterns"
     )  # fmt: skip
@@ -89,7 +89,7 @@ def _distances(ax: Axes, fits: Fits) -> None:
         ax.set_yscale("log")
         plain_logarithmic(ax.yaxis)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend_below(ax, 3)
 
 
 def _pictures(figure: Figure | SubFigure, shown: list[tuple[str, Float64]]) -> None:

@@ -11,7 +11,7 @@ from spilegate.geometry import orientations
 from spilegate.records import NEVER, Float32, Float64
 from spilegate.report.assembling import assemble, example, log_range
 from spilegate.report.sphere import SHOWN, density_at, directions_of
-from spilegate.report.style import BLUE, GREY, colours, few_labels
+from spilegate.report.style import BLUE, GREY, colours, few_labels, legend_below
 
 # Slices are drawn down to this part of their maximum.
 SLICE_SHOWN = 1e-3
@@ -22,7 +22,7 @@ def orientations_figure(quaternions: Float64, title: str) -> Figure:
 
     quaternions : (N_IMG, 4) float64, particle to laboratory
     """
-    figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
     figure.suptitle(title)
     sphere, plane = figure.subplot_mosaic("AAB", per_subplot_kw={"A": {"projection": "mollweide"}}).values()
     rotations = orientations.matrices(quaternions)
@@ -30,16 +30,17 @@ def orientations_figure(quaternions: Float64, title: str) -> Figure:
     beam, axis = rotations[:, 2, :], rotations[:, :, 2]
     longitude, latitude, share = sphere_density(beam)
     mesh = sphere.pcolormesh(
-        longitude, latitude, share, cmap="cividis", vmin=0, vmax=max(2.0, float(share.max())), shading="gouraud"
+        longitude, latitude, share, cmap="Blues", vmin=0, vmax=max(2.0, float(share.max())), shading="gouraud"
     )
     shown = beam[:SHOWN]
     sphere.plot(
-        np.arctan2(shown[:, 1], shown[:, 0]), np.arcsin(np.clip(shown[:, 2], -1, 1)), ".", markersize=1.8,
-        color="white", alpha=0.7,
+        np.arctan2(shown[:, 1], shown[:, 0]), np.arcsin(np.clip(shown[:, 2], -1, 1)), ".", markersize=2.2,
+        color="#222222", alpha=0.7,
     )  # fmt: skip
     sphere.set_title(f"beam direction in the particle's frame, {len(beam)} patterns")
     sphere.set_xticklabels([])
-    sphere.tick_params(axis="y", labelsize=7)
+    sphere.set_yticks(np.radians([-60, -30, 0, 30, 60]))
+    sphere.tick_params(axis="y", labelsize=9)
     sphere.grid(alpha=0.25)
     figure.colorbar(
         mesh, ax=sphere, label="patterns per area (1 = uniform)", orientation="horizontal", shrink=0.6, pad=0.04
@@ -49,8 +50,8 @@ def orientations_figure(quaternions: Float64, title: str) -> Figure:
     plane.axhline(len(beam) / 24, color=GREY, linestyle="--", linewidth=1, label="uniform")
     plane.set(title="angle about the beam", xlabel="azimuth of the particle's z axis [degrees]", ylabel="patterns")
     plane.set_xticks([-180, -90, 0, 90, 180])
-    plane.margins(y=0.25)
-    plane.legend(fontsize=8, loc="upper right")
+    plane.set_ylim(bottom=0)
+    legend_below(plane, 1)
     return figure
 
 
@@ -68,7 +69,7 @@ def patterns_figure(found: Findings, chosen: list[tuple[str, int, float]], model
 
     chosen : (name, index of the pattern, distance); models : (len(chosen), N_PIX) float32, scaled like the patterns
     """
-    figure = Figure(figsize=(3.4 * len(chosen), 7), layout="constrained")
+    figure = Figure(figsize=(4.0 * len(chosen), 8), layout="compressed")
     figure.suptitle(title)
     axes = figure.subplots(2, len(chosen), squeeze=False)
     for column, (name, index, distance) in enumerate(chosen):
@@ -81,7 +82,7 @@ def patterns_figure(found: Findings, chosen: list[tuple[str, int, float]], model
             picture = np.maximum(assemble(found, values), low)
             image = ax.imshow(picture, cmap=colours("magma"), norm=norm)
             ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
-            ax.set_title(f"{name}: pattern {index}, distance {distance:.3g}" if what == "measured" else "model slice")
+            ax.set_title(f"{name}: pattern {index}, distance {distance:.2g}" if what == "measured" else "model slice")
         bar = figure.colorbar(image, ax=list(axes[:, column]), shrink=0.7, label="intensity", orientation="horizontal")
         few_labels(bar.ax.xaxis, low, top)
     return figure

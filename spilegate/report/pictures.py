@@ -110,7 +110,7 @@ def _patterns(material: Material) -> Painted:
     state, found = material.state, material.findings
     if found is None:
         return
-    chosen = choose(state.distance)
+    chosen = choose(state.distance, found.weight > 0)
     models = model_slices(state, found, [place for _, place, _ in chosen])
     title = f"Patterns and their model slices, {material.when}"
     yield "patterns", patterns.patterns_figure(found, chosen, models, title)

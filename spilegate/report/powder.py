@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 
 from spilegate.formats.looking import Looked
 from spilegate.patterns.outlook import spacing
@@ -25,6 +26,7 @@ from spilegate.report.style import (
     colours,
     drawing,
     few_labels,
+    legend_below,
     plain_logarithmic,
     save,
 )
@@ -47,7 +49,7 @@ def draw(path: Path, looked: Looked, name: str) -> None:
 
 def powder_figure(looked: Looked, title: str) -> Figure:
     """Draw the mean pattern as the detector lies, with rings of resolution and its hottest pixels; curves beside it."""
-    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    figure = Figure(figsize=(13.5, 7.6), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplot_mosaic("AAB;AAC", width_ratios=(1, 1, 1.1))
     unit = "photons" if looked.counts else "intensity"
@@ -93,7 +95,7 @@ def _show(ax: Axes, looked: Looked, hot: list[int], unit: str) -> None:
     ax.set(title="on the detector; grey: never used, or no pixel", xlabel=f"column [pixels]{binned}",
            ylabel="row [pixels]")  # fmt: skip
     if hot:
-        ax.legend(fontsize=8, loc="lower right", framealpha=0.8, frameon=True)
+        legend_below(ax, 1)
     bar = ax.figure.colorbar(image, ax=ax, label=f"{unit} per pixel and pattern", shrink=0.85, extend="both")
     few_labels(bar.ax.yaxis, low, top)
 
@@ -112,7 +114,7 @@ def _rings(ax: Axes, looked: Looked) -> None:
         across = _across(1 / angstrom, looked.wavelength) / step
         ax.add_patch(Circle((column, row), across, fill=False, edgecolor="white", linewidth=0.8, alpha=0.8))
         ax.annotate(
-            f"{angstrom:g} Å", (column + across * np.cos(LABELS_AT), row - across * np.sin(LABELS_AT)), fontsize=7.5,
+            f"{angstrom:g} Å", (column + across * np.cos(LABELS_AT), row - across * np.sin(LABELS_AT)), fontsize=10,
             color="white", ha="center", va="center", annotation_clip=True,
             bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.0},
         )  # fmt: skip
@@ -150,7 +152,8 @@ def _radial(ax: Axes, looked: Looked, hot: list[int], unit: str) -> None:
     plain_logarithmic(ax.yaxis, (1.0,))
     ax.set_xlim(left=0)
     ax.grid(alpha=0.25)
-    ax.legend(fontsize=8, loc="upper right")
+    if hot:
+        legend_below(ax)
 
 
 def _histogram(ax: Axes, looked: Looked, unit: str) -> None:
@@ -161,5 +164,6 @@ def _histogram(ax: Axes, looked: Looked, unit: str) -> None:
     ax.axvline(middle, color=GREY, linewidth=1.2, linestyle="--", label=f"median {middle:.6g}")
     what = "photons in a pattern" if looked.counts else "intensity of a pattern"
     ax.set(title=f"{what}, on the pixels used", xlabel=unit, ylabel="patterns")
-    ax.margins(y=0.35)
-    ax.legend(fontsize=8, loc="upper right")
+    ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    legend_below(ax)

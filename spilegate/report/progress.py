@@ -18,6 +18,8 @@ from spilegate.report.display import Display
 FILE = "progress.jsonl"
 
 Record = dict[str, Any]
+# What follows the last generation.
+STATING = "stating the resolution"
 
 
 class Line(BaseModel):
@@ -60,16 +62,19 @@ class Monitor:
         self._path, self._save, self._draw, self._output = folder / FILE, save, draw, output
         self._then = ", then half-sets" if half_sets else ""
         self._begin_anew()
-        self._display = Display(output, "resumed" if done else "blind start")
+        self._display, self._half_sets = Display(output), half_sets
 
     def __enter__(self) -> Monitor:
-        """Show the bar, on a terminal."""
-        self._display.start()
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the bar."""
+        """Take the line of what is being done away."""
         self._display.stop()
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Show that a stage begins."""
+        self._display.begin(generation, generations, stage)
 
     def stage(self, progress: Progress) -> None:
         """Record and show that a stage has ended."""
@@ -87,6 +92,8 @@ class Monitor:
         self._save(state)
         self.generation_done = state.generation
         self._draw(last)
+        if last and not self._half_sets:
+            self._display.doing(STATING)
 
     def _begin_anew(self) -> None:
         """Write the records that are kept, in place of all there were; after an error those are still there."""
@@ -106,16 +113,22 @@ class HalfMonitor:
     def __init__(self, display: Display, number: int) -> None:
         self._display = display
         self._records: list[Record] = []
-        self._part = f"half {number}/2"
+        self._number, self._part = number, f"half {number}/2"
         self._then = ", then half 2" if number == 1 else ""
+
+    def begin(self, generation: int, generations: int, stage: str) -> None:
+        """Show that a stage begins."""
+        self._display.begin(generation, generations, stage, part=self._part)
 
     def stage(self, progress: Progress) -> None:
         """Show that a stage has ended."""
         self._records.append(as_record(progress))
         self._display.show(progress, seconds_left(self._records), part=self._part, then=self._then)
 
-    def generation(self, state: State, *, last: bool) -> None:
-        """Do nothing: a half is not resumed."""
+    def generation(self, state: State, *, last: bool) -> None:  # noqa: ARG002 - a half has no checkpoint
+        """Keep nothing: a half is not resumed."""
+        if last and self._number == 2:
+            self._display.doing(STATING)
 
     def half(self, number: int) -> None:
         """Return nobody: halves are not halved."""

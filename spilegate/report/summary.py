@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spilegate import __version__
-from spilegate.geometry.detector import ewald_wavelength
+from spilegate.geometry.detector import ewald_wavelength, pixel_spacing
 from spilegate.patterns.background import alike
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import known_background
@@ -52,6 +52,12 @@ class Clock:
         self._laps[name] = now - self._last
         self._last = now
 
+    def go_on(self) -> None:
+        """Begin the next lap now: what went by since the last one was none of the run's."""
+        now = time.perf_counter()
+        self._begin += now - self._last
+        self._last = now
+
     def seconds(self) -> dict[str, float]:
         """Return the seconds of every lap, and their "total"."""
         return {**self._laps, "total": self._last - self._begin}
@@ -84,6 +90,7 @@ def summarise(run: Run, clock: Clock) -> dict[str, Any]:
         "left_out": left_out(run),
         "scale": scale_figures(result.state.scale, result.state.weight),
         "background": background_of(run),
+        "differ": differences(run),
         "populations": populations(result.state.members),
         "figures_of_merit": {name: value for each in run.records for name, value in each["figures"].items()},
         "resolution": verdict.summarise(result.certainty, result.diameter_angstrom),
@@ -129,6 +136,19 @@ def background_of(run: Run) -> dict[str, Any]:
     elif known_background(run.dataset, run.settings.prepare) is not None:
         source = "file"
     return {"source": source, **background_figures(run.result.findings.mean, state.background, q_length, used)}
+
+
+def differences(run: Run) -> dict[str, float | None]:
+    """Return by how much patterns differ in size, in where the beam is, and in their background's amplitude.
+
+    Standard deviations: of the logarithm of size, in pixels, and relative; None for what they are taken to share.
+    """
+    state, amplitude, detector = run.result.state, run.result.findings.amplitude, run.experiment.detector
+    kept = state.weight > 0
+    pixel = pixel_spacing(detector.q[detector.merged]) if state.shift_spread else 1.0
+    spread = float(amplitude[kept].std()) if len(amplitude) == len(kept) else 0.0
+    found = {"size": state.size_spread, "centre_pixels": state.shift_spread / pixel, "background": spread}
+    return {name: value or None for name, value in found.items()}
 
 
 def time_figures(records: list[Record], clock: Clock) -> dict[str, Any]:

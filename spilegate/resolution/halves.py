@@ -148,7 +148,8 @@ def held_out(experiments: list[Experiment], models: list[State], settings: Setti
     One half that is right about the particle does not make up for another that is not.
     """
     one = experiments[0]
-    compared = bands(one.diameter_angstrom, one.q_max, pixel_spacing(one.detector.q[one.detector.matched]))
+    spacing = pixel_spacing(one.detector.q[one.detector.matched])
+    compared = bands(one.diameter_angstrom, one.q_max, spacing, one.q_first)
     deviations = np.full(len(compared), np.inf)
     for number, band in enumerate(compared):
         for half, (experiment, model) in enumerate(zip(experiments, models, strict=True)):

@@ -45,13 +45,14 @@ class Band:
     q_last: float
 
 
-def bands(diameter_angstrom: float, q_max: float, spacing: float) -> list[Band]:
+def bands(diameter_angstrom: float, q_max: float, spacing: float, q_inner: float = 0.0) -> list[Band]:
     """Return the bands to compare, from the beam outwards; none where the detector ends before the first one.
 
-    spacing : of the detector's pixels [1/angstrom]
+    spacing : of the detector's pixels; q_inner : |q| of the first that patterns are matched on [1/angstrom]
+    What patterns are matched on inside of a band is a whole speckle at least, also around a beam stop.
     """
     gap = max(1 / diameter_angstrom, PIXELS_APART * spacing)
-    edges = [max(FIRST_SPECKLES / diameter_angstrom, 1 / diameter_angstrom + gap)]
+    edges = [max(FIRST_SPECKLES / diameter_angstrom, q_inner + 1 / diameter_angstrom + gap)]
     while edges[-1] * GROWTH < q_max:
         edges.append(edges[-1] * GROWTH)
     # A remainder thinner than half a band widens the last one.

@@ -14,11 +14,11 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.geometry.detector import pixel_spacing
+from spilegate.geometry.symmetry import group
 from spilegate.patterns.checks import chosen
 from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
-from spilegate.patterns.robust import middle_and_spread
 from spilegate.records import Bool, Dataset, Float64, Int64
 from spilegate.selection import record, spheroids, structure, trial
 from spilegate.selection.classes import Classes, classify
@@ -27,18 +27,19 @@ from spilegate.selection.record import Selection
 from spilegate.settings import Settings
 from spilegate.streams import Purpose, stream
 
-# The smallest diameter that is looked for, in speckles to the edge.
-FEWEST_SPECKLES = 1.5
 # Unit of misfits: below it they are about linear, above it their logarithms count.
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
 SAMPLE, FEWEST, LEAST = 4000, 100, 0.03
-# Groups whose patterns a density fits this well, or this much better than any other, are of one particle.
-ONE_PARTICLE = 0.06
+# Unit of misfits of a model, and standard deviations of the best ones within which others count; rounds of another
+# trial with what the best one explains of so many patterns, this likely.
+MODEL_UNIT, NEAR = 0.02, 6.0
+ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
-# Most trials.
-TRIALS = 5
+# Most groups that are tried; and those whose misfits are at most so many times the least, and that much, are tried
+# together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
+TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 5, 2.0, 0.01, 0.5
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
 
@@ -81,11 +82,10 @@ def select(
     if best is None:
         single = _by_group(shown, groups, belongs)
     else:
-        among = np.zeros(len(dataset.images), np.bool_)
-        among[shown.index] = True
-        say("all patterns compared with the model of the best group")
-        model = trial.judge(best, experiment, among, settings, rng)
-        single = _by_model(model[shown.index], best, rng)
+        best = _again(best, shown, settings, read, rng, say)
+        model[shown.index] = trial.judge(best, experiment, shown.index, read, settings, rng)
+        say(f"all compared with the model of {len(best.misfit)} patterns")
+        single = by_misfit(model[shown.index], rng)
     label = classify(experiment, rng)
     return _selection(dataset, experiment, wanted, shown, belongs, single, model, label)
 
@@ -94,7 +94,7 @@ def _looked_at(experiment: Experiment) -> _Seen:
     """Return the features of all patterns that show something."""
     detector, workers = experiment.detector, experiment.workers
     spacing = pixel_spacing(detector.q[detector.matched])
-    smallest, largest = FEWEST_SPECKLES / experiment.q_max, longest(detector)
+    smallest, largest = spheroids.FEWEST_SPECKLES / experiment.q_max, longest(detector)
     profile = experiment.profile
     _, q_fit = spheroids.radius_of_fit(profile.q, profile.mean, smallest, largest)
     inner = experiment.pixels(min(q_fit, experiment.q_max)).sampling
@@ -119,20 +119,32 @@ def _tried(
 ) -> trial.Trial | None:
     """Return the trial of the group that one density explains best; None if no group has enough patterns."""
     own = belongs.argmax(axis=1)
-    best: trial.Trial | None = None
-    order = np.argsort(-compactness(groups), kind="stable")
-    many = [k for k in order if (own == k).sum() >= max(FEWEST, LEAST * len(own))][:TRIALS]
-    for k in many:
-        members = trial.parts(shown.index[own == k], trial.MOST, rng)
-        size = float(np.exp(groups.mean[k, 0]))
-        found = trial.attempt(read(members), settings, size * float(np.exp(groups.mean[k, 1] / 2)))
-        if found is None:
-            say(f"group of {size:.3g} angstrom: no density")
-            continue
-        say(f"group of {size:.3g} angstrom, {len(members)} patterns: misfit {found.usual:.3g}")
-        if best is None or found.usual < best.usual:
-            best = found
-    return best
+
+    def attempted(together: list[int]) -> trial.Trial | None:
+        members = trial.parts(shown.index[np.isin(own, together)], trial.MOST, rng)
+        seen = max(float(np.exp(groups.mean[k, 0] + groups.mean[k, 1] / 2)) for k in together)
+        found = trial.attempt(read(members), settings, seen, rough=True)
+        sizes = " and ".join(f"{np.exp(groups.mean[k, 0]):.3g}" for k in together)
+        told = "no density" if found is None else f"misfit {found.usual:.3g}"
+        say(f"{'group' if len(together) == 1 else 'groups'} of {sizes} angstrom, {len(members)} patterns: {told}")
+        return found
+
+    order = np.argsort(-compactness(groups), kind="stable").tolist()
+    # Every pattern of a symmetric particle is as good as several.
+    fewest = max(FEWEST / len(group(settings.symmetry).rotations), trial.FEWEST, LEAST * len(own))
+    many = [k for k in order if (own == k).sum() >= fewest][:TRIALS]
+    tried = {k: found for k in many if (found := attempted([k])) is not None}
+    if not tried:
+        return None
+    best = min(tried, key=lambda k: tried[k].usual)
+    # What is one particle seen from its sides may be several groups.
+    # Photons that a threshold counted scatter less than by chance: misfits may be below 0.
+    limit = AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST
+    near = np.abs(groups.mean[:, 0] - groups.mean[best, 0]) <= LIKE_SIZE
+    alike = [k for k, each in tried.items() if each.usual <= limit and near[k]]
+    together = attempted(alike) if len(alike) > 1 else None
+    limit = AS_GOOD * max(0.0, *(tried[k].usual for k in alike)) + AS_GOOD_LEAST
+    return tried[best] if together is None or together.usual > limit else together
 
 
 def compactness(groups: Mixture) -> Float64:
@@ -153,19 +165,56 @@ def _by_group(shown: _Seen, groups: Mixture, belongs: Float64) -> Float64:
     return result
 
 
-def _by_model(misfit: Float64, best: trial.Trial, rng: np.random.Generator) -> Float64:
-    """Return probabilities (n,) to be a single particle by misfits (n,) of the model that a trial came to."""
-    centre, spread = middle_and_spread(best.misfit[best.misfit <= np.median(best.misfit) * 2 + 0.05])
-    unit = max(spread, 1e-4)
-    value = np.arcsinh((misfit - centre) / unit)[:, None]
-    points = trial.parts(np.arange(len(value)), SAMPLE, rng)
-    parts = mixture(value[points], rng)
-    # Where the best patterns of the trial are, or nearer to nothing.
-    good = parts.mean[:, 0] <= 2.0
-    belongs = parts.probabilities(value)
-    result: Float64 = belongs[:, :-1][:, good].sum(axis=1)
+def _again(
+    best: trial.Trial,
+    shown: _Seen,
+    settings: Settings,
+    read: Callable[[Int64], Dataset],
+    rng: np.random.Generator,
+    say: Callable[[str], None],
+) -> trial.Trial:
+    """Return a trial of patterns of all groups that the best one explains: groups may be parts of what is one."""
+    for _ in range(ROUNDS):
+        some = trial.parts(shown.index, COMPARED, rng)
+        alone = trial.looked_at(read(some), best, settings)
+        single = by_misfit(trial.judge(best, alone, some, read, settings, rng), rng)
+        members = trial.parts(some[single >= LIKELY], trial.MOST, rng)
+        if len(members) < FEWEST:
+            return best
+        found = trial.attempt(read(members), settings, best.experiment.diameter_angstrom / trial.LARGER, rough=False)
+        if found is None:
+            return best
+        best = found
+        say(f"{len(members)} patterns that it explains: misfit {best.usual:.3g}")
+    return best
+
+
+def by_misfit(misfit: Float64, rng: np.random.Generator) -> Float64:
+    """Return probabilities (n,) of patterns to be of the model that they are off by misfits (n,).
+
+    The second mixture is of those near the smallest misfits alone: how those far off are spread says nothing there.
+    """
+    value = np.arcsinh(misfit / MODEL_UNIT)[:, None]
+    points = value[trial.parts(np.arange(len(value)), SAMPLE, rng)]
+    found = mixture(points, rng)
+    first = int(np.argmin(found.mean[:, 0]))
+    near = found.mean[first, 0] + NEAR * np.sqrt(found.covariance[first, 0, 0])
+    found = mixture(points[points[:, 0] < near], rng)
+    deviation = np.sqrt(found.covariance[:, 0, 0])
+    # The group of the smallest misfits, and those that it runs into.
+    order = np.argsort(found.mean[:, 0], kind="stable")
+    good = [order[0]]
+    for k in order[1:]:
+        last = max(found.mean[j, 0] + deviation[j] for j in good)
+        if found.mean[k, 0] - deviation[k] > last:
+            break
+        good.append(k)
+    belongs = found.probabilities(value)
+    result: Float64 = belongs[:, good].sum(axis=1)
     # Less than is usual is no worse.
-    return np.where(misfit <= centre, np.maximum(result, 1 - belongs[:, -1]), result)
+    result[value[:, 0] < found.mean[order[0], 0]] = 1.0
+    result[value[:, 0] >= near] = 0.0
+    return result
 
 
 def _selection(
@@ -186,7 +235,7 @@ def _selection(
     if not kept.any():
         raise InputError(
             f"{dataset.source}: no pattern looks like a single particle; expected some alike in size and shape; "
-            "look at them by spilegate inspect --picture, or reconstruct with --set selection.mode=none"
+            "look at them by spilegate inspect --picture, or reconstruct with --set selection.mode=never"
         )
     found = shown.found
     window = np.percentile(found.diameter_angstrom[kept], WINDOW)

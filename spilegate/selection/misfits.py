@@ -18,6 +18,8 @@ from spilegate.records import Float32, Float64, State
 
 # No pixel is expected to be darker than this part of the mean one: the noise of dark ones is nothing to judge by.
 DARKEST = 0.05
+# Part of the patterns that have few photons, and of these those that fit; no dispersion is less than that.
+DIM, FITTING, LEAST_DISPERSION = 0.5, 0.4, 0.3
 # Slices made at once [points].
 BLOCK = 1 << 24
 
@@ -28,11 +30,37 @@ class Misfits:
 
     misfit, error : mean squared deviation of patterns from their slices over the square, weighed by photons, less what
         noise adds, and its standard deviation; photons : expected by the slices
+    points : of each pattern that were compared
     """
 
     misfit: Float64
     error: Float64
     photons: Float64
+    points: int
+
+    @property
+    def dispersion(self) -> float:
+        """Return the variance of counts over what chance has, at most 1, see `dispersion_of`."""
+        return dispersion_of(self.misfit, self.photons, self.points)
+
+    def with_dispersion(self, dispersion: float) -> Float64:
+        """Return misfits (N_IMG,) less the noise of counts of that dispersion."""
+        return corrected(self.misfit, self.photons, self.points, dispersion)
+
+
+def dispersion_of(misfit: Float64, photons: Float64, points: int) -> float:
+    """Return the variance of counts over what chance has, at most 1: what is left where photons are fewest.
+
+    Photons that a threshold counted, each in one of the pixels that it lit, scatter less than by chance.
+    misfit : (n,), as if they scattered by chance; photons : (n,), on so many points
+    """
+    few = photons <= np.quantile(photons, DIM)
+    return float(np.clip(np.quantile(misfit[few] * photons[few] / points + 1, FITTING), LEAST_DISPERSION, 1.0))
+
+
+def corrected(misfit: Float64, photons: Float64, points: int, dispersion: float) -> Float64:
+    """Return misfits (n,) less the noise of counts of a dispersion."""
+    return misfit + (1 - dispersion) * points / photons
 
 
 def measure(experiment: Experiment, state: State, q_last: float) -> Misfits:
@@ -46,7 +74,11 @@ def measure(experiment: Experiment, state: State, q_last: float) -> Misfits:
     columns: list[tuple[Float64, Float64, Float64]] = []
 
     for part in tiles(0, count, step):
-        sliced = to_host(model(orientations.matrices(state.quaternions[part])))
+        rotations = orientations.matrices(state.quaternions[part])
+        # A larger particle samples the model further out.
+        if len(state.size):
+            rotations = rotations * state.size[part, None, None]
+        sliced = to_host(model(rotations))
         own = sliced[state.state[part], np.arange(sliced.shape[1])]
         scale = state.scale[part]
 
@@ -73,4 +105,5 @@ def measure(experiment: Experiment, state: State, q_last: float) -> Misfits:
                 ))
             )
         )  # fmt: skip
-    return Misfits(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    misfit, error, photons = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return Misfits(misfit, error, photons, n_point)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,8 @@ REASONS = (
     "a spheroid, such as a droplet",
     "fits no orientation of the particle",
 )
+# The same of patterns whose class was kept or dropped by hand, by `Selection.by_hand`.
+BY_HAND = {1: "kept by hand", -1: "left out by hand"}
 SINGLE, ASKED, BLANK, STRANGE, OTHER, DROPLET, UNFIT = range(len(REASONS))
 
 
@@ -27,7 +29,7 @@ class Selection:
     """What a selection found; N_IMG patterns, N_CLASS 2-D classes of P x P pixels.
 
     single : (N_IMG,) float64, probability of each pattern to show one single particle
-    reason : (N_IMG,) int64, see REASONS; kept are those whose reason is 0
+    reason : (N_IMG,) int64, what was found, see REASONS; kept are those whose reason is 0, but for `by_hand`
     photons : (N_IMG,) float64, counts of each on the pixels used
     shown : (N_IMG,) bool, whether it shows anything; compared : (N_IMG,) bool, whether it was compared with a model
     diameter_angstrom, aspect, brightness, misfit, structure : (N_IMG,) float64, of the spheroid fitted to each, see
@@ -41,6 +43,7 @@ class Selection:
     purity, purity_error : expected part of single particles among those kept, and its uncertainty
     lost : expected part of the single particles that are not kept
     said : what the user should know, in lines
+    by_hand : (N_IMG,) int64, 1 kept by hand, -1 left out by hand, 0 as found; empty if nothing was
     """
 
     single: Float64
@@ -63,12 +66,22 @@ class Selection:
     purity_error: float
     lost: float
     said: str
+    by_hand: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def hand(self) -> Int64:
+        """Return `by_hand` of every pattern (N_IMG,)."""
+        return self.by_hand if len(self.by_hand) else np.zeros(len(self.reason), np.int64)
 
     @property
     def kept(self) -> Bool:
         """Return which patterns (N_IMG,) are kept."""
-        kept: Bool = self.reason == SINGLE
+        kept: Bool = np.where(self.hand == 0, self.reason == SINGLE, self.hand > 0)
         return kept
+
+    def words(self) -> list[str]:
+        """Return why every pattern is kept or not."""
+        return [BY_HAND.get(hand, REASONS[reason]) for hand, reason in zip(self.hand, self.reason, strict=True)]
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Yield (field, what was found, what is expected) wherever this is no selection, shapes before values."""
@@ -80,11 +93,15 @@ class Selection:
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(names, (count,))
         shapes["class_means"] = (*self.class_means.shape[:1], *2 * self.class_means.shape[-1:])
         shapes["window_angstrom"] = (2,)
+        if len(self.by_hand):
+            shapes["by_hand"] = (count,)
         yield from misshapen(self, shapes)
         if not ((self.reason >= 0) & (self.reason < len(REASONS))).all():
             yield "reason", "other numbers", f"0 to {len(REASONS) - 1}"
         if not ((self.single >= 0) & (self.single <= 1)).all():
             yield "single", "other numbers", "probabilities"
+        if not (np.abs(self.by_hand) <= 1).all():
+            yield "by_hand", "other numbers", "-1, 0 or 1"
         if (self.label >= len(self.class_means)).any():
             yield "label", f"class {int(self.label.max())}", f"numbers of {len(self.class_means)} classes"
         if not np.isfinite(self.window_angstrom).all():

@@ -19,6 +19,7 @@ from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import Sampling
 from spilegate.records import Float32, Float64
+from spilegate.selection import misfits
 
 # Ratio of one diameter that is tried to the one before; aspects (larger over smaller diameter seen) and directions.
 STEP = 1.04
@@ -36,11 +37,15 @@ USUAL_ASPECT = 0.7
 USUAL_CENTRE = 1.0
 # Below this the sphere's form factor is taken from its series.
 SERIES = 0.6
+# The smallest diameter that is looked for, in speckles to the edge.
+FEWEST_SPECKLES = 1.5
 # How far out spheroids are fitted, in speckles: to the second minimum of a sphere.
 SPECKLES = 2.5
 # Level of what no spheroid explains, of the mean level of a pattern, to begin with.
 FLOOR = 0.02
 TINY = 1e-20
+# Patterns of fewer photons tell nothing of how counts scatter.
+FEWEST_PHOTONS = 100
 
 
 @dataclass(frozen=True)
@@ -148,15 +153,19 @@ def fit(
         weighed = jacobian / mu[:, None, :]
         normal = xp.matmul(weighed, xp.permute_dims(jacobian, (0, 2, 1))) + here.array(_PRIOR)
         variance = xp.linalg.inv(xp.astype(normal, xp.float64))[:, 0, 0]
-        rows = [*u[:4], misfit, error, xp.sqrt(xp.maximum(variance, 0)), xp.stack(u[5:], axis=1)]
+        rows = [*u[:4], misfit, error, total, xp.sqrt(xp.maximum(variance, 0)), xp.stack(u[5:], axis=1)]
         return tuple(xp.astype(row, xp.float64) for row in rows)
 
-    outputs = [*(Rows((), np.float64) for _ in range(7)), Rows((2,), np.float64)]
+    outputs = [*(Rows((), np.float64) for _ in range(8)), Rows((2,), np.float64)]
     row_bytes = pattern_bytes(sampling.n_pixel) + 4.0 * ARRAYS * len(across)
-    size, first, second, bright, misfit, error, spread, centre = workers.run(
+    size, first, second, bright, misfit, error, photons, spread, centre = workers.run(
         fit_tile, len(images), outputs, tile=TILE, split=[images], row_bytes=row_bytes
     )
     elongation = np.hypot(first, second)
+    shows = photons > FEWEST_PHOTONS
+    if shows.any():
+        usual = misfits.dispersion_of(misfit[shows], photons[shows], len(across))
+        misfit = misfits.corrected(misfit, photons, len(across), usual)
     return Spheroids(
         np.exp(size) / spacing, np.exp(2 * elongation), np.mod(np.arctan2(second, first) / 2, np.pi), np.exp(bright),
         misfit, centre * spacing, error, spread,

@@ -45,12 +45,14 @@ class Candidates:
     quaternions : (N_IMG, N_CAND, 4) float64; state : (N_IMG, N_CAND) int64
     distance : (N_IMG, N_CAND) float32, 0 for a perfect slice, 1 for one no better than the mean pattern
     searched : which patterns were searched for; all candidates of the others are where they are
+    size : (N_IMG,) float64, the particle's size that each pattern was searched for with; empty for that of the model
     """
 
     quaternions: Float64
     state: Int64
     distance: Float32
     searched: slice = field(default_factory=lambda: slice(None))
+    size: Float64 = field(default_factory=lambda: np.zeros(0))
 
 
 def gemm(

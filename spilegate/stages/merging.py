@@ -19,6 +19,7 @@ import numpy as np
 from spilegate.backend import Array, array_module, from_host, to_host
 from spilegate.geometry.fourier import radius_grid
 from spilegate.geometry.orientations import rotated_points
+from spilegate.geometry.seeing import Seeing, shifted
 from spilegate.geometry.symmetry import Group, permuted_mean
 from spilegate.kernels import cg, fft, nufft
 from spilegate.kernels.blocks import block_rows, tile_rows
@@ -77,6 +78,7 @@ def normal_equations(
     size: int,
     voxel_angstrom: float,
     *,
+    seeing: Seeing | None = None,
     workers: Workers,
 ) -> list[Normal | None]:
     """Sum all patterns into the normal equations of their states; None for a state without patterns.
@@ -85,10 +87,13 @@ def normal_equations(
     rotations : (N_IMG, 3, 3) float64, particle to laboratory
     scale, weight : (N_IMG,) float64; a pattern of scale s says d / s of the intensity with the weight s, as the
     statistics of photons want it; those of weight 0 are left out
+    seeing : what patterns have of their own, shifts in 1/angstrom; None for nothing
     Rotated pixels crowd towards the centre as 1 / |q|; the weight |q| evens them out, so that CG converges fast.
     """
     radius = np.linalg.norm(sampling.q, axis=-1)
     evening = (radius / radius.mean() * sampling.response).astype(np.float32)
+    if sampling.trust is not None:
+        evening = evening * sampling.trust
     strength = scale * weight
     total = float(evening @ np.abs(sampling.mean)) * strength.sum()
     kernel, right = (2 * size - 1,) * 3, (size,) * 3
@@ -106,7 +111,8 @@ def normal_equations(
             own = here.xp.take(patterns, here.array(mine), axis=0)
             weights = here.array(strength[part][mine])[:, None] * here.array(evening, np.float64)
             weights = here.xp.astype(weights, here.xp.float32)
-            sums.append(_part(here, own, weights, rotations[part][mine], sampling.q, size, voxel_angstrom))
+            own_way = seeing and seeing[part][mine].times(2 * np.pi * voxel_angstrom)
+            sums.append(_part(here, own, weights, rotations[part][mine], sampling.q, size, voxel_angstrom, own_way))
         return here.xp.stack([kernel for kernel, _ in sums]), here.xp.stack([right for _, right in sums])
 
     # Lists of photons come in larger blocks than the patterns that are made of them.
@@ -185,7 +191,14 @@ def symmetric_normals(
 
 
 def _part(
-    here: Here, patterns: Any, weight: Any, rotations: Float64, q: Float64, size: int, voxel_angstrom: float
+    here: Here,
+    patterns: Any,
+    weight: Any,
+    rotations: Float64,
+    q: Float64,
+    size: int,
+    voxel_angstrom: float,
+    seeing: Seeing | None = None,
 ) -> tuple[Any, Any]:
     """Return what patterns (N, ...) add to kernel and right-hand side; weight has their shape, or that of one.
 
@@ -197,7 +210,12 @@ def _part(
     if not len(rotations):
         return xp.zeros((2 * size - 1,) * 3, dtype=xp.float64), xp.zeros((size,) * 3, dtype=xp.float64)
     scaled = here.array(q.reshape(-1, 3) * (2 * np.pi * voxel_angstrom))
-    points = xp.reshape(rotated_points(here.array(rotations), scaled), (3, -1))
+    if seeing is None:
+        points = rotated_points(here.array(rotations), scaled)
+    else:
+        points = rotated_points(here.array(seeing.matrices(rotations)), scaled)
+        points = shifted(points, here.array(seeing.offsets(rotations)))
+    points = xp.reshape(points, (3, -1))
     values = xp.astype(xp.reshape(patterns, (len(rotations), -1)), xp.float64)
     # Both parts in like units, or the transform's rounding of the larger would drown the smaller.
     unit = float(xp.mean(values * values)) ** 0.5 or 1.0

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from spilegate.backend import to_host
 from spilegate.geometry import orientations
 from spilegate.geometry.orientations import rotated_points
+from spilegate.geometry.pose import Pose, seeing_of, steps
+from spilegate.geometry.seeing import UNKNOWNS, Seeing, Spread, shifted
 from spilegate.kernels import nufft
 from spilegate.kernels.blocks import GROUP, pattern_bytes, tiles
 from spilegate.kernels.exact import Rows
@@ -40,6 +41,8 @@ NEARLY = 0.98
 SETTLED = 3.5e-4
 # Changes of a scale by less than this part change nothing either.
 SETTLED_SCALE = 1e-3
+# Patterns that have nothing of their own.
+ALL_ALIKE = Spread()
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Shortlist:
     every pattern has at least one
     lot : (N_IMG, N_CAND) float64, random numbers, by which one is drawn of those that fit alike, if one is to be
     at_hand : (N_IMG,) int64, which of them is the orientation at hand
+    size : (N_IMG, N_CAND) float64, of the particle, that each begins with; the pattern's if left out
     """
 
     quaternions: Float64
@@ -57,6 +61,7 @@ class Shortlist:
     keep: Bool
     lot: Float64 | None = None
     at_hand: Int64 | None = None
+    size: Float64 | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class Refined:
     distance : (N_IMG,) float64, cost over that of the mean pattern: 0 is perfect, 1 no better than the mean
     cost : (N_IMG,) float64, cost for each point compared: about 1 where photon noise is all that is left (Poisson)
     equal : (N_IMG,) bool, whether another one is as good: it was drawn, or the one at hand explains nearly as much
+    seeing : what patterns have of their own, nominal if nothing of it was free
+    variance : (N_IMG, UNKNOWNS) float64, of its unknowns, as the patterns alone have it, shifts squared in 1/angstrom
     """
 
     quaternions: Float64
@@ -76,6 +83,8 @@ class Refined:
     distance: Float64
     cost: Float64
     equal: Bool
+    seeing: Seeing
+    variance: Float64
 
 
 def refine(
@@ -89,6 +98,8 @@ def refine(
     iterations: int,
     largest_turn: float,
     alike: float = 1.0,
+    seeing: Seeing | None = None,
+    spread: Spread = ALL_ALIKE,
     workers: Workers,
 ) -> Refined:
     """Refine the orientations of all patterns against the autocorrelations of all states.
@@ -99,6 +110,9 @@ def refine(
     alike : another candidate, drawn by the shortlist's lot, takes the place of the best one if its cost is at most this
         many times as large; not of another state, nor its half turn about the beam, which only the curvature of Ewald's
         sphere tells apart
+    seeing : what patterns have of their own, shifts in 1/angstrom; where refinement of it starts
+    spread : how much they differ in that; what does not differ stays as it is. Nothing is known better than by chance:
+        the unknowns have normal priors of these deviations about the nominal values
     Where a pattern has several candidates, one step each decides which of them is refined to the end. A step that makes
     a pattern's distance larger is taken back and its damping raised (Levenberg-Marquardt).
     """
@@ -107,14 +121,19 @@ def refine(
         for volume in autocorrelations
     ]
     sampling = likelihood.sampling
-    q = (sampling.q * (2 * np.pi * voxel_angstrom)).astype(np.float32)
+    unit = 2 * np.pi * voxel_angstrom
+    q = (sampling.q * unit).astype(np.float32)
+    prior = spread.precision(unit) if spread.any else None
     step = max(1, nufft.block_points(autocorrelations.shape[-1]) // len(q))
 
     def refine_tile(here: Here, part: slice, block: Any) -> tuple[Any, ...]:
         target = likelihood.target(sampling.counts(block), here.array(scale[part]))
-        fit = _Fit(here, target, likelihood, transforms, q, here.rows(step, POINT_BYTES * len(q)), largest_turn)
+        fit = _Fit(here, target, likelihood, transforms, q, here.rows(step, POINT_BYTES * len(q)), largest_turn, prior)
         index, column = np.nonzero(shortlist.keep[part])
         start = Pose(shortlist.quaternions[part][index, column], np.ones(len(index)))
+        if prior is not None:
+            seen = (seeing or Seeing.nominal(len(images)))[part][index].times(unit)
+            start = start.seen(seen if shortlist.size is None else seen.sized(shortlist.size[part][index, column]))
         state = shortlist.state[part][index, column]
         score = np.zeros(len(index))
         contested = np.flatnonzero(np.bincount(index)[index] > 1)
@@ -146,24 +165,38 @@ def refine(
             won = rivals[good]
             better.put(won, pose.of(good))
             cost[won], label[won], equal[won] = its_cost[good], state[other[good]], True
-        return better.quaternions, label, better.factor, cost / np.maximum(mean, 1e-30), cost / len(q), equal
+        result: tuple[Any, ...] = (
+            better.quaternions,
+            label,
+            better.factor,
+            cost / np.maximum(mean, 1e-30),
+            cost / len(q),
+            equal,
+        )
+        if prior is None:
+            return result
+        variance = fit.informed(index[chosen], better, label) * fit.misfit(cost)[:, None]
+        return (*result, better.own, variance)
 
     outputs = [Rows((4,), np.float64), Rows((), np.int64), *(Rows((), np.float64) for _ in range(3))]
     outputs.append(Rows((), np.bool_))
+    outputs += [Rows((UNKNOWNS,), np.float64) for _ in range(2)] if prior is not None else []
     # Whole groups of patterns, so that two workers share them evenly.
     tile = max(1, round(step / GROUP)) * GROUP
     row_bytes = pattern_bytes(sampling.n_pixel + len(q))
-    return Refined(
-        *workers.run(
-            refine_tile,
-            len(images),
-            outputs,
-            tile=tile,
-            split=[images],
-            row_bytes=row_bytes,
-            tile_bytes=nufft.evaluation_bytes(autocorrelations.shape[-1]),
-        )
+    found = workers.run(
+        refine_tile,
+        len(images),
+        outputs,
+        tile=tile,
+        split=[images],
+        row_bytes=row_bytes,
+        tile_bytes=nufft.evaluation_bytes(autocorrelations.shape[-1]),
     )
+    if prior is None:
+        found += [np.zeros((len(images), UNKNOWNS)), np.full((len(images), UNKNOWNS), np.inf)]
+    *told, own, variance = found
+    return Refined(*[*told, seeing_of(own).times(1 / unit), variance / np.array([1, unit**2, unit**2])])
 
 
 def _least(values: Float64, index: Int64) -> Int64:
@@ -174,30 +207,11 @@ def _least(values: Float64, index: Int64) -> Int64:
 
 
 @dataclass(frozen=True)
-class Pose:
-    """What is refined of n patterns: quaternions (n, 4) and the factors (n,) of their scales."""
-
-    quaternions: Float64
-    factor: Float64
-
-    def of(self, index: Int64) -> Pose:
-        """Return copies of some of them."""
-        return Pose(self.quaternions[index], self.factor[index])
-
-    def put(self, index: Any, other: Pose) -> None:
-        """Replace some of them."""
-        self.quaternions[index], self.factor[index] = other.quaternions, other.factor
-
-    def moved(self, step: Float64) -> Pose:
-        """Return them after steps (n, 4): a turn, `R exp([turn]x)`, and a change of the factor."""
-        rotation = Rotation.from_quat(self.quaternions, scalar_first=True) * Rotation.from_rotvec(step[:, :3])
-        factor = np.clip(self.factor + step[:, 3], 0.3 * self.factor, 3 * self.factor)
-        return Pose(rotation.as_quat(canonical=True, scalar_first=True), factor)
-
-
-@dataclass(frozen=True)
 class _Fit:
-    """A tile of patterns and the models they are fitted to; q (N_PIX, 3) in radians per voxel."""
+    """A tile of patterns and the models they are fitted to; q (N_PIX, 3) in radians per voxel.
+
+    prior : (UNKNOWNS,) inverse variances of what patterns have of their own, None where that is nothing
+    """
 
     here: Here
     target: tuple[Any, ...]
@@ -206,6 +220,27 @@ class _Fit:
     q: Float32
     step: int
     largest_turn: float
+    prior: Float64 | None = None
+
+    def misfit(self, cost: Float64) -> Float64:
+        """Return what a point costs (n,) where all that is left is noise: what a prior is to be weighed with."""
+        result: Float64 = np.maximum(cost / len(self.q), self.likelihood.noise)
+        return result
+
+    def informed(self, index: Int64, pose: Pose, state: Int64) -> Float64:
+        """Return the variances (n, UNKNOWNS) of unknowns of their own that patterns leave, for a cost of 1 a point."""
+        unknowns = 4 + pose.own.shape[1]
+        hessian = np.zeros((len(index), unknowns, unknowns))
+        for k, transform in enumerate(self.transforms):
+            mine = np.flatnonzero(state == k)
+            for part in tiles(0, len(mine), self.step):
+                own = mine[part]
+                there = transform.on(self.here)
+                _, hessian[own], _ = self._linearised(self.target, index[own], there, pose.of(own), True)
+        ridge = 1e-9 * np.einsum("nii->ni", hessian) + np.finfo(np.float64).tiny
+        inverse = np.linalg.inv(hessian + np.eye(unknowns) * ridge[:, None, :])
+        result: Float64 = np.einsum("nii->ni", inverse)[:, 4:]
+        return result
 
     def improved(self, index: Int64, start: Pose, state: Int64, iterations: int) -> tuple[Pose, Float64]:
         """Return poses and costs (n,) of patterns `index`, `step` of them at a time."""
@@ -227,15 +262,17 @@ class _Fit:
         self, target: tuple[Any, ...], transform: nufft.Transform, start: Pose, iterations: int
     ) -> tuple[Pose, Float64]:
         """Return refined poses and costs of patterns, a candidate for each."""
-        count = len(start.factor)
+        count, unknowns = len(start.factor), 4 + start.own.shape[1]
         best, trial, cost = start, start.of(np.arange(count)), np.full(count, np.inf)
         damping = np.full(count, 1e-3)
-        hessian, gradient = np.zeros((count, 4, 4)), np.zeros((count, 4))
+        hessian, gradient = np.zeros((count, unknowns, unknowns)), np.zeros((count, unknowns))
         active = np.arange(count)
         for iteration in range(iterations + 1):
             trial_cost, trial_hessian, trial_gradient = self._linearised(
                 target, active, transform, trial.of(active), iteration < iterations
             )
+            if self.prior is not None:
+                self._believe(self.prior, trial.own[active], trial_cost, trial_hessian, trial_gradient)
             better = trial_cost < cost[active]
             won = active[better]
             best.put(won, trial.of(won))
@@ -254,15 +291,26 @@ class _Fit:
     def _linearised(
         self, target: tuple[Any, ...], active: Int64, transform: nufft.Transform, pose: Pose, with_gradient: bool
     ) -> tuple[Float64, Float64, Float64]:
-        """Return cost (n,), normal matrices (n, 4, 4) and right-hand sides (n, 4); without gradient only the cost."""
+        """Return cost (n,), normal matrices (n, 4, 4) and right-hand sides (n, 4); without gradient only the cost.
+
+        Unknowns that patterns have of their own come after these four.
+        """
         xp, array = self.here.xp, self.here.array
-        count, n_pixel = len(active), len(self.q)
-        points = rotated_points(array(orientations.matrices(pose.quaternions), np.float32), array(self.q))
+        count, n_pixel, unknowns = len(active), len(self.q), 4 + pose.own.shape[1]
+        rotations, lateral = orientations.matrices(pose.quaternions), None
+        if pose.free:
+            seeing = seeing_of(pose.own)
+            points = rotated_points(array(seeing.matrices(rotations), np.float32), array(self.q))
+            points = shifted(points, array(seeing.offsets(rotations), np.float32))
+            lateral = array(-seeing.matrices(rotations)[:, :2], np.float32)
+        else:
+            points = rotated_points(array(rotations, np.float32), array(self.q))
         spectra = transform.at(
             xp.reshape(points, (3, -1)), threads=self.here.threads, first=None if with_gradient else 1
         )
         spectra = xp.reshape(spectra, (-1, count, n_pixel))
-        cost, hessian, gradient = np.empty(count), np.empty((count, 4, 4)), np.empty((count, 4))
+        cost = np.empty(count)
+        hessian, gradient = np.empty((count, unknowns, unknowns)), np.empty((count, unknowns))
         for part in tiles(0, count, self.here.rows(TILE_PATTERNS, POINT_BYTES * n_pixel)):
             own = self._taken(target, active[part])
             intensity = xp.real(spectra[0, part, :])
@@ -272,9 +320,21 @@ class _Fit:
             if not with_gradient:
                 continue
             hessian[part], gradient[part] = normal_matrices(
-                points[:, part, :], spectra[:, part, :], factor, root, residual
+                points[:, part, :],
+                spectra[:, part, :],
+                factor,
+                root,
+                residual,
+                None if lateral is None else lateral[part, ...],
             )
         return cost, hessian, gradient
+
+    def _believe(self, prior: Float64, own: Float64, cost: Float64, hessian: Float64, gradient: Float64) -> None:
+        """Add to costs, matrices and right-hand sides, in place, what the priors of unknowns (n, UNKNOWNS) say."""
+        precision = prior * self.misfit(cost)[:, None]
+        cost += (precision * own**2).sum(axis=1)
+        gradient[:, 4:] -= precision * own
+        hessian[:, range(4, 4 + UNKNOWNS), range(4, 4 + UNKNOWNS)] += precision
 
 
 def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
@@ -288,18 +348,3 @@ def _value_and_gradient_volumes(autocorrelation: Float32) -> Complex64:
     value_x = autocorrelation * (1 + x)
     y_z = autocorrelation * (z - 1j * y)
     return np.stack([value_x, y_z]).astype(np.complex64)
-
-
-def steps(hessian: Float64, gradient: Float64, damping: Float64, largest_turn: float) -> Float64:
-    """Return the damped Gauss-Newton steps (n, 4), their turns [radians] cut to `largest_turn`."""
-    diagonal = np.einsum("nii->ni", hessian)
-    # Turns and factors have units of their own: each is damped by its own curvature.
-    floor = 1e-6 * np.concatenate(
-        [np.repeat(diagonal[:, :3].sum(1, keepdims=True), 3, axis=1), diagonal[:, 3:]], axis=1
-    )
-    ridge = damping[:, None] * diagonal + floor + np.finfo(np.float64).tiny
-    step = np.linalg.solve(hessian + np.eye(4) * ridge[:, None, :], gradient[..., None])[..., 0]
-    length = np.linalg.norm(step[:, :3], axis=1, keepdims=True)
-    step[:, :3] *= np.minimum(1, largest_turn / np.maximum(length, 1e-300))
-    result: Float64 = step
-    return result

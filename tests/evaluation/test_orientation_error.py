@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from spilegate.commands.evaluate import _orientations
 from spilegate.errors import InputError
+from spilegate.evaluation.figures import of_orientations
 from spilegate.evaluation.orientations import orientation_error
 from spilegate.evaluation.states import orientation_figures
 from spilegate.geometry.orientations import angle_between, half_turned
@@ -102,7 +102,7 @@ def test_half_turns_about_the_beam_are_told_apart_from_errors(part):
     figures = orientation_figures(found, truth, np.zeros(600, np.int64))
     assert figures["median_up_to_half_turn"] == pytest.approx(3 * 1.538, rel=0.1)
     assert figures["half_turned"] == pytest.approx(part, abs=0.02)
-    said = _orientations(figures)
+    said = of_orientations(figures)
     assert ("half a turn about the beam" in said) == (part > 0)
     assert figures["median"] == pytest.approx(3 * 1.538, rel=0.1) or part > 0.1
 
@@ -111,7 +111,7 @@ def test_random_orientations_are_not_excused():
     rng = np.random.default_rng(2)
     found, truth = (as_array(Rotation.random(500, rng=rng)) for _ in range(2))
     figures = orientation_figures(found, truth, np.zeros(500, np.int64))
-    assert "half a turn" not in _orientations(figures)
+    assert "half a turn" not in of_orientations(figures)
 
 
 def test_half_a_turn_is_a_rotation_of_the_laboratory():

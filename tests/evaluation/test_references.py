@@ -9,8 +9,8 @@ import pytest
 from command_line import process
 from test_alignment import Beads, particle
 
-from spilegate.commands.evaluate import Reference, load_reference
 from spilegate.evaluation.comparison import as_reference, compare
+from spilegate.evaluation.truth import Reference, load_reference
 from spilegate.formats import maps
 
 SIZE, VOXEL = 41, 2.0

@@ -176,7 +176,10 @@ def test_pedestals_and_two_units_are_refused(tmp_path: Path) -> None:
     content, _ = file_in_adu()
     high = content | {"intensities": np.rint(content["intensities"] + 1000).astype(np.uint16)}
     assert "take the pedestal off first" in refused(lambda: read(tmp_path, high, adu_per_photon=8.2))
-    assert read(tmp_path, high).taken_for == "photons"
+    plain = read(tmp_path, high)
+    assert plain.taken_for == "photons"
+    assert "ADU on a pedestal, take it off" in plain.remarks[0]
+    assert read(tmp_path, good(300.0)).remarks == ()
     text = refused(lambda: read(tmp_path, content, adu_per_photon=8.2, photon_unit=8.2))
     assert "leave the other out" in text
 

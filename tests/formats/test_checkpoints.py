@@ -40,6 +40,8 @@ def sound(experiment: Experiment) -> State:
         autocorrelation=-volume,
         density=volume,
         support=volume > 0.2,
+        size=np.ones(count),
+        shift=np.zeros((count, 2)),
     )
 
 
@@ -67,7 +69,7 @@ DAMAGES: dict[str, tuple[list[str], Callable[[np.ndarray, int], np.ndarray]]] = 
     "nested": (ARRAYS, lambda array, _: array[None]),
     "nan": (REALS, with_value(np.nan)),
     "inf": (REALS, with_value(np.inf)),
-    "negative": (["state", "weight", "density", "quaternions", "scale"], with_value(-1e4)),
+    "negative": (["state", "weight", "density", "quaternions", "scale", "size"], with_value(-1e4)),
     "large": (["state", "weight", "quaternions", "scale"], with_value(10_000)),
     "doubled": (["quaternions", "scale", "weight", "history"], lambda array, _: 2 * array),
     "nothing": (["quaternions", "scale", "history"], lambda array, _: 0 * array),
@@ -120,7 +122,7 @@ def test_a_number_that_cannot_be_is_refused(
 
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path, sound: State, experiment: Experiment) -> None:
-    per_pattern = ("quaternions", "state", "scale", "weight", "distance")
+    per_pattern = ("quaternions", "state", "scale", "weight", "distance", "size", "shift")
     volumes = ("autocorrelation", "density", "support")
     fewer = {name: getattr(sound, name)[:-1] for name in per_pattern}
     assert "299 patterns; expected 300 patterns" in refused(tmp_path, replace(sound, **fewer), experiment)

@@ -25,6 +25,23 @@ def test_normal_matrices_are_the_products_of_derivatives() -> None:
     np.testing.assert_allclose(right, np.einsum("anp,np->na", jacobian, residual), rtol=1e-9, atol=1e-9)
 
 
+def test_sizes_and_shifts_are_unknowns_like_turns() -> None:
+    rng = np.random.default_rng(4)
+    points, gradient = rng.standard_normal((3, 2, 50)), rng.standard_normal((3, 2, 50))
+    intensity, root, residual = rng.random((3, 2, 50))
+    factor, lateral = np.array([0.5, 2.0]), rng.standard_normal((2, 2, 3))
+    spectra = np.stack([intensity + 1j * gradient[0], gradient[1] + 1j * gradient[2]])
+    few = gauss_newton.normal_matrices(points, spectra, factor, root, residual)
+    hessian, right = gauss_newton.normal_matrices(points, spectra, factor, root, residual, lateral)
+    outwards = (points * gradient).sum(0) * root
+    sideways = np.einsum("nka,anp->knp", lateral, gradient) * root
+    jacobian = np.concatenate([outwards[None], sideways])
+    np.testing.assert_allclose(hessian[:, :4, :4], few[0])
+    np.testing.assert_allclose(right[:, :4], few[1])
+    np.testing.assert_allclose(hessian[:, 4:, 4:], np.einsum("anp,bnp->nab", jacobian, jacobian), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(right[:, 4:], np.einsum("anp,np->na", jacobian, residual), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no compiler for GPUs here")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_its_kernel_compiles(architecture: str, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_pictures_have_the_patterns_they_show_and_no_others() -> None:
             state=np.zeros(count, np.int64),
         )
         findings = with_examples(experiment, found, 5.0, 0.0)
-        assert {index for _, index, _ in choose(found.distance)} <= set(findings.shown)
+        assert {index for _, index, _ in choose(found.distance, findings.weight > 0)} <= set(findings.shown)
         assert 3 <= len(findings.shown) <= 8
         np.testing.assert_array_equal(findings.examples, dense(experiment.images[findings.shown], len(dataset.q)))
         mean = dense(experiment.images[found.weight > 0], len(dataset.q)).mean(axis=0, dtype=np.float64)

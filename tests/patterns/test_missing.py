@@ -216,7 +216,7 @@ def test_a_run_with_values_missing_in_adu_is_as_good_as_one_without(tmp_path: Pa
     photons = simulation.intensities.reshape(200, -1)
     adu = (8.2 * (photons + 0.17 * rng.standard_normal(photons.shape))).astype(np.float32)
     lost = gaps_in(adu.shape, 0.02)
-    options = settings(prepare=GIVEN, phasing={"starts": 2})
+    options = settings(prepare=GIVEN | {"q_max": 0.06}, phasing={"starts": 2})
     found = []
     for images in (adu, np.where(lost, np.nan, adu)):
         dataset = read(tmp_path, simulation, images)

@@ -103,7 +103,7 @@ def test_every_picture_is_a_png_that_shows_something(
             "density": maps.density_figure(density, 4.0, "Density"),
             "intensity": maps.intensity_figure(autocorrelation, 4.0, 0.02, 0.1, "Intensity"),
             "orientations": patterns.orientations_figure(quaternions, "Orientations"),
-            "patterns": patterns.patterns_figure(dataset, choose(np.arange(5.0)), models, "Patterns"),
+            "patterns": patterns.patterns_figure(dataset, choose(np.arange(5.0), np.ones(5, bool)), models, "Patterns"),
             "convergence": curves.convergence_figure(records(8, 6, merits), "Convergence"),
             "fsc": curves.fsc_figure({name: (q, 1 - (8 + i) * q) for i, name in enumerate(curves.CURVES)}, 0.1, "FSC"),
         }
@@ -174,7 +174,7 @@ def test_patterns_are_assembled_by_their_index_map(dataset: Findings) -> None:
     assert picture[0, 0] == 0
     assert picture[3, 2] == 38
     assert np.isnan(picture[5, 5])
-    assert [index for _, index, _ in choose(np.array([3.0, 1.0, 2.0]))] == [1, 2, 0]
+    assert [index for _, index, _ in choose(np.array([3.0, 1.0, 2.0, 9.0]), np.array([1, 1, 1, 0]) > 0)] == [1, 2, 0]
 
 
 def test_masked_pixels_are_grey_and_pixels_for_merging_are_shown(dataset: Findings) -> None:

@@ -16,7 +16,7 @@ from spilegate.geometry.symmetry import group
 from spilegate.mtip import reconstruct
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
-from spilegate.records import Dataset, State
+from spilegate.records import NEVER, USE, Dataset, State
 from spilegate.resolution import certainty, verdict
 from spilegate.resolution.counterparts import between_frames
 from spilegate.resolution.halves import compared, held_out
@@ -132,6 +132,29 @@ def test_noise_is_not_foreseen_even_by_the_right_model(measured, true_autocorrel
     assert min(significance(signal, model, band, options.matching, rng) for band in compared) > 8
 
 
+def test_around_a_beam_stop_signal_is_foreseen_and_noise_is_not(measured, true_autocorrelation, experiment):
+    """Nothing is matched inside of it, so what is compared begins further out."""
+    rng = np.random.default_rng(4)
+    dataset = as_dataset(measured)
+    seen = np.linalg.norm(dataset.q, axis=1) > 1.2 / DIAMETER
+    mask = np.where(seen, np.uint8(USE), np.uint8(NEVER))
+    volume = true_autocorrelation[None] * np.float32(in_photons(measured, experiment))
+    model = State(
+        1, experiment.plans[-1].voxel_angstrom, *np.empty((7, 0)), volume, *np.empty((2, *volume.shape))
+    )  # fmt: skip
+    options = Settings.model_validate(QUICK)
+
+    def deviations(images: np.ndarray) -> list[float]:
+        found = prepare(replace(dataset, images=(images * seen).astype(np.float32), mask=mask), options)
+        compared = bands(DIAMETER, found.q_max, SPACING, found.q_first)
+        assert compared[0].q_match - found.q_first >= 0.99 / DIAMETER
+        return [significance(found, model, band, options.matching, rng) for band in compared]
+
+    assert min(deviations(dataset.images)) > 4
+    noise = np.array([deviations(rng.poisson(radial(dataset, rng))) for _ in range(8)])
+    assert np.abs(noise).max() < 4
+
+
 def test_bands_leave_a_speckle_between_what_is_matched_and_what_is_compared():
     found = bands(100.0, 0.08, 0.003)
     assert found[0].q_first == pytest.approx(0.025)
@@ -143,6 +166,11 @@ def test_bands_leave_a_speckle_between_what_is_matched_and_what_is_compared():
     coarse = bands(100.0, 0.08, 0.01)
     assert all(band.q_first - band.q_match == pytest.approx(0.015) for band in coarse)
     assert bands(100.0, 0.026, 0.003) == []
+    # A beam stop, three speckles wide: a speckle to match on, a speckle between, and then what is compared.
+    stopped = bands(100.0, 0.08, 0.003, 0.016)
+    assert stopped[0].q_first == pytest.approx(0.036)
+    assert all(band.q_match - 0.016 >= 0.0099 for band in stopped)
+    assert bands(100.0, 0.08, 0.003, 0.004) == found
 
 
 IN_PLACE = Placement(np.array([1.0, 0, 0, 0]), False, np.zeros(3))

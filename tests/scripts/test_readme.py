@@ -100,7 +100,7 @@ def test_the_list_of_files_is_complete(finished: Path) -> None:
 
 def test_scripts_named_first_exist_and_can_be_run() -> None:
     for name in re.findall(r"scripts/\w+(?:\.\w+)?", README + MEASURED):
-        assert os.access(ROOT / name, os.R_OK if name.endswith((".md", ".png")) else os.X_OK), name
+        assert os.access(ROOT / name, os.R_OK if name.endswith((".md", ".png", ".ipynb")) else os.X_OK), name
     assert README.index("scripts/demo") < README.index("## Install")
 
 

@@ -15,6 +15,7 @@ from conftest import as_dataset
 
 from spilegate.geometry import orientations
 from spilegate.geometry.detector import Detector
+from spilegate.geometry.pose import Pose
 from spilegate.kernels import fft, interpolation, nufft, polar
 from spilegate.kernels.packing import Pack
 from spilegate.kernels.workers import Here, Threads
@@ -271,7 +272,7 @@ def test_calls_of_a_step_are_those_counted(
     q = (sampling.q * (2 * np.pi * plan.voxel_angstrom)).astype(np.float32)
     fit = refining._Fit(Here(np, 1), target, likelihood, [transform], q, count, 0.05)
     quaternions = orientations.random_quaternions(count, np.random.default_rng(0))
-    pose = refining.Pose(quaternions, np.ones(count))
+    pose = Pose(quaternions, np.ones(count))
     fit._linearised(target, np.arange(count), transform, pose, with_gradient)
     del operations["flop"]
     # Copies from and to the host, which are none here: offsets, weights, patterns chosen, and what is returned.

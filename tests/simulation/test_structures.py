@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from command_line import assert_one_line, run
 
-from spilegate.commands.evaluate import load_reference
 from spilegate.errors import InputError
+from spilegate.evaluation.truth import load_reference
 from spilegate.simulation.particle import Particle, read_particle
 
 # Quarter turns about z.

@@ -67,6 +67,7 @@ def estimate_diameter(
     *,
     q_max: float,
     noisy: bool = False,
+    ground: float = 0.0,
     workers: Workers,
 ) -> float:
     """Return the largest diameter [angstrom].
@@ -74,10 +75,11 @@ def estimate_diameter(
     images : (N_IMG, N_PIX), patterns or lists of their photons; scale, weight : (N_IMG,) float64
     moments, profile : of the patterns
     noisy : whether there are so few photons that most of the profile's variance is their noise
+    ground : how well the background is known, relative
     Diameters above 0.4 / (pixel spacing) cannot be told from the noise floor.
     """
     if centre_seen(detector):
-        return largest_distance(moments, detector, scale, weight, q_max=q_max)
+        return largest_distance(moments, detector, scale, weight, q_max=q_max, ground=ground)
     largest = longest(detector)
     # Two at a time: the second pair is seldom needed.
     for parts in (PARTS_OF_MEAN[:2], PARTS_OF_MEAN[2:]) if noisy else (PARTS_OF_MEAN[-1:],):

@@ -41,7 +41,8 @@ class Curve:
 
     q : (n, PARTS) float64, radii of a ring's pixels [1/angstrom]; mean : (n,), their mean counts at scale 1
     photons : (n,), variance of the mean that counting makes; speckle : (n,), that of a pattern at one point
-    number : (n,), pixels of a ring; patterns : how many patterns of equal brightness there would be
+    ground : (n,), how well its background is known; number : (n,), pixels of a ring
+    patterns : how many patterns of equal brightness there would be
     spacing : distance of neighbouring pixels [1/angstrom]
     """
 
@@ -52,11 +53,17 @@ class Curve:
     number: Float64
     patterns: float
     spacing: float
+    ground: Float64 | float = 0.0
 
     def variance(self, diameter: float) -> Float64:
         """Return the variance (n,) of the mean: of photons, and of orientations, pixels of a speckle being alike."""
         alike = np.minimum(self.number, 1 / (diameter * self.spacing) ** 2)
-        return self.photons + (RING_ERROR * self.mean) ** 2 + self.speckle * alike / (self.number * self.patterns)
+        return (
+            self.photons
+            + (RING_ERROR * self.mean) ** 2
+            + self.ground**2
+            + self.speckle * alike / (self.number * self.patterns)
+        )
 
     def evidence(self, diameter: float) -> float:
         """Return the logarithm of the probability of this curve for that diameter, but for a constant."""
@@ -91,12 +98,15 @@ def centre_seen(detector: Detector) -> bool:
     return first * longest(detector) <= INNERMOST
 
 
-def largest_distance(moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float) -> float:
+def largest_distance(
+    moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float, ground: float = 0.0
+) -> float:
     """Return the largest diameter [angstrom], the mean over what is probable, at most `longest`; see `centre_seen`.
 
     moments : of numbers of photons; scale, weight : (N_IMG,) float64, of the patterns
+    ground : how well the background's mean over a ring is known, relative
     """
-    curve = mean_curve(moments, detector, scale, weight, q_max=q_max)
+    curve = mean_curve(moments, detector, scale, weight, q_max=q_max, ground=ground)
     shortest, largest = 1 / q_max, longest(detector)
     count = max(2, int(np.log(largest / shortest) / np.log(STEP)) + 2)
     diameters = np.geomspace(shortest, largest, count)
@@ -104,22 +114,25 @@ def largest_distance(moments: Moments, detector: Detector, scale: Float64, weigh
     return float(np.exp(np.average(np.log(diameters), weights=np.exp(evidence - evidence.max()))))
 
 
-def mean_curve(moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float) -> Curve:
-    """Return the mean over rings up to q_max of patterns as `largest_distance` takes them."""
+def mean_curve(
+    moments: Moments, detector: Detector, scale: Float64, weight: Float64, *, q_max: float, ground: float = 0.0
+) -> Curve:
+    """Return the mean over rings up to q_max of patterns as `largest_distance` takes them, and the background."""
     q = np.linalg.norm(detector.q, axis=-1)
     used = np.flatnonzero(detector.merged & (q <= q_max))
     spacing = pixel_spacing(detector.q[detector.matched])
     _, ring = np.unique((q[used] / spacing).astype(int), return_inverse=True)
     number = np.bincount(ring).astype(np.float64)
     mean, square = moments.mean[used], moments.square[used]
-    ground = (detector.background / detector.response)[used]
-    mean, square, ground = (np.bincount(ring, values) / number for values in (mean, square, ground))
+    dark = (detector.background / detector.response)[used]
+    mean, square, dark = (np.bincount(ring, values) / number for values in (mean, square, dark))
     strength = scale * weight
-    total, bright = strength.sum(), np.maximum(mean + ground, 0)
+    total, bright = strength.sum(), np.maximum(mean + dark, 0)
     # One photon more than were counted: rings without any are not known for certain to be dark.
     photons = bright / (number * total) + 1 / (number * total) ** 2
     speckle = np.maximum(square - mean**2 - bright, 0)
-    return Curve(radii(q[used], ring), mean, photons, speckle, number, float(total**2 / (strength**2).sum()), spacing)
+    patterns = float(total**2 / (strength**2).sum())
+    return Curve(radii(q[used], ring), mean, photons, speckle, number, patterns, spacing, ground * dark)
 
 
 def radii(q: Float64, ring: NDArray[np.intp]) -> Float64:

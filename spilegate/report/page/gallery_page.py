@@ -186,7 +186,7 @@ def _coded(array: Any) -> str:
 
 def _foot(gallery: Gallery) -> str:
     """Return what to type with the list."""
-    command = f"spilegate reconstruct {gallery.source} --output DIR --set prepare.use=selected.txt"
+    command = f"spilegate reconstruct {gallery.source} --output DIR --select selected.txt"
     return (
         "<footer><p>The list has the number of a pattern on each line, counted from 0. To reconstruct these alone: "
         f"<code>{markup.text(command)}</code></p></footer>"

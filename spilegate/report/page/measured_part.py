@@ -22,7 +22,7 @@ def fitting(content: Content) -> str:
     found, state = content.material.findings, content.state
     if found is None:
         return ""
-    chosen = choose(state.distance)
+    chosen = choose(state.distance, found.weight > 0)
     models = model_slices(state, found, [place for _, place, _ in chosen])
     figures = []
     for (name, index, distance), model in zip(chosen, models, strict=True):

@@ -13,7 +13,7 @@ from spilegate.report.page.content import Content
 from spilegate.settings import Settings
 
 # A list of settings is shown so far.
-MOST_LETTERS = 400
+MOST_LETTERS = 60
 
 
 def section(content: Content) -> str:

@@ -87,10 +87,10 @@ def image(values: Float64, scale: Scale, alt: str, *, smooth: bool = False) -> s
     return f'<img class="{kind}" alt="{text(alt)}" src="data:image/png;base64,{data}">'
 
 
-def reduced(array: Any) -> Float64:
-    """Return an array with at most LARGEST pixels along an edge: means of blocks, of what is known in them."""
+def reduced(array: Any, most: int = LARGEST) -> Float64:
+    """Return an array with at most so many pixels along an edge: means of blocks, of what is known in them."""
     values: Float64 = np.asarray(array, np.float64)
-    step = -(-max(values.shape) // LARGEST)
+    step = -(-max(values.shape) // most)
     if step == 1:
         return values
     rows, columns = (-(-size // step) for size in values.shape)
