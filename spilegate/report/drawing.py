@@ -17,9 +17,9 @@ LOADED = 8.0
 # The name by which the page is asked for.
 PAGE = "report"
 # Pictures of what does not change any more after the last generation, while halves of the patterns are reconstructed.
-BEFORE_THE_END = ("density", "orientations", "convergence")
+BEFORE_THE_END = ("density", "orientations", "convergence", "intensity")
 # The others and the page, shared between two processes that take about as long as each other.
-AT_THE_END = (("background", "outliers", "fsc", "intensity"), (PAGE, "patterns"))
+AT_THE_END = (("patterns",), (PAGE, "background", "outliers", "fsc"))
 
 
 class Drawing:

@@ -20,12 +20,14 @@ class Material:
     """What pictures are drawn from: a folder, its last checkpoint and, where needed, the findings about the patterns.
 
     findings : None where no picture needs them, and before the run's end, when there are no patterns among them
+    found : the same before the run's end as well
     """
 
     folder: Path
     state: State
     settings: Settings
     findings: Findings | None
+    found: Findings | None = None
 
     @property
     def when(self) -> str:
@@ -34,12 +36,11 @@ class Material:
 
     @property
     def q_range(self) -> tuple[float, float]:
-        """Return the |q| between which patterns were merged, as far as known [1/angstrom]."""
-        q_last = q_max(self.folder) or 0.5 / self.state.voxel_angstrom
-        if self.findings is None:
-            return 0.0, q_last
-        q = self.q_length[self.findings.mask < NEVER]
-        return float(q.min()), min(q_last, float(q.max()))
+        """Return the |q| between which there are pixels that were merged, as far as known [1/angstrom]."""
+        if self.found is None:
+            return 0.0, q_max(self.folder) or 0.5 / self.state.voxel_angstrom
+        length = np.linalg.norm(self.found.q[self.found.mask < NEVER], axis=-1)
+        return float(length.min()), min(self.found.q_max, float(length.max()))
 
     @property
     def q_length(self) -> Float64:
@@ -65,8 +66,7 @@ def load(folder: Path, *, patterns: bool) -> Material:
         raise InputError(f"{path}: not found; expected a folder written by spilegate reconstruct")
     state, attributes = record.load_record(path, State)
     settings = Settings.model_validate(record.settings_of(attributes, path))
-    findings = None
+    found = None
     if patterns and (folder / FINDINGS).is_file():
         found, _ = record.load_record(folder / FINDINGS, Findings)
-        findings = found if len(found.shown) else None
-    return Material(folder, state, settings, findings)
+    return Material(folder, state, settings, found if found is not None and len(found.shown) else None, found)
