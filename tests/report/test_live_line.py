@@ -71,7 +71,7 @@ def test_one_line_says_what_is_being_done(reconstructed: str) -> None:
     last = reconstructed[reconstructed.rindex("drawing") :]
     assert "\x1b[2K" in last, "the line is erased when it is over"
     assert "\x1b[?25h" in last, "the cursor is shown again"
-    assert plain.rstrip().splitlines()[-1].startswith("pictures in ")
+    assert plain.rstrip().splitlines()[-1].startswith("to look at: ")
 
 
 def test_stages_and_the_summary_stay(reconstructed: str) -> None:

@@ -78,13 +78,14 @@ def true_state(experiment: Experiment, quaternions: np.ndarray, autocorrelation:
 def test_the_true_model_fits_and_a_wrong_one_by_as_much_as_it_is_wrong(
     experiment: Experiment, simulation: Simulation, true_autocorrelation: np.ndarray
 ) -> None:
-    q_last = 0.6 * experiment.q_max
     truth = true_state(experiment, simulation.quaternions, true_autocorrelation)
-    right = measure(noisy(experiment), truth, q_last)
-    assert abs(np.median(right.misfit)) < 0.004
-    assert np.median(right.misfit / right.error) < 2
-    wrong = measure(noisy(experiment, OFF), truth, q_last)
-    assert np.median(wrong.misfit) == pytest.approx(OFF**2, rel=0.1)
+    # Further out dark pixels, which count as if they were brighter, leave something.
+    for part, most in ((0.4, 0.004), (1.0, 0.015)):
+        right = measure(noisy(experiment), truth, part * experiment.q_max)
+        wrong = measure(noisy(experiment, OFF), truth, part * experiment.q_max)
+        assert abs(np.median(right.misfit)) < most
+        assert np.median(right.error) < 0.004
+        assert np.median(wrong.misfit - right.misfit) == pytest.approx(OFF**2, rel=0.1)
     turn = matrices(np.array([[np.cos(0.4), np.sin(0.4), 0, 0]]))[0]
     elsewhere = replace(truth, quaternions=quaternions(matrices(truth.quaternions) @ turn))
-    assert np.median(measure(noisy(experiment), elsewhere, q_last).misfit) > 0.05
+    assert np.median(measure(noisy(experiment), elsewhere, experiment.q_max).misfit) > 0.1
