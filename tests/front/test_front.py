@@ -93,7 +93,8 @@ def test_a_program_comes_to_what_the_command_comes_to(result: sg.Reconstruction,
         np.testing.assert_array_equal(maps.read_map(saved / name)[0], maps.read_map(finished / name)[0])
     np.testing.assert_array_equal(result.density, maps.read_map(finished / "density.mrc")[0])
     written = {path.name for path in finished.iterdir() if path.is_file()}
-    assert {path.name for path in saved.iterdir() if path.is_file()} == written - {"run.log", "fsc_reference.csv", "report.html"}
+    others = {"run.log", "fsc_reference.csv", "report.html"}
+    assert {path.name for path in saved.iterdir() if path.is_file()} == written - others
     for name in ("prtf.csv", "outliers.txt", "orientations.star"):
         assert (saved / name).read_bytes() == (finished / name).read_bytes()
     ours, theirs = (json.loads((folder / SUMMARY).read_text()) for folder in (saved, finished))
