@@ -202,6 +202,9 @@ class MatchingOptions(_Options):
         description="The best orientation of each pattern (hard) or all by probability (soft); auto: by the photons.",
     )
     outliers: bool = Field(True, description="Find patterns that fit no orientation and leave them out of the merge.")
+    differ: bool = Field(
+        True, description="Refine sizes and beam centres with the orientations, where patterns differ in them."
+    )
     states: int = Field(1, ge=1, description="Number of conformations K.")
     candidates: int = Field(3, ge=1, description="Candidates per pattern that enter local refinement.")
     refine_iterations: int = Field(4, ge=0, description="Most Gauss-Newton steps of local refinement per generation.")

@@ -122,8 +122,10 @@ def refine(
     """
     experiment = experiment.at(state)
     largest_turn = LARGEST_TURN * plan.view_spacing
-    asked = seen.asked(experiment, plan, state, options.refine_iterations, largest_turn)
-    state = seen.freed(experiment, state, asked.spread)
+    inflation = np.ones(2)
+    if options.differ:
+        asked = seen.asked(experiment, plan, state, options.refine_iterations, largest_turn)
+        state, inflation = seen.freed(experiment, state, asked.spread), asked.inflation
     experiment = experiment.at(state)
     state, candidates = _comparable(experiment, state, candidates)
     likelihood = experiment.pixels(plan.q_match)
@@ -142,7 +144,7 @@ def refine(
         workers=experiment.workers,
     )
     if len(state.size):
-        state = seen.after(state, refined, asked.inflation)
+        state = seen.after(state, refined, inflation)
     return settled(
         experiment,
         plan,

@@ -128,8 +128,6 @@ def _tried(
         told = "no density"
         if found is not None:
             told = f"misfit {found.usual:.3g}"
-            if found.state.size_spread:
-                told += f", sizes differ by {found.state.size_spread:.0%}"
         say(f"{'group' if len(together) == 1 else 'groups'} of {sizes} angstrom, {len(members)} patterns: {told}")
         return found
 

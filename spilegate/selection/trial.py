@@ -66,6 +66,8 @@ def attempt(dataset: Dataset, settings: Settings, diameter_angstrom: float, *, r
     settings = settings.model_copy(
         update={
             "prepare": settings.prepare.model_copy(update={**own, "use": None, "leave_out": None}),
+            # Droplets of all sizes would be one particle, if that might be of any size.
+            "matching": settings.matching.model_copy(update={"differ": False}),
             "convergence": settings.convergence.model_copy(update={"most_generations": GENERATIONS}),
             "resolution": settings.resolution.model_copy(update={"half_sets": False, "phasings": 0}),
         }
