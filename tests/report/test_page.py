@@ -20,6 +20,8 @@ from spilegate.records import State
 from spilegate.report.page import build, raster, shell, svg, volume
 from spilegate.report.page.content import read
 from spilegate.report.sphere import density_at, directions_of, map_points, to_plane
+from spilegate.selection.record import DROPLET, REASONS, SINGLE, Selection
+from spilegate.selection.written import RECORD
 
 LIMIT = 12e6
 EVIL = '<script>alert(1)</script>"onerror=x'
@@ -160,6 +162,27 @@ def test_a_summary_of_another_version_costs_its_sections_only(tmp_path: Path, lo
     with pytest.raises(InputError, match=r"checkpoint\.h5: not found"):
         build.write(tmp_path)
     assert OWN_FILES.fullmatch("report.html")
+
+
+def test_a_selection_in_the_folder_is_shown(tmp_path: Path, looked_at: Path) -> None:
+    shutil.copytree(looked_at, tmp_path / "out")
+    count = len(read(looked_at).state.weight)
+    reason = np.where(np.arange(count) % 4 == 0, DROPLET, SINGLE)
+    values, none = np.linspace(0.1, 0.9, count), np.zeros(count)
+    selection = Selection(
+        single=values, reason=reason, photons=1000 * values, shown=none < 1, compared=none < 1,
+        diameter_angstrom=500 + 100 * values, aspect=none, brightness=values, misfit=none, structure=none,
+        model_misfit=none, group=reason, label=np.arange(count) % 3,
+        class_means=np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype(np.float32), class_extent=0.1,
+        window_angstrom=np.array([510.0, 590.0]), purity=0.93, purity_error=0.04, lost=0.11, said="",
+    )  # fmt: skip
+    record.save_record(tmp_path / "out" / RECORD, selection, {})
+    page = build.write(tmp_path / "out")[0].read_text(encoding="utf-8")
+    for words in ("93% ± 4% of those kept", "11% of the single particles", "510 to 590 Å wide", REASONS[DROPLET],
+                  "Class 2: 40 patterns", "Sizes, by the spheroid that fits each"):  # fmt: skip
+        assert words in page, words
+    (tmp_path / "out" / RECORD).write_bytes(b"something else")
+    assert "Class 2" not in build.write(tmp_path / "out")[0].read_text(encoding="utf-8")
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import numpy as np
 
 from spilegate.records import Float32, Float64, UInt8
 from spilegate.report.assembling import log_range
-from spilegate.report.page import markup, raster, svg
+from spilegate.report.page import markup, raster
+from spilegate.report.page.histograms import histogram
 
 if TYPE_CHECKING:
     from spilegate.report.gallery import Gallery
 
-BINS = 32
 # Values of patterns are sent in so many steps, logarithmic; 255 stands for none.
 STEPS = 255
 # How a class can be chosen, and what its button says.
@@ -69,37 +69,14 @@ def _overview(gallery: Gallery) -> str:
     rows = [("all", count, "100 %"), ("proposed", count - why.total(), _part(count - why.total(), count))]
     rows += [(reason, number, _part(number, count)) for reason, number in why.most_common()]
     table = markup.table(("patterns", "number", "part"), rows, "Proposed and left out", numbers=True)
-    return markup.section(
-        "overview", "Overview",
-        markup.grid(table, _histogram(gallery, gallery.diameter_angstrom, "Sizes", "diameter [Å]", logarithmic=False),
-                    _histogram(gallery, gallery.photons, "Photons", "photons per pattern", logarithmic=True)),
-    )  # fmt: skip
+    sizes = histogram(gallery.diameter_angstrom, gallery.kept, "Sizes", "diameter [Å]", logarithmic=False)
+    photons = histogram(gallery.photons, gallery.kept, "Photons", "photons per pattern", logarithmic=True)
+    return markup.section("overview", "Overview", markup.grid(table, sizes, photons))
 
 
 def _part(number: int, count: int) -> str:
     """Return a number as a part of all."""
     return f"{100 * number / max(count, 1):.3g} %"
-
-
-def _histogram(gallery: Gallery, values: Float64, title: str, label: str, *, logarithmic: bool) -> str:
-    """Return the histogram of a value, proposed and left out; nothing where it is unknown or the same for all."""
-    known = np.isfinite(values) & ((values > 0) | (not logarithmic))
-    if not known.any() or values[known].max() <= values[known].min():
-        return ""
-    low, high = float(values[known].min()), float(values[known].max())
-    edges = np.geomspace(low, high, BINS + 1) if logarithmic else np.linspace(low, high, BINS + 1)
-    places = np.arange(BINS, dtype=np.float64)
-    shape = ".0f" if high >= 1000 else ".3g"
-    stacks = [np.histogram(values[known & part], edges)[0] for part in (gallery.kept, ~gallery.kept)]
-    marks = tuple((float(place) - 0.5, f"{edges[place]:{shape}}") for place in range(0, BINS + 1, BINS // 4))
-    most = float((stacks[0] + stacks[1]).max())
-    chart = svg.chart(
-        [], svg.Axis(label, -0.5, BINS - 0.5, ticks=marks), svg.Axis("patterns", 0.0, 1.08 * most),
-        f"{title}, {low:.3g} to {high:.3g}",
-        bars=[svg.Line(places, stacks[0].astype(np.float64), "proposed", "c1"),
-              svg.Line(places, stacks[1].astype(np.float64), "left out", "c4")],
-    )  # fmt: skip
-    return markup.figure(chart, title)
 
 
 def _card(gallery: Gallery, k: int, kept: int) -> str:

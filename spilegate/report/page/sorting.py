@@ -8,7 +8,7 @@ from spilegate.generation.poses import OUTLYING, wide_limit
 from spilegate.patterns.examples import examples, fits
 from spilegate.records import Float64
 from spilegate.report.assembling import assemble, example, log_range
-from spilegate.report.page import markup, raster, svg
+from spilegate.report.page import markup, raster, selected, svg
 from spilegate.report.page.content import Content
 
 BINS = 40
@@ -18,7 +18,7 @@ def section(content: Content) -> str:
     """Return the section of what was used and left out."""
     return markup.section(
         "patterns", "Patterns used and left out", markup.grid(_funnel(content), _distances(content), _scales(content)),
-        _outliers(content),
+        _outliers(content), *selected.parts(content),
     )  # fmt: skip
 
 
