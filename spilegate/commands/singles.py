@@ -16,7 +16,7 @@ from spilegate.patterns.prepare import prepare
 from spilegate.records import Dataset
 from spilegate.report.console import Output
 from spilegate.selection import by_hand, written
-from spilegate.selection.choosing import select
+from spilegate.selection.choosing import NothingAlikeError, select
 from spilegate.selection.mixed import mixed
 from spilegate.selection.record import Selection
 
@@ -37,13 +37,19 @@ def singled(
         if not said:
             return job, experiment
         out.line(said)
-    found = select(
-        dataset,
-        settings,
-        lambda numbers: some(dataset, numbers, workers),
-        say=lambda text: out.line(f"select: {text}"),
-        experiment=experiment,
-    )
+    try:
+        found = select(
+            dataset,
+            settings,
+            lambda numbers: some(dataset, numbers, workers),
+            say=lambda text: out.line(f"select: {text}"),
+            experiment=experiment,
+        )
+    except NothingAlikeError as error:
+        if mode != "auto":
+            raise
+        out.line(f"{error}. All are used", "yellow")
+        return job, experiment
     if workers.writer:
         write_all(job.folder, found, attributes_of(job.data, dataset, settings), dataset)
     for line in (*found.said.splitlines(), by_hand.purity(found)):

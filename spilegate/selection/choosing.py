@@ -23,6 +23,7 @@ from spilegate.records import Bool, Dataset, Float64, Int64
 from spilegate.selection import record, spheroids, structure, trial
 from spilegate.selection.classes import Classes, classify
 from spilegate.selection.groups import Mixture, mixture
+from spilegate.selection.probabilities import by_group, by_misfit, compactness
 from spilegate.selection.record import Selection
 from spilegate.settings import Settings
 from spilegate.streams import Purpose, stream
@@ -30,18 +31,22 @@ from spilegate.streams import Purpose, stream
 # Unit of misfits: below it they are about linear, above it their logarithms count.
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
-SAMPLE, FEWEST, LEAST = 4000, 100, 0.03
-# Unit of misfits of a model, and standard deviations of the best ones within which others count; rounds of another
-# trial with what the best one explains of so many patterns, this likely.
-MODEL_UNIT, NEAR = 0.02, 6.0
+SAMPLE, FEWEST, LEAST = 4000, 100, 0.01
+# No group whose misfit is larger is of one particle.
+ONE_PARTICLE = 0.06
+# Rounds of another trial with what the best one explains of so many patterns, this likely.
 ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
 # Most groups that are tried; and those whose misfits are at most so many times the least, and that much, are tried
 # together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
-TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 5, 2.0, 0.01, 0.5
+TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 7, 2.0, 0.01, 0.5
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
+
+
+class NothingAlikeError(InputError):
+    """No group of patterns is of one particle."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def select(
 
     read : returns the data set of some of its patterns, by their numbers (n,) ascending; say : told of every step
     experiment : what `prepare` made of the data set, if it is there already
-    Raises InputError if there are too few patterns, pixels or photons to tell anything from.
+    Raises InputError if there are too few patterns, pixels or photons to tell anything from, NothingAlikeError if no
+    group of them is of one particle.
     """
     rng = stream(settings.seed, Purpose.SELECTION)
     wanted = chosen(dataset, settings.prepare)
@@ -78,9 +84,14 @@ def select(
     belongs = groups.probabilities(shown.features)
     say(f"{len(groups.share)} groups alike in size, shape and misfit")
     best = _tried(shown, groups, belongs, settings, read, rng, say)
+    if best is not None and best.usual > ONE_PARTICLE:
+        raise NothingAlikeError(
+            f"{dataset.source}: no group of patterns is of one particle: the best has a misfit of {best.usual:.2g}; "
+            f"expected {ONE_PARTICLE:g} or less; there are too few single particles to tell: give more patterns"
+        )
     model = np.full(len(dataset.images), np.nan)
     if best is None:
-        single = _by_group(shown, groups, belongs)
+        single = by_group(groups, belongs, shown.structure[shown.index])
     else:
         best = _again(best, shown, settings, read, rng, say)
         model[shown.index] = trial.judge(best, experiment, shown.index, read, settings, rng)
@@ -149,24 +160,6 @@ def _tried(
     return tried[best] if together is None or together.usual > limit else together
 
 
-def compactness(groups: Mixture) -> Float64:
-    """Return how much alike the patterns of every group (G,) are in size and shape, by their number."""
-    spread = np.sqrt(np.maximum(np.linalg.det(groups.covariance[:, :2, :2]), 1e-12))
-    result: Float64 = groups.share / spread
-    return result
-
-
-def _by_group(shown: _Seen, groups: Mixture, belongs: Float64) -> Float64:
-    """Return probabilities (n,) to be a single particle by the most compact group alone.
-
-    A pattern that shows no more than a spheroid may as well be of a droplet of that size.
-    """
-    own = belongs[:, int(compactness(groups).argmax())]
-    more = np.maximum(shown.structure[shown.index], 0.0)
-    result: Float64 = own / (1 + np.exp(-(np.minimum(more, 30.0) ** 2) / 2))
-    return result
-
-
 def _again(
     best: trial.Trial,
     shown: _Seen,
@@ -189,34 +182,6 @@ def _again(
         best = found
         say(f"{len(members)} patterns that it explains: misfit {best.usual:.3g}")
     return best
-
-
-def by_misfit(misfit: Float64, rng: np.random.Generator) -> Float64:
-    """Return probabilities (n,) of patterns to be of the model that they are off by misfits (n,).
-
-    The second mixture is of those near the smallest misfits alone: how those far off are spread says nothing there.
-    """
-    value = np.arcsinh(misfit / MODEL_UNIT)[:, None]
-    points = value[trial.parts(np.arange(len(value)), SAMPLE, rng)]
-    found = mixture(points, rng)
-    first = int(np.argmin(found.mean[:, 0]))
-    near = found.mean[first, 0] + NEAR * np.sqrt(found.covariance[first, 0, 0])
-    found = mixture(points[points[:, 0] < near], rng)
-    deviation = np.sqrt(found.covariance[:, 0, 0])
-    # The group of the smallest misfits, and those that it runs into.
-    order = np.argsort(found.mean[:, 0], kind="stable")
-    good = [order[0]]
-    for k in order[1:]:
-        last = max(found.mean[j, 0] + deviation[j] for j in good)
-        if found.mean[k, 0] - deviation[k] > last:
-            break
-        good.append(k)
-    belongs = found.probabilities(value)
-    result: Float64 = belongs[:, good].sum(axis=1)
-    # Less than is usual is no worse.
-    result[value[:, 0] < found.mean[order[0], 0]] = 1.0
-    result[value[:, 0] >= near] = 0.0
-    return result
 
 
 def _selection(
