@@ -1,6 +1,6 @@
 """What patterns have of their own: whether their sizes and beams differ, and by how much.
 
-In every generation a few patterns, refined with size and shift free, tell whether these differ by more than chance; if
+At every radius a few patterns, refined with size and shift free, tell whether these differ by more than chance; if
 they do they are unknowns of all patterns. Where they do not, nothing is refined that could only fit noise.
 """
 
@@ -80,7 +80,9 @@ def asked(experiment: Experiment, plan: Plan, state: State, iterations: int, lar
     half independent of the other's, so that noise and a rough model's errors are: what both halves say alike is true.
     """
     spread = spread_in(state)
-    if state.generation < FIRST:
+    # Where nothing differed at this radius before, it does not now.
+    again = not spread.any and len(state.history) > 0 and plan.q_match <= state.history[-1, 0]
+    if state.generation < FIRST or again:
         return Asked(spread, np.ones(2))
     step = 2 ** max(0, int(np.log2(max(1, len(state.scale) // ASKED))))
     few, own = experiment.every(step), slice(0, None, step)
