@@ -27,17 +27,8 @@ MIXED = [
     *("--doublets", "0.15", "--aggregates", "0.15", "--droplets", "0.15", "--blank", "0.1"),
 ]
 QUICK_SELECT = [
-    *(
-        "--set",
-        "start.iterations=6",
-        "--set",
-        "start.count=1",
-        "--set",
-        "phasing.cycles=1",
-        "--set",
-        "phasing.starts=1",
-    ),
-    *("--set", "matching.candidates=1", "--set", "merging.iterations=12", "--set", "compute.threads=2"),
+    *("--set", "start.iterations=8", "--set", "start.count=1", "--set", "phasing.cycles=2"),
+    *("--set", "compute.threads=2"),
 ]
 
 

@@ -13,6 +13,7 @@ from spilegate.commands.selecting import some
 from spilegate.errors import InputError
 from spilegate.formats.reader import read
 from spilegate.formats.record import load_record
+from spilegate.kernels.workers import Threads
 from spilegate.records import Dataset
 from spilegate.selection import by_hand
 from spilegate.selection.choosing import select
@@ -64,7 +65,7 @@ def test_probabilities_and_classes_are_of_what_is_seen(found: Selection, kind: n
 def test_threads_change_no_bit(found: Selection, mixed: Path) -> None:
     settings = load_settings(None, [*QUICK_SELECT[1::2], "compute.threads=1"], {})
     dataset = read(mixed, **settings.prepare.reading)
-    again = select(dataset, settings, lambda numbers: some(dataset, numbers))
+    again = select(dataset, settings, lambda numbers: some(dataset, numbers, Threads(1)))
     for field in fields(Selection):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(found, field.name), err_msg=field.name)
 
@@ -72,7 +73,7 @@ def test_threads_change_no_bit(found: Selection, mixed: Path) -> None:
 def test_some_patterns_keep_what_they_lack_and_came_from(mixed: Path) -> None:
     dataset = read(mixed)
     lacking = replace(dataset, missing_pattern=np.array([2, 5, 5, 9]), missing_pixel=np.array([1, 2, 3, 4]))
-    few = some(lacking, np.array([2, 3, 9]))
+    few = some(lacking, np.array([2, 3, 9]), Threads(1))
     np.testing.assert_array_equal(few.images, dataset.images[[2, 3, 9]])
     assert few.missing_pattern.tolist() == [0, 2]
     assert few.missing_pixel.tolist() == [1, 4]
