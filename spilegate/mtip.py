@@ -60,15 +60,7 @@ def run(
 ) -> Reconstruction:
     """Reconstruct the density from patterns that are prepared; see `reconstruct`."""
     record, q_max = Recorder(watcher), experiment.q_max
-    while state is None or not finished(state.history, q_max, settings.convergence):
-        plan = experiment.plan(state.generation + 1, state.start) if state else experiment.plan(1)
-        record.generations = experiment.fewest_generations(state.start if state else 0)
-        rng = stream(settings.seed, Purpose.GENERATION, plan.number)
-        if state is None:
-            state = blind_start(experiment, plan, settings, rng, record)
-        else:
-            state = generation(experiment, plan, state, settings, rng, record)
-        record.generation(state, last=finished(state.history, q_max, settings.convergence))
+    state = march(experiment, settings, record, state)
     return Reconstruction(
         state=state,
         diameter_angstrom=experiment.diameter_angstrom,
@@ -81,6 +73,21 @@ def run(
         findings=experiment.findings,
         certainty=certainty.measure(experiment, state, settings, run, watcher),
     )
+
+
+def march(experiment: Experiment, settings: Settings, record: Recorder, state: State | None = None) -> State:
+    """Return the last state: generation by generation outwards, until nothing changes."""
+    q_max = experiment.q_max
+    while state is None or not finished(state.history, q_max, settings.convergence):
+        plan = experiment.plan(state.generation + 1, state.start) if state else experiment.plan(1)
+        record.generations = experiment.fewest_generations(state.start if state else 0)
+        rng = stream(settings.seed, Purpose.GENERATION, plan.number)
+        if state is None:
+            state = blind_start(experiment, plan, settings, rng, record)
+        else:
+            state = generation(experiment, plan, state, settings, rng, record)
+        record.generation(state, last=finished(state.history, q_max, settings.convergence))
+    return state
 
 
 def blind_start(

@@ -31,13 +31,15 @@ from spilegate.streams import Purpose, stream
 # Unit of misfits: below it they are about linear, above it their logarithms count.
 MISFIT_UNIT = 0.1
 # Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
-SAMPLE, FEWEST, LEAST = 4000, 100, 0.01
+SAMPLE, FEWEST, LEAST = 2500, 100, 0.01
 # No group whose misfit is larger is of one particle.
 ONE_PARTICLE = 0.06
 # Rounds of another trial with what the best one explains of so many patterns, this likely.
 ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
+# A spheroid explains a pattern better than a model if its misfit is less by that.
+BETTER = 0.02
 # Most groups that are tried; and those whose misfits are at most so many times the least, and that much, are tried
 # together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
 TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 7, 2.0, 0.01, 0.5
@@ -97,6 +99,8 @@ def select(
         model[shown.index] = trial.judge(best, experiment, shown.index, read, settings, rng)
         say(f"all compared with the model of {len(best.misfit)} patterns")
         single = by_misfit(model[shown.index], rng)
+        # What its own spheroid explains better than the particle does is a droplet.
+        single[shown.found.misfit[shown.index] < model[shown.index] - BETTER] = 0.0
     label = classify(experiment, rng)
     return _selection(dataset, experiment, wanted, shown, belongs, single, model, label)
 

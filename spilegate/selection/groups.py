@@ -11,12 +11,13 @@ import numpy as np
 
 from spilegate.records import Float64, Int64
 
-# Most groups that are tried, and how often from other beginnings; rounds of expectation maximisation.
-MOST, TRIES, ROUNDS = 7, 8, 200
+# Most groups that are tried; how often from other beginnings, if points are few and if they are MANY; rounds of
+# expectation maximisation.
+MOST, TRIES, ROUNDS = 7, (8, 3), 200
 # Part of the patterns that may be like no others, spread evenly over all that is seen.
 STRAYS = 0.02
 # A group is no narrower than this, in units of the features' own scatter; relative change that ends the rounds.
-NARROWEST, SETTLED = 0.02, 1e-7
+NARROWEST, SETTLED, MANY = 0.02, 1e-6, 1000
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def mixture(points: Float64, rng: np.random.Generator, weight: Float64 | None = 
         numbers = groups * (1 + points.shape[1] + points.shape[1] * (points.shape[1] + 1) / 2)
         if numbers * 1.5 > total:
             break
-        for _ in range(TRIES if groups > 1 else 1):
+        for _ in range(TRIES[int(total >= MANY)] if groups > 1 else 1):
             found, fit = _maximised(scaled, weight, groups, rng)
             cost = numbers * np.log(total) - 2 * fit
             if best is None or cost < best[0]:

@@ -9,7 +9,7 @@ from spilegate.selection.groups import Mixture, mixture
 from spilegate.selection.trial import parts
 
 # Patterns that the distribution of misfits is found from.
-SAMPLE = 4000
+SAMPLE = 2500
 # Unit of misfits of a model, and standard deviations of the best ones within which others count.
 MODEL_UNIT, NEAR = 0.02, 6.0
 

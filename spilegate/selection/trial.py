@@ -21,6 +21,7 @@ from spilegate.schedule import Plan
 from spilegate.selection import misfits
 from spilegate.settings import Settings
 from spilegate.stages.matching import Candidates
+from spilegate.watching import Recorder
 
 # Trials go so many speckles out, take so many patterns at most, and repeat no more than so many generations there.
 SPECKLES, MOST, GENERATIONS = 5.0, 800, 2
@@ -74,7 +75,7 @@ def attempt(dataset: Dataset, settings: Settings, diameter_angstrom: float, *, r
     )
     try:
         experiment = prepare(dataset, settings)
-        state = mtip.run(experiment, settings).state
+        state = mtip.march(experiment, settings, Recorder(None))
     except InputError:
         return None
     found = misfits.measure(experiment, state, experiment.q_max)
