@@ -42,7 +42,8 @@ def strangers(sums: Sums, among: Bool | None = None) -> Float64:
     # Of few photons there may be none on these pixels.
     total = np.maximum(total, DARKEST * total.mean())
     # The square root evens the scatter of photons out.
-    parts = np.sqrt(rings / total)
+    # Of a background that was taken off less than nothing may be left.
+    parts = np.sqrt(np.maximum(rings, 0) / total)
     usual = np.median(parts, axis=0)
     scatter = np.median(np.abs(parts - usual), axis=0)
     # Where most patterns have no photon at all, or one, the scatter is not told: that of their roots is half of one's.
