@@ -43,6 +43,8 @@ BETTER = 0.02
 # Most groups that are tried; and those whose misfits are at most so many times the least, and that much, are tried
 # together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
 TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 7, 2.0, 0.01, 0.5
+# So many of them, one after the other, if the misfit grows by no more than that.
+JOINED, NO_WORSE = 3, 0.005
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
 
@@ -159,9 +161,13 @@ def _tried(
     limit = AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST
     near = np.abs(groups.mean[:, 0] - groups.mean[best, 0]) <= LIKE_SIZE
     alike = [k for k, each in tried.items() if each.usual <= limit and near[k]]
-    together = attempted(alike) if len(alike) > 1 else None
-    limit = AS_GOOD * max(0.0, *(tried[k].usual for k in alike)) + AS_GOOD_LEAST
-    return tried[best] if together is None or together.usual > limit else together
+    chosen, found = [best], tried[best]
+    for k in sorted(set(alike) - {best}, key=lambda k: tried[k].usual)[:JOINED]:
+        together = attempted([*chosen, k])
+        # More patterns of one particle make a better model, those of another thing a worse one.
+        if together is not None and together.usual <= found.usual + NO_WORSE:
+            chosen, found = [*chosen, k], together
+    return found
 
 
 def _again(
