@@ -7,6 +7,7 @@ judged by that density. Where patterns are too few for a density, the group most
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,8 +35,9 @@ MISFIT_UNIT = 0.1
 SAMPLE, FEWEST, LEAST = 2500, 100, 0.01
 # No group whose misfit is larger is of one particle.
 ONE_PARTICLE = 0.06
-# Rounds of another trial with what the best one explains of so many patterns, this likely.
-ROUNDS, COMPARED, LIKELY = 1, 4000, 0.7
+# Trials with what the best one explains of so many patterns, this likely: first of the part of them that fits best, for
+# patterns of other things may have had a say in it; then of all.
+PARTS, COMPARED, LIKELY = (0.6, 1.0), 4000, 0.7
 # Spheroids whose misfit is less than this explain their pattern.
 EXPLAINED = 0.06
 # A spheroid explains a pattern better than a model if its misfit is less by that.
@@ -44,7 +46,7 @@ BETTER = 0.02
 # together, if their sizes differ by no more than this factor's logarithm: trials of large ones do not see as much.
 TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 7, 2.0, 0.01, 0.5
 # So many of them, one after the other, if the misfit grows by no more than that.
-JOINED, NO_WORSE = 3, 0.005
+JOINED, NO_WORSE = 3, 0.001
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
 
@@ -179,11 +181,13 @@ def _again(
     say: Callable[[str], None],
 ) -> trial.Trial:
     """Return a trial of patterns of all groups that the best one explains: groups may be parts of what is one."""
-    for _ in range(ROUNDS):
+    for part in PARTS:
         some = trial.parts(shown.index, COMPARED, rng)
         alone = trial.looked_at(read(some), best, settings)
-        single = by_misfit(trial.judge(best, alone, some, read, settings, rng), rng)
-        members = trial.parts(some[single >= LIKELY], trial.MOST, rng)
+        misfit = trial.judge(best, alone, some, read, settings, rng)
+        likely = np.flatnonzero(by_misfit(misfit, rng) >= LIKELY)
+        nearest = likely[np.argsort(misfit[likely], kind="stable")][: math.ceil(part * len(likely))]
+        members = trial.parts(some[np.sort(nearest)], trial.MOST, rng)
         if len(members) < FEWEST:
             return best
         found = trial.attempt(read(members), settings, best.experiment.diameter_angstrom / trial.LARGER, rough=False)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import Diary, as_dataset, assert_same_state
 
 from spilegate.mtip import reconstruct
 from spilegate.patterns.prepare import prepare
 from spilegate.patterns.spared import places, spared
 from spilegate.settings import Settings
 from spilegate.simulation.experiment import Simulation
-from tests.conftest import Diary, as_dataset, assert_same_state
 
 COUNT, USED = 80, 40
 
