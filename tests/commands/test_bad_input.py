@@ -71,7 +71,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "no positions": (lambda content: content.pop(POSITION), "'pixel_position_reciprocal': not in the file"),
     "2-D intensities": (change(INTENSITIES, lambda values: values[:, 0, 0]), "(24, 6)"),
     "no patterns": (change(INTENSITIES, lambda values: values[:0]), "(0, 1, 6, 6)"),
-    "few patterns": (change(INTENSITIES, lambda values: values[:19]), "19 patterns"),
+    "few patterns": (change(INTENSITIES, lambda values: values[:5]), "5 patterns"),
     "scalar": (change(INTENSITIES, lambda _: 3.0), "()"),
     "complex": (change(INTENSITIES, lambda values: values.astype(complex)), "complex128"),
     "bool": (change(INTENSITIES, lambda values: values > 1), "bool"),
