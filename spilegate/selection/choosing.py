@@ -139,8 +139,10 @@ def _tried(
     """Return the trial of the group that one density explains best; None if no group has enough patterns."""
     own = belongs.argmax(axis=1)
 
-    def attempted(together: list[int]) -> trial.Trial | None:
-        members = trial.parts(shown.index[np.isin(own, together)], trial.MOST, rng)
+    def attempted(together: list[int]) -> tuple[trial.Trial, dict[int, float]] | None:
+        """Return a trial of groups together, and the usual misfit of each."""
+        some = trial.parts(np.flatnonzero(np.isin(own, together)), trial.MOST, rng)
+        members = shown.index[some]
         seen = max(float(np.exp(groups.mean[k, 0] + groups.mean[k, 1] / 2)) for k in together)
         found = trial.attempt(read(members), settings, seen, rough=True)
         sizes = " and ".join(f"{np.exp(groups.mean[k, 0]):.3g}" for k in together)
@@ -148,13 +150,15 @@ def _tried(
         if found is not None:
             told = f"misfit {found.usual:.3g}"
         say(f"{'group' if len(together) == 1 else 'groups'} of {sizes} angstrom, {len(members)} patterns: {told}")
-        return found
+        if found is None:
+            return None
+        return found, {k: float(np.median(found.misfit[own[some] == k])) for k in together if (own[some] == k).any()}
 
     order = np.argsort(-compactness(groups), kind="stable").tolist()
     # Every pattern of a symmetric particle is as good as several.
     fewest = max(FEWEST / len(group(settings.symmetry).rotations), trial.FEWEST, LEAST * len(own))
     many = [k for k in order if (own == k).sum() >= fewest][:TRIALS]
-    tried = {k: found for k in many if (found := attempted([k])) is not None}
+    tried = {k: each[0] for k in many if (each := attempted([k])) is not None}
     if not tried:
         return None
     best = min(tried, key=lambda k: tried[k].usual)
@@ -162,13 +166,13 @@ def _tried(
     # Photons that a threshold counted scatter less than by chance: misfits may be below 0.
     limit = AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST
     near = np.abs(groups.mean[:, 0] - groups.mean[best, 0]) <= LIKE_SIZE
-    alike = [k for k, each in tried.items() if each.usual <= limit and near[k]]
+    alike = [k for k, one in tried.items() if one.usual <= limit and near[k]]
     chosen, found = [best], tried[best]
     for k in sorted(set(alike) - {best}, key=lambda k: tried[k].usual)[:JOINED]:
         together = attempted([*chosen, k])
-        # More patterns of one particle make a better model, those of another thing a worse one.
-        if together is not None and together.usual <= found.usual + NO_WORSE:
-            chosen, found = [*chosen, k], together
+        # Patterns of one particle make a better model for each other; what few of them say of themselves is too good.
+        if together is not None and together[1].get(k, np.inf) <= tried[k].usual + NO_WORSE:
+            chosen, found = [*chosen, k], together[0]
     return found
 
 
