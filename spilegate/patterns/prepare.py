@@ -22,7 +22,7 @@ from spilegate.kernels.workers import Workers
 from spilegate.likelihood.sampling import Profile
 from spilegate.patterns import missing, zingers
 from spilegate.patterns import shade as shades
-from spilegate.patterns.centre import differ, doubts
+from spilegate.patterns.centre import centre, differ, doubts
 from spilegate.patterns.checks import check_diameter, check_pixels, chosen, inscribed_radius
 from spilegate.patterns.diameter.estimate import estimate_diameter
 from spilegate.patterns.diameter.pair_distances import longest
@@ -229,7 +229,17 @@ class _Search:
         response, count = detector.response, float((scale * weight).sum())
         variance = (of_all.square - of_all.mean**2) * response**2
         mean = of_all.mean * response + (0.0 if self._known is None else self._known)
-        return shades.shows(mean, variance, detector, count, known=self._known)
+        if not shades.shows(mean, variance, detector, count, known=self._known):
+            return False
+        if self._known is not None:
+            return True
+        # What is as even about another centre has no background, but positions that are off.
+        diameter = self._options.diameter_angstrom or longest(detector)
+        found = centre(of_all.mean, detector, diameter, 1 / count if self._data.counts else None)
+        if found is None:
+            return True
+        q = detector.q - np.array([*found.off, 0.0])
+        return shades.shows(mean, variance, replace(detector, q=q), count, known=None)
 
     def _even(self, shade: Shade) -> None:
         """Go on with patterns whose background has one amplitude, which is known."""
