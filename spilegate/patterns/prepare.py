@@ -83,6 +83,10 @@ def prepare(
     )
 
 
+# Fewer patterns have a mean that is uneven by their speckle.
+FEWEST_TO_AVERAGE = 100
+
+
 class _Search:
     """A data set, what is asked about it, and who goes through its patterns."""
 
@@ -226,7 +230,11 @@ class _Search:
         """Tell whether the moments of patterns show a background that is no function of |q|."""
         if not self._looks:
             return False
-        response, count = detector.response, float((scale * weight).sum())
+        # Of few patterns, or where few make most of the mean, it is speckle that is uneven.
+        strength = scale * weight
+        response, count = detector.response, float(strength.sum() ** 2 / (strength**2).sum())
+        if self._known is None and count < FEWEST_TO_AVERAGE:
+            return False
         variance = (of_all.square - of_all.mean**2) * response**2
         mean = of_all.mean * response + (0.0 if self._known is None else self._known)
         if not shades.shows(mean, variance, detector, count, known=self._known):
