@@ -116,9 +116,12 @@ def running(tmp_path_factory: pytest.TempPathFactory, looked_at: Path) -> Iterat
         found = re.match(r"http://127\.0\.0\.1:(\d+)/ shows ", started.stdout.readline())
         assert found
         assert "ssh -L" in started.stdout.readline()
-        yield Running(started, int(found[1]), root / "out")
-        started.send_signal(signal.SIGINT)
-        _, errors = started.communicate(timeout=20)
+        try:
+            yield Running(started, int(found[1]), root / "out")
+            started.send_signal(signal.SIGINT)
+            _, errors = started.communicate(timeout=20)
+        finally:
+            started.kill()
         assert "Traceback" not in errors
         assert started.returncode == 130
 
