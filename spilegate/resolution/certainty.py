@@ -8,7 +8,6 @@ import numpy as np
 
 from spilegate.errors import InputError
 from spilegate.evaluation.fsc import shells
-from spilegate.formats.reading import FEWEST_PATTERNS
 from spilegate.generation import models
 from spilegate.patterns.experiment import Experiment
 from spilegate.reconstruction import Certainty, HeldOut, PointGroup
@@ -18,6 +17,9 @@ from spilegate.resolution.point_group import point_group
 from spilegate.resolution.transfer import phase_retrieval_transfer
 from spilegate.settings import Settings
 from spilegate.streams import Purpose, stream
+
+# A half of fewer patterns says nothing.
+FEWEST_OF_A_HALF = 20
 
 
 def measure(
@@ -38,8 +40,8 @@ def measure(
     reached = slice(max(1, int(np.searchsorted(q, experiment.q_max * (1 + 1e-6)))))
     halves, missing = None, "not asked for"
     if settings.resolution.half_sets:
-        missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_PATTERNS} needed"
-        if len(experiment.images) >= 2 * FEWEST_PATTERNS:
+        missing = f"{len(experiment.images)} patterns, at least {2 * FEWEST_OF_A_HALF} needed"
+        if len(experiment.images) >= 2 * FEWEST_OF_A_HALF:
             try:
                 halves = half_sets(settings, experiment, state, run, watcher)
             except InputError as error:
