@@ -14,9 +14,9 @@ import numpy as np
 
 from spilegate.backend import array_module
 from spilegate.errors import InputError
+from spilegate.generation.seen import seeing_in
 from spilegate.geometry import orientations, symmetry
 from spilegate.geometry.fourier import fourier_resize
-from spilegate.geometry.seeing import Seeing
 from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here
 from spilegate.likelihood.sampling import Sampling
@@ -70,7 +70,7 @@ def merge(experiment: Experiment, plan: Plan, state: State, options: MergingOpti
             len(start),
             plan.size,
             plan.voxel_angstrom,
-            seeing=Seeing(state.size, state.shift) if len(state.size) else None,
+            seeing=seeing_in(state),
             workers=experiment.workers,
         )
 

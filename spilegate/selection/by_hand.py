@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from spilegate.errors import InputError
-from spilegate.records import Float64
 from spilegate.selection.record import ASKED, Selection
 
 # What takes earlier choices by hand back.
@@ -50,17 +49,9 @@ def changed(selection: Selection, keep: Sequence[int] | None, drop: Sequence[int
     for numbers, value in ((keep, 1), (drop, -1)):
         hand[np.isin(selection.label, numbers or ()) & free] = value
     result = replace(selection, by_hand=hand)
-    kept = result.kept
-    if not kept.any():
+    if not result.kept.any():
         raise InputError("--drop: no pattern would be left; expected some; drop fewer classes")
-    sure: Float64 = selection.single[kept]
-    lost = selection.single[~kept & free].sum() / max(float(selection.single[free].sum()), 1e-9)
-    return replace(
-        result,
-        purity=float(sure.mean()),
-        purity_error=float(np.sqrt((sure * (1 - sure)).sum()) / len(sure)),
-        lost=float(lost),
-    )
+    return result
 
 
 def said(before: Selection, after: Selection) -> list[str]:

@@ -17,7 +17,6 @@ from spilegate.errors import InputError
 from spilegate.geometry.detector import pixel_spacing
 from spilegate.geometry.symmetry import group
 from spilegate.patterns.checks import chosen
-from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.patterns.experiment import Experiment
 from spilegate.patterns.prepare import prepare
 from spilegate.records import Bool, Dataset, Float64, Int64
@@ -31,8 +30,9 @@ from spilegate.streams import Purpose, stream
 
 # Unit of misfits: below it they are about linear, above it their logarithms count.
 MISFIT_UNIT = 0.1
-# Groups are found in so many patterns; a group is tried if it has so many, and this part of them.
-SAMPLE, FEWEST, LEAST = 2500, 100, 0.01
+# Groups are found in so many patterns; a group is tried if it has this part of them; fewer than the first number do not
+# come to a density, and the second is enough of them, as long as it is that part of very many.
+SAMPLE, PART, FEWEST, ENOUGH, LEAST = 2500, 0.1, 30, 100, 0.01
 # No group whose misfit is larger is of one particle.
 ONE_PARTICLE = 0.06
 # Trials with what the best one explains of so many patterns, this likely: first of the part of them that fits best, for
@@ -47,6 +47,8 @@ BETTER = 0.02
 TRIALS, AS_GOOD, AS_GOOD_LEAST, LIKE_SIZE = 7, 2.0, 0.01, 0.5
 # So many of them, one after the other, if the misfit grows by no more than that.
 JOINED, NO_WORSE = 3, 0.001
+# Brightness, of the mean, below which a pattern shows nothing.
+DARKEST = 0.05
 # Part of the single particles' sizes between the ends of the window.
 WINDOW = (2.5, 97.5)
 
@@ -111,13 +113,9 @@ def select(
 
 def _looked_at(experiment: Experiment) -> _Seen:
     """Return the features of all patterns that show something."""
+    found = spheroids.of(experiment, experiment)
     detector, workers = experiment.detector, experiment.workers
     spacing = pixel_spacing(detector.q[detector.matched])
-    smallest, largest = spheroids.FEWEST_SPECKLES / experiment.q_max, longest(detector)
-    profile = experiment.profile
-    _, q_fit = spheroids.radius_of_fit(profile.q, profile.mean, smallest, largest)
-    inner = experiment.pixels(min(q_fit, experiment.q_max)).sampling
-    found = spheroids.fit(experiment.images, inner, smallest, largest, spacing, workers=workers)
     outer = experiment.pixels(experiment.q_max).sampling
     alike = structure.significance(experiment.images, outer, found, spacing, workers=workers)
     index = np.flatnonzero(experiment.weight > 0)
@@ -155,9 +153,8 @@ def _tried(
         return found, {k: float(np.median(found.misfit[own[some] == k])) for k in together if (own[some] == k).any()}
 
     order = np.argsort(-compactness(groups), kind="stable").tolist()
-    # Every pattern of a symmetric particle is as good as several.
-    fewest = max(FEWEST / len(group(settings.symmetry).rotations), trial.FEWEST, LEAST * len(own))
-    many = [k for k in order if (own == k).sum() >= fewest][:TRIALS]
+    least = max(_fewest(len(own), settings), LEAST * len(own))
+    many = [k for k in order if (own == k).sum() >= least][:TRIALS]
     tried = {k: each[0] for k in many if (each := attempted([k])) is not None}
     if not tried:
         return None
@@ -167,13 +164,18 @@ def _tried(
     limit = AS_GOOD * max(tried[best].usual, 0.0) + AS_GOOD_LEAST
     near = np.abs(groups.mean[:, 0] - groups.mean[best, 0]) <= LIKE_SIZE
     alike = [k for k, one in tried.items() if one.usual <= limit and near[k]]
-    chosen, found = [best], tried[best]
+    joined, found = [best], tried[best]
     for k in sorted(set(alike) - {best}, key=lambda k: tried[k].usual)[:JOINED]:
-        together = attempted([*chosen, k])
+        together = attempted([*joined, k])
         # Patterns of one particle make a better model for each other; what few of them say of themselves is too good.
         if together is not None and together[1].get(k, np.inf) <= tried[k].usual + NO_WORSE:
-            chosen, found = [*chosen, k], together[0]
+            joined, found = [*joined, k], together[0]
     return found
+
+
+def _fewest(count: int, settings: Settings) -> float:
+    """Return how many of so many patterns a trial takes at least; one of a symmetric particle counts for several."""
+    return max(float(np.clip(PART * count, FEWEST, ENOUGH)) / len(group(settings.symmetry).rotations), trial.FEWEST)
 
 
 def _again(
@@ -192,7 +194,7 @@ def _again(
         likely = np.flatnonzero(by_misfit(misfit, rng) >= LIKELY)
         nearest = likely[np.argsort(misfit[likely], kind="stable")][: math.ceil(part * len(likely))]
         members = trial.parts(some[np.sort(nearest)], trial.MOST, rng)
-        if len(members) < FEWEST:
+        if len(members) < _fewest(len(shown.index), settings):
             return best
         found = trial.attempt(read(members), settings, best.experiment.diameter_angstrom / trial.LARGER, rough=False)
         if found is None:
@@ -213,9 +215,10 @@ def _selection(
     classes: Classes,
 ) -> Selection:
     count = len(dataset.images)
-    single, group = np.zeros(count), np.full(count, -1)
+    single, number = np.zeros(count), np.full(count, -1)
     single[shown.index] = own
-    group[shown.index] = np.where(belongs.argmax(axis=1) < belongs.shape[1] - 1, belongs.argmax(axis=1), -1)
+    likeliest = belongs.argmax(axis=1)
+    number[shown.index] = np.where(likeliest < belongs.shape[1] - 1, likeliest, -1)
     kept = (single >= 0.5) & wanted
     if not kept.any():
         raise InputError(
@@ -232,14 +235,11 @@ def _selection(
     reason[(experiment.weight <= 0) & (experiment.brightness <= DARKEST)] = record.BLANK
     reason[~wanted] = record.ASKED
     reason[kept] = record.SINGLE
-    sure = single[kept]
-    purity = float(sure.mean())
     shows = experiment.weight > 0
 
     def of(values: Float64) -> Float64:
         return np.where(shows, values, 0.0)
 
-    lost = float(single[~kept & wanted].sum() / max(single[wanted].sum(), 1e-9))
     return Selection(
         single=single,
         reason=reason,
@@ -252,28 +252,19 @@ def _selection(
         misfit=of(found.misfit),
         structure=of(shown.structure),
         model_misfit=np.nan_to_num(model),
-        group=group,
+        group=number,
         label=np.where(shows, classes.label, -1),
         class_means=classes.means,
         class_extent=classes.extent,
         window_angstrom=window,
-        purity=purity,
-        purity_error=float(np.sqrt((sure * (1 - sure)).sum()) / len(sure)),
-        lost=lost,
-        said=_said(reason, window, purity, found, kept),
+        said=_said(reason, window, found, kept),
     )
 
 
-# Brightness, of the mean, below which a pattern shows nothing.
-DARKEST = 0.05
-
-
-def _said(reason: Int64, window: Float64, purity: float, found: spheroids.Spheroids, kept: Bool) -> str:
+def _said(reason: Int64, window: Float64, found: spheroids.Spheroids, kept: Bool) -> str:
     """Return the lines that say what was selected, and why other patterns were not."""
     numbers = np.bincount(reason, minlength=len(record.REASONS))
-    lines = [
-        f"{numbers[0]} of {len(reason)} patterns kept as single particles, {100 * purity:.0f} % of them by estimate"
-    ]
+    lines = [f"{numbers[0]} of {len(reason)} patterns kept as single particles"]
     lines += [f"{number} not: {what}" for number, what in zip(numbers[1:], record.REASONS[1:], strict=True) if number]
     spread = float(np.std(np.log(found.diameter_angstrom[kept])))
     lines.append(

@@ -47,22 +47,18 @@ class Mixture:
         return result
 
 
-def mixture(points: Float64, rng: np.random.Generator, weight: Float64 | None = None) -> Mixture:
-    """Return the mixture that describes points (N, F) best, the largest group first.
-
-    weight : (N,) of each, 1 if left out
-    """
-    weight = np.ones(len(points)) if weight is None else weight
-    spread = np.maximum(_spread(points, weight), 1e-6)
+def mixture(points: Float64, rng: np.random.Generator) -> Mixture:
+    """Return the mixture that describes points (N, F) best, the largest group first."""
+    spread = np.maximum(points.std(axis=0), 1e-6)
     scaled = points / spread
-    total = weight.sum()
+    total = len(points)
     best: tuple[float, Mixture] | None = None
     for groups in range(1, MOST + 1):
         numbers = groups * (1 + points.shape[1] + points.shape[1] * (points.shape[1] + 1) / 2)
         if numbers * 1.5 > total:
             break
         for _ in range(TRIES[int(total >= MANY)] if groups > 1 else 1):
-            found, fit = _maximised(scaled, weight, groups, rng)
+            found, fit = _maximised(scaled, groups, rng)
             cost = numbers * np.log(total) - 2 * fit
             if best is None or cost < best[0]:
                 best = cost, found
@@ -75,25 +71,19 @@ def mixture(points: Float64, rng: np.random.Generator, weight: Float64 | None = 
     )  # fmt: skip
 
 
-def _spread(points: Float64, weight: Float64) -> Float64:
-    mean = np.average(points, axis=0, weights=weight)
-    result: Float64 = np.sqrt(np.average((points - mean) ** 2, axis=0, weights=weight))
-    return result
-
-
-def _maximised(points: Float64, weight: Float64, groups: int, rng: np.random.Generator) -> tuple[Mixture, float]:
+def _maximised(points: Float64, groups: int, rng: np.random.Generator) -> tuple[Mixture, float]:
     """Return the mixture of so many groups from beginnings far apart, and the logarithm of its likelihood."""
     size = np.maximum(np.ptp(points, axis=0), 1e-6)
     strays = STRAYS / float(np.prod(size))
-    centres = _apart(points, weight, groups, rng)
+    centres = _apart(points, groups, rng)
     nearest = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     belongs = np.eye(groups)[nearest]
     last = -np.inf
     for _ in range(ROUNDS):
-        now = _moments(points, belongs * weight[:, None], strays)
+        now = _moments(points, belongs, strays)
         densities = now.densities(points)
         total = np.maximum(densities.sum(axis=1), 1e-300)
-        fit = float((weight * np.log(total)).sum())
+        fit = float(np.log(total).sum())
         belongs = densities[:, :-1] / total[:, None]
         if abs(fit - last) < SETTLED * abs(fit):
             break
@@ -111,11 +101,11 @@ def _moments(points: Float64, belongs: Float64, strays: float) -> Mixture:
     return Mixture((1 - STRAYS) * share / share.sum(), mean, np.array(covariance), strays)
 
 
-def _apart(points: Float64, weight: Float64, groups: int, rng: np.random.Generator) -> Float64:
+def _apart(points: Float64, groups: int, rng: np.random.Generator) -> Float64:
     """Return beginnings (groups, F) far apart (k-means++; Arthur and Vassilvitskii, SODA 1027, 2007)."""
-    chosen: Int64 = np.array([rng.choice(len(points), p=weight / weight.sum())])
+    chosen: Int64 = np.array([rng.integers(len(points))])
     while len(chosen) < groups:
-        distance = ((points[:, None] - points[chosen]) ** 2).sum(axis=2).min(axis=1) * weight
+        distance = ((points[:, None] - points[chosen]) ** 2).sum(axis=2).min(axis=1)
         chosen = np.append(chosen, rng.choice(len(points), p=distance / distance.sum()))
     result: Float64 = points[chosen]
     return result

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.blocks import GROUP
-from spilegate.patterns.diameter.pair_distances import longest
 from spilegate.patterns.experiment import Experiment
 from spilegate.records import Dataset, Int64
 from spilegate.selection import spheroids, trial
@@ -39,12 +37,7 @@ def mixed(experiment: Experiment, read: Callable[[Int64], Dataset], settings: Se
         step *= 2
     some = experiment.every(step)
     good = some.weight > 0
-    detector = experiment.detector
-    smallest, largest = spheroids.FEWEST_SPECKLES / experiment.q_max, longest(detector)
-    usual, q_fit = spheroids.radius_of_fit(experiment.profile.q, experiment.profile.mean, smallest, largest)
-    sampling = experiment.pixels(min(q_fit, experiment.q_max)).sampling
-    spacing = pixel_spacing(detector.q[detector.matched])
-    found = spheroids.fit(some.images, sampling, smallest, largest, spacing, workers=experiment.workers)
+    found = spheroids.of(experiment, some)
     size, misfit = np.log(found.diameter_angstrom[good]), found.misfit[good]
     off = np.abs(size - np.median(size)) > OFF
     unlike = misfit > UNLIKE * max(float(np.median(misfit)), 0.0) + UNLIKE_LEAST
@@ -52,7 +45,9 @@ def mixed(experiment: Experiment, read: Callable[[Int64], Dataset], settings: Se
     if part <= PART:
         return ""
     rng = stream(settings.seed, Purpose.SELECTION, 1)
-    tried = trial.attempt(read(trial.parts(used, trial.MOST, rng)), settings, usual, rough=False)
+    tried = trial.attempt(
+        read(trial.parts(used, trial.MOST, rng)), settings, float(np.exp(np.median(size))), rough=False
+    )
     if tried is not None and float(np.mean(tried.misfit <= EXPLAINED)) >= 1 - PART:
         return ""
     return f"{part:.0%} of the patterns are of another size or shape than most: single particles are selected"

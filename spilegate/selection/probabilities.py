@@ -12,6 +12,8 @@ from spilegate.selection.trial import parts
 SAMPLE = 2500
 # Unit of misfits of a model, and standard deviations of the best ones within which others count.
 MODEL_UNIT, NEAR = 0.02, 6.0
+# How many more particles than droplets there are of their size, before that is measured.
+PARTICLES = 3.0
 
 
 def compactness(groups: Mixture) -> Float64:
@@ -29,7 +31,7 @@ def by_group(groups: Mixture, belongs: Float64, structure: Float64) -> Float64:
     """
     own = belongs[:, int(compactness(groups).argmax())]
     more = np.maximum(structure, 0.0)
-    result: Float64 = own / (1 + np.exp(-(np.minimum(more, 30.0) ** 2) / 2))
+    result: Float64 = own / (1 + np.exp(-(np.minimum(more, 30.0) ** 2) / 2) / PARTICLES)
     return result
 
 

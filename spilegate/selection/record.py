@@ -40,8 +40,6 @@ class Selection:
     class_means : (N_CLASS, P, P) float32, mean patterns of the classes, turned alike, in logarithms from 0 to 1
     class_extent : q at the sides' middles [1/angstrom]
     window_angstrom : (2,) float64, between which 95 % of the single particles' spheroids are
-    purity, purity_error : expected part of single particles among those kept, and its uncertainty
-    lost : expected part of the single particles that are not kept
     said : what the user should know, in lines
     by_hand : (N_IMG,) int64, 1 kept by hand, -1 left out by hand, 0 as found; empty if nothing was
     """
@@ -62,9 +60,6 @@ class Selection:
     class_means: Float32
     class_extent: float
     window_angstrom: Float64
-    purity: float
-    purity_error: float
-    lost: float
     said: str
     by_hand: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -78,6 +73,23 @@ class Selection:
         """Return which patterns (N_IMG,) are kept."""
         kept: Bool = np.where(self.hand == 0, self.reason == SINGLE, self.hand > 0)
         return kept
+
+    @property
+    def purity(self) -> float:
+        """Return the expected part of single particles among those kept."""
+        return float(self.single[self.kept].mean())
+
+    @property
+    def purity_error(self) -> float:
+        """Return the standard deviation of the purity."""
+        sure = self.single[self.kept]
+        return float(np.sqrt((sure * (1 - sure)).sum()) / len(sure))
+
+    @property
+    def lost(self) -> float:
+        """Return the expected part of the single particles that are not kept, of patterns not left out as asked."""
+        free = self.reason != ASKED
+        return float(self.single[~self.kept & free].sum() / max(float(self.single[free].sum()), 1e-9))
 
     def words(self) -> list[str]:
         """Return why every pattern is kept or not."""

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from spilegate.backend import array_module
+from spilegate.geometry.detector import pixel_spacing
 from spilegate.kernels.blocks import pattern_bytes
 from spilegate.kernels.exact import Rows
 from spilegate.kernels.workers import Here, Workers
 from spilegate.likelihood.sampling import Sampling
+from spilegate.patterns.diameter.pair_distances import longest
+from spilegate.patterns.experiment import Experiment
 from spilegate.records import Float32, Float64
 from spilegate.selection import misfits
 
@@ -90,8 +93,17 @@ def form_factor(s: Any) -> tuple[Any, Any]:
     return xp.where(s < SERIES, near, far), xp.where(s < SERIES, near_slope, slope)
 
 
-def radius_of_fit(q: Float64, mean: Float64, smallest: float, largest: float) -> tuple[float, float]:
-    """Return the diameter [angstrom] of the sphere most like the mean pattern, and how far out to fit [1/angstrom].
+def of(experiment: Experiment, some: Experiment) -> Spheroids:
+    """Return the spheroids of some of an experiment's patterns, fitted as far out as its mean pattern says."""
+    detector, profile = experiment.detector, experiment.profile
+    smallest, largest = FEWEST_SPECKLES / experiment.q_max, longest(detector)
+    q_last = min(radius_of_fit(profile.q, profile.mean, smallest, largest), experiment.q_max)
+    sampling, spacing = experiment.pixels(q_last).sampling, pixel_spacing(detector.q[detector.matched])
+    return fit(some.images, sampling, smallest, largest, spacing, workers=experiment.workers)
+
+
+def radius_of_fit(q: Float64, mean: Float64, smallest: float, largest: float) -> float:
+    """Return how far out to fit [1/angstrom]: by the sphere most like the mean pattern.
 
     q : (n,) float64 [1/angstrom], mean : (n,) counts on them; smallest, largest : diameters that are tried
     """
@@ -106,7 +118,7 @@ def radius_of_fit(q: Float64, mean: Float64, smallest: float, largest: float) ->
         off = float(((np.log(level + floor) - np.log(scale * curve + floor)) ** 2 * level**0.5).sum())
         if off < least:
             best, least = size, off
-    return float(best), SPECKLES / float(best)
+    return SPECKLES / float(best)
 
 
 def fit(

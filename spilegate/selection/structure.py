@@ -52,8 +52,7 @@ def significance(images: Any, sampling: Sampling, found: Spheroids, spacing: flo
         own = here.array(shape[part])
         ground = here.array(sampling.background)
         model = form_factor(seen(xp, x, y, *(own[:, k, None] for k in range(3)))[0])[0]
-        # No deeper between its rings than any real particle.
-        model = (model * model + MODEL_PART**2 * xp.exp(-own[:, :1] * 0)) * here.array(sampling.response)
+        model = model * model * here.array(sampling.response)
         of_rings, members = here.array(rings), here.array(number)
         ratio = xp.matmul(counts - ground, of_rings.T) / xp.maximum(xp.matmul(model, of_rings.T), TINY)
         expected = xp.maximum(model * xp.matmul(xp.maximum(ratio, 0.0), members) + ground, 1e-3)

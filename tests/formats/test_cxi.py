@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from command_line import run
-from extra_geom import agipd_asic_seams
 from spoilt import COUNT, PIXELS, SHAPE, good, refused
 from spoilt import read as read_spinifel
 
 from spilegate.formats import reader
 from spilegate.kernels.events import dense
-from spilegate.patterns.prepare import detector_of
 from spilegate.records import Dataset
-from spilegate.settings import PrepareOptions
 
 # Of `good`: sides at 5 angstrom, wavelength 1.5 angstrom; the detector is as far away as it likes.
 WAVELENGTH, DISTANCE = 1.5, 0.05
@@ -133,21 +128,6 @@ def hits() -> Content:
         f"{SOURCE}/photon_wavelength": np.full(COUNT, WAVELENGTH * 1e-10),
         "entry_1/trainId": np.arange(COUNT),
         "entry_1/data_1/data": h5py.SoftLink(f"/{DETECTOR}/data"),
-    }
-
-
-def agipd_hits(wide: float) -> Content:
-    """Hits on two modules of AGIPD, whose rows where chips meet count `wide` times as much."""
-    count, shape = 24, (2, 512, 128)
-    panel, row, column = np.indices(shape)
-    y, x = (row - 256 + 512 * (panel - 0.5)) * PIXEL, (column - 64) * PIXEL
-    seam = agipd_asic_seams()
-    rate = 0.02 * np.where(seam, wide, 1.0) * np.exp(-np.hypot(x, y) / (200 * PIXEL))
-    return {
-        f"{DETECTOR}/data": np.random.default_rng(4).poisson(rate, (count, *shape)).astype(np.float32),
-        f"{DETECTOR}/xyz_map": np.stack([-x, -y, np.full(shape, DISTANCE)]),
-        f"{SOURCE}/photon_wavelength": np.full(count, WAVELENGTH * 1e-10),
-        "entry_1/trainId": np.arange(count),
     }
 
 
@@ -350,19 +330,3 @@ def test_options_that_a_file_leaves_no_room_for_are_refused(tmp_path: Path) -> N
     assert "found both" in refused(lambda: read(tmp_path, simple(), wavelength_angstrom=1.0, photon_energy_ev=9000.0))
     far = read(tmp_path, simple(), distance_m=2 * DISTANCE)
     assert any("distance [m] 0.1 is used in place of 0.05" in line for line in far.remarks)
-
-
-def test_rows_of_double_width_count_twice_where_they_do(tmp_path: Path) -> None:
-    found = read(tmp_path, agipd_hits(2.0), binning=2)
-    assert found.area is not None
-    wide = np.where(agipd_asic_seams()[:, 0].reshape(-1, 2).any(1), 1.5, 1.0)
-    np.testing.assert_array_equal(found.area.reshape(2, 256, 64), np.broadcast_to(wide[:, None], (2, 256, 64)))
-    assert "AGIPD's rows of double width count" in str(found.remarks)
-    options = PrepareOptions(polarisation="horizontal")
-    plain = detector_of(replace(found, area=None), options)
-    np.testing.assert_allclose(detector_of(found, options).response, plain.response * found.area)
-    # A file that is written from it keeps what pixels count.
-    assert run("convert", tmp_path / "data.cxi", tmp_path / "out.h5", "--bin", "2").exit_code == 0
-    np.testing.assert_array_equal(reader.read(tmp_path / "out.h5").response, found.area)
-    for count in (1.0, 1.5):
-        assert read(tmp_path, agipd_hits(count), binning=2).area is None

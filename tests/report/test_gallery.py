@@ -150,7 +150,7 @@ def test_a_selection_becomes_a_gallery(tmp_path: Path) -> None:
         diameter_angstrom=np.where(reason == BLANK, 0.0, 500 + values), aspect=none, brightness=values, misfit=none,
         structure=none, model_misfit=none, group=reason, label=np.array([0, 0, 0, -1, 1]),
         class_means=np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype(np.float32), class_extent=0.1,
-        window_angstrom=np.array([400.0, 600.0]), purity=0.9, purity_error=0.1, lost=0.1, said="",
+        window_angstrom=np.array([400.0, 600.0]), said="",
     )  # fmt: skip
     examples = np.ones((2, 8, 8), np.float32)
     gallery = of_selection(selection, "run.h5", examples, np.array([0, 3]))

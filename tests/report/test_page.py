@@ -174,11 +174,12 @@ def test_a_selection_in_the_folder_is_shown(tmp_path: Path, looked_at: Path) -> 
         diameter_angstrom=500 + 100 * values, aspect=none, brightness=values, misfit=none, structure=none,
         model_misfit=none, group=reason, label=np.arange(count) % 3,
         class_means=np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype(np.float32), class_extent=0.1,
-        window_angstrom=np.array([510.0, 590.0]), purity=0.93, purity_error=0.04, lost=0.11, said="",
+        window_angstrom=np.array([510.0, 590.0]), said="",
     )  # fmt: skip
     record.save_record(tmp_path / "out" / RECORD, selection, {})
     page = build.write(tmp_path / "out")[0].read_text(encoding="utf-8")
-    for words in ("93% ± 4% of those kept", "11% of the single particles", "510 to 590 Å wide", REASONS[DROPLET],
+    stated = f"{selection.purity:.0%} ± {selection.purity_error:.0%} of those kept"
+    for words in (stated, f"{selection.lost:.0%} of the single particles", "510 to 590 Å wide", REASONS[DROPLET],
                   "Class 2: 40 patterns", "Sizes, by the spheroid that fits each"):  # fmt: skip
         assert words in page, words
     (tmp_path / "out" / RECORD).write_bytes(b"something else")

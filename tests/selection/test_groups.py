@@ -43,10 +43,3 @@ def test_one_cloud_is_one_group_and_units_do_not_matter() -> None:
     peak = found.densities(found.mean)[0, 0]
     assert peak == pytest.approx(found.share[0] / np.sqrt(np.linalg.det(2 * np.pi * found.covariance[0])))
     assert found.probabilities(points.max(axis=0)[None] + 9 * points.std(axis=0))[0, 1] > 0.99
-
-
-def test_weights_stand_for_numbers() -> None:
-    points = np.concatenate([np.linspace(-1, 1, 21), np.linspace(9, 11, 21)])[:, None]
-    found = mixture(points, np.random.default_rng(0), np.repeat([0.2, 0.8], 21))
-    np.testing.assert_allclose(found.mean[:, 0], [10, 0], atol=0.1)
-    np.testing.assert_allclose(found.share, [0.8, 0.2], atol=0.03)

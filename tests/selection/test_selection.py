@@ -94,7 +94,7 @@ def made(count: int = 12) -> Selection:
         single=np.where(label == 0, 0.9, 0.2), reason=reason, photons=zero, shown=label >= 0,
         compared=np.zeros(count, np.bool_), diameter_angstrom=zero + 50, aspect=zero + 1, brightness=zero, misfit=zero,
         structure=zero, model_misfit=zero, group=label, label=label, class_means=np.zeros((3, 8, 8), np.float32),
-        class_extent=0.1, window_angstrom=np.array([40.0, 60.0]), purity=0.9, purity_error=0.01, lost=0.1, said="",
+        class_extent=0.1, window_angstrom=np.array([40.0, 60.0]), said="",
     )  # fmt: skip
 
 
